@@ -1,4 +1,5 @@
 #include "core/base/arena.h"
+#include "core/base/dtype.h"
 #include "core/base/status.h"
 #include "core/base/threads.h"
 
@@ -38,4 +39,17 @@ Test(base, parallel_for_visits_each_index_once) {
         }
         team_free(t);
     }
+}
+
+// Every f16 is exact in f32 and comes back; halfway cases go to even.
+Test(base, f16_round_trip) {
+    for (uint32_t h = 0; h < 0x10000; h++)
+        if ((h & 0x7fff) <= 0x7c00) cr_assert_eq(f32_to_f16(f16_to_f32((uint16_t)h)), h);
+    cr_assert_eq(f32_to_f16(65519.f), 0x7bff);
+    cr_assert_eq(f32_to_f16(65520.f), 0x7c00);
+    cr_assert_eq(f32_to_f16(1.f + 0x1p-11f), 0x3c00);
+    cr_assert_eq(f32_to_f16(1.f + 3 * 0x1p-11f), 0x3c02);
+    cr_assert_eq(f32_to_f16(0x1p-25f), 0);
+    cr_assert_eq(f32_to_f16(0x1.8p-24f), 2);
+    cr_assert_eq(f16_to_f32(0xc000), -2.f);
 }

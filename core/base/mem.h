@@ -6,7 +6,8 @@
 void *mem_alloc(size_t size);
 // count × size bytes, cleared; NULL on overflow too.
 void *mem_calloc(size_t count, size_t size);
-// Grows or shrinks a block of mem_realloc (never one of mem_alloc: alignment is malloc's). NULL leaves `p` as it is.
+// Grows or shrinks a block of mem_realloc (never one of mem_alloc: alignment is malloc's). NULL leaves `p` as
+// it is.
 void *mem_realloc(void *p, size_t count, size_t size);
 char *mem_strdup(const char *s);
 // Frees what any of the above returned; NULL is fine.

@@ -144,6 +144,8 @@ void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *, int64_t,
     job j = {.fn = fn, .arg = arg, .n = n, .grain = grain};
     int64_t chunks = (n + grain - 1) / grain;
     int threads = chunks < team_size(t) ? (int)chunks : team_size(t);
-    if (threads > 1) run_job(t, &j, threads);
-    else job_work(&j);
+    if (threads > 1)
+        run_job(t, &j, threads);
+    else
+        job_work(&j);
 }

@@ -1,7 +1,7 @@
 // Data-parallel loops. The team belongs to a context; there is no global pool.
 //
-// With oneDNN the loop runs on the OpenMP runtime that oneDNN itself uses; without it on pthreads, which is the
-// build that the thread sanitizer checks.
+// With oneDNN the loop runs on the OpenMP runtime that oneDNN itself uses; without it on pthreads, which is
+// the build that the thread sanitizer checks.
 #pragma once
 #include <stdint.h>
 
@@ -12,11 +12,13 @@ team *team_new(int threads);
 void team_free(team *t);
 int team_size(const team *t); // 1 for NULL
 
-// Calls fn(arg, begin, end) over [0, n) in chunks of `grain`. Chunk borders depend on n and grain only, never on
-// the number of threads, so a reduction kept per chunk is reproducible. A NULL team runs in the calling thread.
-// fn must not call parallel_for.
-void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end), void *arg);
+// Calls fn(arg, begin, end) over [0, n) in chunks of `grain`. Chunk borders depend on n and grain only, never
+// on the number of threads, so a reduction kept per chunk is reproducible. A NULL team runs in the calling
+// thread. fn must not call parallel_for.
+void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end),
+                  void *arg);
 
-// The calling thread's OpenMP team size is `t`'s between these two, so that oneDNN uses as many threads as we do.
+// The calling thread's OpenMP team size is `t`'s between these two, so that oneDNN uses as many threads as we
+// do.
 int team_enter(const team *t);
 void team_leave(int previous);
