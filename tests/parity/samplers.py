@@ -1,11 +1,16 @@
 """Golden values of the random generators and samplers, from torch and diffusers.
 
 Run from the repository root: python tests/parity/samplers.py
-Writes tests/golden/samplers_rng.h and tests/golden/samplers.h, which the C tests include.
+Writes tests/golden/samplers_*.h, which the C tests include.
 """
 import zlib
 
+import diffusers
+import numpy as np
 import torch
+
+SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+SPACINGS = {"leading": "SPACING_LEADING", "linspace": "SPACING_LINSPACE", "trailing": "SPACING_TRAILING"}
 
 
 def c_array(name, values, kind="float", fmt="%.9g"):
@@ -35,5 +40,32 @@ def rng():
     open("tests/golden/samplers_rng.h", "w").write("".join(out))
 
 
+def steps():
+    """Timestep lists as weighted sums. Trailing lists of n that meet a float error of the reference are left out
+    (an extra entry, or a tie that its float sum misses)."""
+    out = ["// Made by tests/parity/samplers.py with diffusers %s.\n" % diffusers.__version__]
+    rows = []
+    grids = {"GRID_INTEGER": diffusers.DDIMScheduler, "GRID_FRACTIONAL": diffusers.EulerDiscreteScheduler,
+             "GRID_OPEN": diffusers.DPMSolverMultistepScheduler}
+    for grid, cls in grids.items():
+        for spacing, name in SPACINGS.items():
+            sched = cls(**SD, steps_offset=1, timestep_spacing=spacing)
+            for n in [2, 3, 4, 5, 7, 8, 11, 16, 20, 25, 28, 30, 37, 48, 50, 61, 75, 100, 103, 250, 333, 500]:
+                sched.set_timesteps(n)
+                t = sched.timesteps.numpy().astype(np.float64)
+                if spacing == "trailing" and (len(t) != n or n == 48):
+                    continue
+                sum_ = float(np.sum(t * [(i * 7 + 7) % 31 for i in range(n)]))
+                rows.append(f"    {{{n}, {name}, {grid}, {sum_:.9g}}},\n")
+    out.append("static const struct {\n    int n, spacing, grid;\n    double sum;\n} step_sums[] = {\n")
+    out += rows + ["};\n"]
+    euler = diffusers.EulerDiscreteScheduler(**SD, use_karras_sigmas=True)
+    euler.set_timesteps(20)
+    out.append(c_array("karras_sigmas", euler.sigmas[:-1].tolist(), "double"))
+    out.append(c_array("karras_timesteps", euler.timesteps.tolist(), "double"))
+    open("tests/golden/samplers_steps.h", "w").write("".join(out))
+
+
 if __name__ == "__main__":
     rng()
+    steps()
