@@ -181,6 +181,7 @@ status schedule_steps_make(schedule_steps *steps, const schedule *s, int n, spac
     steps->at = mem_calloc((size_t)n + 1, sizeof *steps->at);
     if (!steps->at) return fail(err, ERR_TEMP, "no memory for %d steps", n);
     steps->n = n;
+    steps->how = how;
     steps->at[n] = to_one ? (schedule_point){-1, 1, 0} : (schedule_point){-1, s->alpha[0], s->sigma[0]};
     status st = fill_steps(steps, s, how, grid, err);
     if (st) schedule_steps_free(steps);

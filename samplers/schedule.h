@@ -57,6 +57,7 @@ typedef enum {
 // Step i leads from at[i] to at[i + 1]; at[n] is the clean end and has t = -1.
 typedef struct {
     int n;
+    spacing how;
     schedule_point *at; // (n + 1)
 } schedule_steps;
 

@@ -66,6 +66,82 @@ def steps():
     open("tests/golden/samplers_steps.h", "w").write("".join(out))
 
 
+N, STEPS = 4, 10
+
+
+def fake_model(x, t):
+    """A deterministic network, stated again in test_samplers.c."""
+    a = torch.tensor([0.9, 0.7, 1.1, 0.5]).reshape(x.shape)
+    return torch.tanh(a * x + 0.3 * torch.roll(x, -1, -1) + 0.4 * (float(t) / 1000) - 0.2)
+
+
+def trajectory(sched, eta=None):
+    """x after each step in (alpha, sigma) space, from noise of generator seed 5; step noise from seed 6."""
+    sched.set_timesteps(STEPS)
+    g = torch.Generator().manual_seed(6)
+    x = torch.randn(1, 1, 1, N, generator=torch.Generator().manual_seed(5)) * sched.init_noise_sigma
+    sigma_space = "Euler" in type(sched).__name__
+    out = []
+    for i, t in enumerate(sched.timesteps):
+        model_in = sched.scale_model_input(x, t)
+        extra = {} if eta is None else {"eta": eta}
+        if "Multistep" not in type(sched).__name__:
+            extra["generator"] = g
+        x = sched.step(fake_model(model_in, t), t, x, **extra).prev_sample
+        scale = 1 / (sched.sigmas[i + 1] ** 2 + 1) ** 0.5 if sigma_space else 1
+        out += (x * scale).flatten().tolist()
+    return out
+
+
+def samplers():
+    out = ["// Made by tests/parity/samplers.py with diffusers %s.\n" % diffusers.__version__,
+           f"enum {{ N = {N}, STEPS = {STEPS} }};\n\n",
+           "static const struct {\n    const char *name;\n    double eta;\n    int predicts, spacing;\n"
+           "    bool zero_snr;\n    float x[STEPS * N];\n} trajectories[] = {\n"]
+    ddim, ddpm = diffusers.DDIMScheduler, diffusers.DDPMScheduler
+    euler, euler_a = diffusers.EulerDiscreteScheduler, diffusers.EulerAncestralDiscreteScheduler
+    dpmpp = diffusers.DPMSolverMultistepScheduler
+    kinds = {"epsilon": "PREDICT_EPS", "v_prediction": "PREDICT_V", "sample": "PREDICT_X0"}
+    cases = [("ddim", ddim, 0.0, kind, "leading", False) for kind in kinds]
+    cases += [("ddim", ddim, 0.0, "v_prediction", "trailing", True), ("ddim", ddim, 0.0, "sample", "trailing", True),
+              ("ddim", ddim, 1.0, "epsilon", "leading", False), ("ddim", ddim, 0.4, "v_prediction", "trailing", True)]
+    cases += [("ddpm", ddpm, 1.0, kind, "leading", False) for kind in kinds]
+    cases += [("ddpm", ddpm, 1.0, "v_prediction", "trailing", True)]
+    for name, cls in (("euler", euler), ("euler_a", euler_a)):
+        eta = 1.0 if name == "euler_a" else 0.0
+        cases += [(name, cls, eta, "epsilon", s, False) for s in SPACINGS]
+        cases += [(name, cls, eta, "v_prediction", "trailing", z) for z in (False, True)]
+    cases += [("euler", euler, 0.0, "epsilon", "karras", False)]
+    cases += [("dpmpp_2m", dpmpp, 0.0, "epsilon", s, False) for s in SPACINGS]
+    cases += [("dpmpp_2m", dpmpp, 0.0, kind, "linspace", False) for kind in ("v_prediction", "sample")]
+    for name, cls, eta, kind, spacing, zero in cases:
+        options = dict(SD, prediction_type=kind, rescale_betas_zero_snr=zero, steps_offset=1)
+        options.update(dict(use_karras_sigmas=True) if spacing == "karras" else dict(timestep_spacing=spacing))
+        if cls is ddim or cls is ddpm:
+            options["clip_sample"] = False
+        if cls is ddim:
+            options["set_alpha_to_one"] = False
+        x = trajectory(cls(**options), eta if cls is ddim else None)
+        values = c_array("x", x).split("\n", 1)[1].rsplit("}", 1)[0].rstrip(",\n")
+        where = SPACINGS.get(spacing, "SPACING_KARRAS")
+        out.append(f'    {{"{name}", {eta}, {kinds[kind]}, {where}, {str(zero).lower()}, {{\n{values}}}}},\n')
+    out.append("};\n\n")
+    out.append(guidance())
+    open("tests/golden/samplers.h", "w").write("".join(out))
+
+
+def guidance():
+    """The pipelines' rescale_noise_cfg on two samples of (2, 2, 2)."""
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+    g = torch.Generator().manual_seed(8)
+    pos, neg = (torch.randn(2, 2, 2, 2, generator=g) for _ in range(2))
+    cfg = neg + 7.5 * (pos - neg)
+    return (c_array("guidance_pos", pos.flatten().tolist()) + c_array("guidance_neg", neg.flatten().tolist())
+            + c_array("guidance_cfg", cfg.flatten().tolist())
+            + c_array("guidance_rescaled", rescale_noise_cfg(cfg, pos, guidance_rescale=0.7).flatten().tolist()))
+
+
 if __name__ == "__main__":
     rng()
     steps()
+    samplers()
