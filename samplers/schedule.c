@@ -13,7 +13,8 @@ static double cosine_alpha_bar(double u) {
     return c * c;
 }
 
-// beta_i; `clip` bounds the cosine curve as its paper does, which keeps some signal in the last step.
+// beta_i; `clip` bounds the cosine curve as its paper does, which keeps some signal in the last step. Without
+// it the last beta is exactly 1: its ratio is below 1e-20.
 static double beta(const schedule_config *c, int i, bool clip) {
     double T = c->train_steps, u = i / (T - 1);
     switch (c->betas) {
@@ -31,6 +32,7 @@ static double beta(const schedule_config *c, int i, bool clip) {
 }
 
 // Rescales sqrt(alpha_bar) so that the first value stays and the last is 0 (arXiv 2305.08891, algorithm 1).
+// The cosine curve, which ends at 0 already, is not changed.
 static void rescale_to_zero_snr(double *alpha, int T) {
     double first = alpha[0], last = alpha[T - 1];
     for (int i = 1; i < T; i++) alpha[i] = (alpha[i] - last) * (first / (first - last));
@@ -47,8 +49,7 @@ static void fill_table(schedule *s) {
         s->alpha[i] = sqrt(alpha_bar);
     }
     s->karras_max = sqrt((1 - last_clipped) / last_clipped);
-    if (c->zero_snr && c->betas != BETAS_COSINE) rescale_to_zero_snr(s->alpha, T);
-    if (c->zero_snr) s->alpha[T - 1] = 0; // the cosine curve ends at 1e-33 by rounding
+    if (c->zero_snr) rescale_to_zero_snr(s->alpha, T);
     for (int i = 0; i < T; i++) s->sigma[i] = sqrt(1 - s->alpha[i] * s->alpha[i]);
 }
 

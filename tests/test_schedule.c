@@ -164,6 +164,21 @@ Test(schedule, karras_with_zero_snr_starts_at_alpha_zero) {
     schedule_free(&plain), schedule_free(&zero);
 }
 
+// The cosine curve is steep: its first Karras points lie in the last interval, where sigma/alpha runs to
+// infinity.
+Test(schedule, karras_timesteps_of_the_zero_snr_cosine) {
+    schedule s = make((schedule_config){1000, BETAS_COSINE}, true);
+    schedule_steps steps = steps_of(&s, 100, SPACING_KARRAS, GRID_OPEN);
+    cr_assert(steps.at[1].t > 998 && steps.at[1].t < 999);
+    for (int i = 0; i < 100; i++) {
+        if (i) cr_assert_lt(steps.at[i].t, steps.at[i - 1].t);
+        if (steps.at[i].t > 998) // the timestep names the same point
+            cr_assert_float_eq(schedule_at(&s, steps.at[i].t).alpha, steps.at[i].alpha, 1e-12);
+    }
+    schedule_steps_free(&steps);
+    schedule_free(&s);
+}
+
 Test(schedule, fractional_timesteps_lie_between_their_neighbours) {
     for (int zero = 0; zero <= 1; zero++) {
         schedule s = make(sd, zero);

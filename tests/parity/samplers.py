@@ -26,13 +26,18 @@ def c_array(name, values, kind="float", fmt="%.9g"):
 
 
 def rng():
-    """torch's CPU generator. Long outputs are kept as a checksum (uniforms) or every 997th value (normals)."""
+    """torch's CPU generator. Long outputs are kept as a checksum (uniforms), or every 997th value and the
+    largest ones (normals; rounding shows most there)."""
     out = ["// Made by tests/parity/samplers.py with torch %s.\n" % torch.__version__.split("+")[0]]
     for seed in (0, 42, 2**32 + 5):
         g = torch.Generator().manual_seed(seed)
         u = torch.rand(100_000, generator=g)
         out.append(f"#define TORCH_RAND_CRC_{seed} 0x{zlib.crc32(u.numpy().tobytes()):08x}u\n")
-        out.append(c_array(f"torch_randn_{seed}", torch.randn(100_003, generator=g)[::997].tolist()))
+        x = torch.randn(100_003, generator=g)
+        largest = x.abs().topk(40).indices
+        out.append(c_array(f"torch_randn_{seed}", x[::997].tolist()))
+        out.append(c_array(f"torch_randn_{seed}_where", largest.tolist(), "int", "%d"))
+        out.append(c_array(f"torch_randn_{seed}_largest", x[largest].tolist()))
     # One generator, many calls: short calls keep a spare normal over a long one.
     g = torch.Generator().manual_seed(7)
     calls = [torch.randn(n, generator=g) for n in (3, 1, 5, 16, 2, 15, 17, 40, 1)]
