@@ -2,6 +2,7 @@
 #include "assets/world/export.h"
 #include "assets/world/options.h"
 #include "assets/world/picture.h"
+#include "assets/world/vocab.h"
 #include "core/base/mem.h"
 
 #include <errno.h>
@@ -147,6 +148,20 @@ static status make_grid(const options *o, error *err) {
     return st;
 }
 
+// ---- vocab
+
+static status make_vocab(const options *o, error *err) {
+    arena a = {0};
+    vocab v;
+    status st = needs_out(o, err);
+    if (!st) st = make_folder(o->out, err);
+    if (!st) st = vocab_build(&v, &a, err);
+    if (!st) st = vocab_save(&v, o->out, err);
+    if (!st) printf("%d tokens, %d merges\n", v.tokens, v.merges);
+    arena_free(&a);
+    return st;
+}
+
 // ---- bench
 
 static double now(void) {
@@ -179,8 +194,11 @@ static status run_bench(const options *o, error *err) {
 static const struct {
     const char *name;
     status (*run)(const options *, error *);
-} COMMANDS[] = {
-    {"dataset", make_dataset}, {"prompts", print_prompts}, {"grid", make_grid}, {"bench", run_bench}};
+} COMMANDS[] = {{"dataset", make_dataset},
+                {"prompts", print_prompts},
+                {"grid", make_grid},
+                {"vocab", make_vocab},
+                {"bench", run_bench}};
 
 static status run(const options *o, error *err) {
     for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)

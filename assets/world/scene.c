@@ -77,7 +77,7 @@ static bool clash(int colour, int background, int light) {
     case COLOUR_ORANGE:
         return background == BG_SUNSET;
     case COLOUR_BROWN:
-        return background == BG_SUNSET && light == LIGHT_DARK;
+        return light == LIGHT_DARK && (background == BG_SUNSET || background == BG_YELLOW);
     case COLOUR_GREEN:
         return background == BG_GREEN || background == BG_HILLS;
     case COLOUR_BLUE:
