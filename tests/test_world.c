@@ -34,25 +34,26 @@ Test(world, splits_are_disjoint_and_blind_to_the_telling) {
         }
 }
 
-// No combination of the held split is ever seen in training, whatever the sizes, places and lights: compared
-// by the words of the full caption that name the combination, not by the hash.
+// No combination of the held split is ever seen in training, whatever the sizes, places and lights:
+// compared by what is in the pictures, not by the hash.
 Test(world, held_combinations_do_not_occur_in_training) {
-    static bool seen[2][1 << 21];
+    enum { KEYS = BACKGROUNDS * 3 * 100 * 100 };
+    static bool seen[2][KEYS];
     for (int which = SPLIT_TRAIN; which <= SPLIT_HELD; which++)
         for (int i = 0; i < 60000; i++) {
             scene s =
                 scene_sample(11, (uint64_t)i, (scene_choice){.split = (split)which, .count = 1 + i % 2});
             scene c = scene_canonical(&s);
-            int key = c.background * 3 + (c.count == 1 ? 0 : c.layout == LAYOUT_UNDER ? 1 : 2);
-            if (key == BG_BLACK * 3 + 1) key = 33; // demo's own
+            int relation = c.count == 1               ? 0
+                           : c.layout == LAYOUT_UNDER ? 1
+                                                      : 2,
+                key = c.background * 3 + relation;
             for (int k = 0; k < 2; k++)
                 key = key * 100 + (k < c.count ? c.objects[k].kind * 10 + c.objects[k].colour : 0);
-            if (c.count == 1) key = c.background * 10000 + c.objects[0].kind * 10 + c.objects[0].colour;
-            cr_assert_lt(key, 1 << 21);
             seen[which][key] = true;
         }
     int both = 0, held = 0;
-    for (int i = 0; i < 1 << 21; i++) {
+    for (int i = 0; i < KEYS; i++) {
         both += seen[0][i] && seen[1][i];
         held += seen[1][i];
     }
@@ -288,7 +289,7 @@ Test(world, lines_follow_the_border_of_the_mask) {
                 border++;
                 drawn += lines[p] > 40; // an edge pixel may be covered in part only
             }
-        cr_assert_gt(drawn, .9 * border);
+        cr_assert_gt(drawn, .85 * border); // a mast and a string are drawn by their middle
     }
 }
 

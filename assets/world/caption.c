@@ -153,9 +153,8 @@ static status read_figure(reader *r, stated_object *o, error *err) {
 }
 
 static int read_relation(reader *r) {
-    int start = r->at;
-    take(r, "to the");
-    int layout = take_one(r, LAYOUT_WORD, LAYOUT_UNDER, LAYOUTS);
+    int start = r->at, first = take(r, "to the") ? LAYOUT_LEFT_OF : LAYOUT_UNDER;
+    int layout = take_one(r, LAYOUT_WORD, first, LAYOUTS);
     if (layout < 0) r->at = start;
     return layout;
 }

@@ -93,7 +93,7 @@ static void draw_house(const brush *b, const paint *p) {
     path_box(b->cx, -.74, -.16, 1.48, 1.08, .04);
     brush_body(b, p);
     path_polygon(b->cx, eaves, 3);
-    brush_part(b, rgb_mix(p->body, p->edge, .55), p->edge);
+    brush_part(b, rgb_mix(p->body, p->edge, .38), p->edge);
     path_box(b->cx, -.17, .34, .34, .58, .03);
     brush_part(b, WOOD, DARK_WOOD);
     path_ellipse(b->cx, .09, .64, .035, .035);
@@ -117,7 +117,7 @@ static void draw_tree(const brush *b, const paint *p) {
 
 static void draw_boat(const brush *b, const paint *p) {
     static const double jib[3][2] = {{-.12, -.66}, {-.12, .20}, {-.68, .20}};
-    paint cloth = {WHITE, rgb_mix(p->body, WHITE, .30), p->body, p->edge};
+    paint cloth = {rgb_mix(p->light, WHITE, .4), rgb_mix(p->body, p->light, .8), p->body, p->edge};
     cairo_move_to(b->cx, 0, .38);
     cairo_line_to(b->cx, 0, -.96);
     brush_line(b, WOOD, 2.2);
