@@ -163,15 +163,25 @@ Test(world, every_attribute_occurs_in_every_split) {
     }
 }
 
-Test(world, time_moves_every_scene_and_keeps_it_in_the_picture) {
-    int moved = 0;
-    for (int i = 0; i < 2000; i++) {
+Test(world, time_moves_every_object_and_none_into_another) {
+    int motions[MOTIONS] = {0};
+    for (int i = 0; i < 4000; i++) {
         scene s = nth(SPLIT_TRAIN, i), start = scene_at(&s, 0), end = scene_at(&s, 1);
         cr_assert_eq(memcmp(&s, &start, sizeof s), 0);
-        for (int k = 0; k < s.count; k++) cr_assert(fits(&end.objects[k]));
-        moved += memcmp(s.objects, end.objects, sizeof s.objects) != 0;
+        for (int k = 0; k < s.count; k++) {
+            const scene_object *a = &s.objects[k], *b = &end.objects[k];
+            cr_assert(fits(b));
+            cr_assert_eq(a->x != b->x, a->motion == MOTION_DRIFT);
+            cr_assert_eq(a->y > b->y, a->motion == MOTION_RISE);
+            cr_assert_eq(a->radius < b->radius, a->motion == MOTION_GROW);
+            cr_assert_eq(a->angle != b->angle, a->motion == MOTION_TURN);
+            motions[a->motion]++;
+        }
+        const scene_object *o = end.objects;
+        if (s.count == 2)
+            cr_assert_geq(hypot(o[0].x - o[1].x, o[0].y - o[1].y), o[0].radius + o[1].radius - 1e-6);
     }
-    cr_assert_gt(moved, 1800); // a few are stopped by the border at once
+    for (int m = 0; m < MOTIONS; m++) cr_assert_gt(motions[m], 600);
 }
 
 // ---- pictures

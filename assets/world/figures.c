@@ -117,7 +117,7 @@ static void draw_tree(const brush *b, const paint *p) {
 
 static void draw_boat(const brush *b, const paint *p) {
     static const double jib[3][2] = {{-.12, -.66}, {-.12, .20}, {-.68, .20}};
-    paint cloth = {rgb_mix(p->light, WHITE, .4), rgb_mix(p->body, p->light, .8), p->body, p->edge};
+    paint cloth = {rgb_mix(p->light, WHITE, .2), rgb_mix(p->body, p->light, .55), p->body, p->edge};
     cairo_move_to(b->cx, 0, .38);
     cairo_line_to(b->cx, 0, -.96);
     brush_line(b, WOOD, 2.2);

@@ -145,10 +145,10 @@ static void place(scene *s, dice *d) {
 
 static scene_object draw_object(dice *d) {
     static const int size[4] = {SIZE_SMALL, SIZE_MEDIUM, SIZE_MEDIUM, SIZE_BIG};
-    scene_object o = {.kind = dice_below(d, KINDS), .colour = dice_below(d, COLOURS)};
+    scene_object o = {0}; // one roll a statement: an initializer has no order
+    o.kind = dice_below(d, KINDS);
+    o.colour = dice_below(d, COLOURS);
     o.size = size[dice_below(d, 4)];
-    o.motion = dice_below(d, MOTIONS);
-    o.heading = dice_chance(d, .5) ? 1 : -1;
     return o;
 }
 
@@ -169,15 +169,6 @@ static bool drawable(const scene *s) {
     for (int i = 0; i < s->count; i++)
         if (clash(s->objects[i].colour, s->background, s->light)) return false;
     return s->count == 1 || s->objects[0].kind != s->objects[1].kind;
-}
-
-scene scene_sample(uint64_t seed, uint64_t index, scene_choice choice) {
-    dice d = dice_new(seed, index);
-    scene s;
-    do s = draw_scene(&d, choice.count);
-    while (!drawable(&s) || scene_split(&s) != choice.split);
-    place(&s, &d);
-    return s;
 }
 
 static void move_object(scene_object *o, double t) {
@@ -205,4 +196,43 @@ scene scene_at(const scene *s, double t) {
     moved.time = (float)t;
     for (int i = 0; i < s->count; i++) move_object(&moved.objects[i], t);
     return moved;
+}
+
+// What an eye sees from time 0 to time 1; a turning circle stays a circle.
+static bool moves_visibly(const scene_object *from, const scene_object *to) {
+    if (from->motion == MOTION_TURN) return from->kind != KIND_CIRCLE;
+    if (from->motion == MOTION_GROW) return to->radius > 1.15 * from->radius;
+    return hypot(to->x - from->x, to->y - from->y) > .1;
+}
+
+static bool apart(const scene *s) {
+    const scene_object *a = &s->objects[0], *b = &s->objects[1];
+    return s->count == 1 || hypot(a->x - b->x, a->y - b->y) >= a->radius + b->radius;
+}
+
+// Every object moves visibly and none runs into the other. There is always such a way: what is no circle can
+// turn, and a circle has room to drift in a column and to rise in a row.
+static bool lively(const scene *s) {
+    scene half = scene_at(s, .5), end = scene_at(s, 1);
+    for (int i = 0; i < s->count; i++)
+        if (!moves_visibly(&s->objects[i], &end.objects[i])) return false;
+    return apart(&half) && apart(&end);
+}
+
+static void set_moving(scene *s, dice *d) {
+    for (int i = 0; i < s->count; i++) {
+        s->objects[i].motion = dice_below(d, MOTIONS);
+        s->objects[i].heading = dice_chance(d, .5) ? 1 : -1;
+    }
+}
+
+scene scene_sample(uint64_t seed, uint64_t index, scene_choice choice) {
+    dice d = dice_new(seed, index);
+    scene s;
+    do s = draw_scene(&d, choice.count);
+    while (!drawable(&s) || scene_split(&s) != choice.split);
+    place(&s, &d);
+    do set_moving(&s, &d);
+    while (!lively(&s));
+    return s;
 }
