@@ -1,4 +1,5 @@
 #include "assets/world/caption.h"
+#include "assets/world/labels.h"
 #include "assets/world/picture.h"
 #include "assets/world/scene.h"
 #include "assets/world/vocab.h"
@@ -121,7 +122,7 @@ static void check_single(const scene *s) {
 }
 
 static void check_pair(const scene *told) {
-    static const double radius[SIZES][2] = {{.13, .15}, {.18, .20}, {.21, .23}};
+    static const double radius[SIZES][2] = {{.13, .145}, {.17, .185}, {.21, .23}};
     scene s = scene_canonical(told);
     const scene_object *a = &s.objects[0], *b = &s.objects[1];
     for (int i = 0; i < 2; i++) {
@@ -384,6 +385,29 @@ Test(world, captions_with_parts_left_out_stay_true) {
         if (s.count == 2 && f.layout >= 0) cr_assert_not(facts_hold(&f, &other), "%s", text);
     }
     cr_assert(open > 1000 && open < 4500);
+}
+
+// Whoever reads the caption and whoever looks at the picture answer alike, from either telling.
+Test(world, labels_of_caption_and_scene_agree) {
+    for (int i = 0; i < 3000; i++) {
+        char text[CAPTION_SIZE];
+        facts f;
+        int seen[LABELS], back[LABELS], read[LABELS];
+        scene s = nth((split)(i % SPLITS), i), r = scene_reversed(&s);
+        labels_of_scene(&s, seen);
+        labels_of_scene(&r, back);
+        cr_assert_eq(memcmp(seen, back, sizeof seen), 0);
+        caption_full(&s, text);
+        cr_assert_eq(caption_parse(text, &f, NULL), OK);
+        labels_of_facts(&f, read);
+        for (int k = 0; k < LABELS; k++) {
+            cr_assert(seen[k] < LABEL_HEAD[k].classes &&
+                      seen[k] >= (k >= LABEL_OTHER_KIND && s.count == 1 ? -1 : 0));
+            bool size = k == LABEL_SIZE || k == LABEL_OTHER_SIZE; // medium has no word
+            if (!size || seen[k] != SIZE_MEDIUM)
+                cr_assert_eq(read[k], seen[k], "%s: %s", text, LABEL_HEAD[k].name);
+        }
+    }
 }
 
 Test(world, what_is_no_caption_is_refused) {

@@ -4,7 +4,7 @@
 //   caption  = figures [ground]
 //   figures  = figure [place] | figure relation figure
 //   figure   = ("a" | "an") [size] [colour] kind [motion]
-//   size     = "small" "little" | "big" "large"                     (medium has no word)
+//   size     = "small" "little" | "big" "large"                     (medium is read, never written)
 //   motion   = "drifting" | "rising" | "growing" | "turning"
 //   place    = "on the left" | "in the center" "in the middle" | "on the right"
 //   relation = "under" "below" | "above" "over" | "[to the] left of" | "[to the] right of" | "and"
@@ -52,5 +52,6 @@ status caption_parse(const char *text, facts *out, error *err);
 bool facts_hold(const facts *f, const scene *s);
 
 enum { GRAMMAR_WORDS_MAX = 64 };
-// All words of the grammar, each once; returns how many.
+// All words of the grammar, each once; returns how many. Their order decides the ids of the tokenizer: new
+// words go last.
 int grammar_words(const char *words[GRAMMAR_WORDS_MAX]);

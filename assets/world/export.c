@@ -14,7 +14,7 @@ json_t *scene_json(const scene *s) {
     for (int i = 0; i < s->count; i++) json_array_append_new(objects, object_json(&s->objects[i]));
     return json_pack("{s:i, s:o, s:s, s:s, s:s, s:s, s:f}", "count", s->count, "objects", objects, "layout",
                      LAYOUT_WORD[s->layout], "background", BACKGROUND_WORD[s->background], "light",
-                     LIGHT_WORD[s->light], "split", SPLIT_WORD[scene_split(s)], "time", (double)s->time);
+                     LIGHT_WORD[s->light], "split", SPLIT_WORD[scene_split(s)], "time", s->time);
 }
 
 status png_save(const char *path, int H, int W, int channels, const uint8_t *pixels, error *err) {

@@ -17,9 +17,9 @@ const char *const SPLIT_WORD[SPLITS] = {"train", "held", "pairs"};
 
 // Room between a figure and the border, and between two figures: an outline's width and a little.
 static const double MARGIN = .02;
-// Pairs whose pictures are taken apart along an axis keep their circles apart along it.
+// By count and size, shares of the shorter side.
 static const double RADIUS[2][SIZES][2] = {{{.15, .17}, {.21, .24}, {.30, .36}},
-                                           {{.13, .15}, {.18, .20}, {.21, .23}}};
+                                           {{.13, .145}, {.17, .185}, {.21, .23}}};
 
 bool scene_is_pair(int layout) { return layout >= LAYOUT_UNDER; }
 
@@ -104,31 +104,32 @@ static void place_one(scene_object *o, int layout, dice *d) {
     o->y = (float)inside(y, o->radius);
 }
 
-// Two coordinates along the axis that tells the objects apart: near a third and two thirds, far enough from
-// the border and from each other. At the largest radii, 0.23, both fit exactly.
+// Two coordinates along the axis that tells the objects apart: near a quarter and three quarters, then moved
+// apart until the circles are. Two of the largest, 0.23, need 0.98 of the side with their margins.
 static void spread(double *low, double *high, double r_low, double r_high, dice *d) {
     *low = inside(dice_range(d, .25, .31), r_low);
     *high = inside(dice_range(d, .69, .75), r_high);
-    double lack = r_low + r_high + MARGIN - (*high - *low);
+    double distance = r_low + r_high + MARGIN, lack = distance - (*high - *low);
     if (lack <= 0) return;
-    double room = *low - r_low - MARGIN, step = clamp(lack / 2, 0, room);
-    *low -= step;
-    *high = inside(*high + lack - step, r_high);
-    *low = inside(clamp(*low, 0, *high - r_low - r_high - MARGIN), r_low);
+    *high = inside(*high + lack / 2, r_high);
+    *low = inside(*high - distance, r_low);
+    *high = fmax(*high, *low + distance);
 }
 
 static void place_two(scene *s, dice *d) {
     bool swap = s->layout == LAYOUT_UNDER || s->layout == LAYOUT_RIGHT_OF;
     scene_object *a = &s->objects[swap], *b = &s->objects[!swap]; // a is above or on the left
+    bool vertical = s->layout == LAYOUT_UNDER || s->layout == LAYOUT_ABOVE;
     double low, high;
     spread(&low, &high, a->radius, b->radius, d);
-    bool vertical = s->layout == LAYOUT_UNDER || s->layout == LAYOUT_ABOVE;
     double middle = vertical ? dice_range(d, .38, .62) : dice_range(d, .45, .60);
     double jitter = vertical ? .06 : .05;
     double side_a = inside(middle + dice_range(d, -jitter, jitter), a->radius);
     double side_b = inside(middle + dice_range(d, -jitter, jitter), b->radius);
-    a->x = (float)(vertical ? side_a : low), a->y = (float)(vertical ? low : side_a);
-    b->x = (float)(vertical ? side_b : high), b->y = (float)(vertical ? high : side_b);
+    a->x = (float)(vertical ? side_a : low);
+    a->y = (float)(vertical ? low : side_a);
+    b->x = (float)(vertical ? side_b : high);
+    b->y = (float)(vertical ? high : side_b);
 }
 
 static void place(scene *s, dice *d) {
@@ -193,7 +194,7 @@ static void move_object(scene_object *o, double t) {
 
 scene scene_at(const scene *s, double t) {
     scene moved = *s;
-    moved.time = (float)t;
+    moved.time = t;
     for (int i = 0; i < s->count; i++) move_object(&moved.objects[i], t);
     return moved;
 }

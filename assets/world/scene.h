@@ -74,7 +74,7 @@ typedef struct {
     int count;               // 1 or 2; always 1 for LAYOUT_LEFT … LAYOUT_RIGHT
     scene_object objects[2]; // the first is the subject of the caption and stands in front
     uint64_t seed;           // of what no caption tells: stars, clouds, the run of a hill
-    float time;              // 0 as sampled
+    double time;             // 0 as sampled
 } scene;
 
 // Training pictures never show the ten held-out (kind, colour) pairs, nor the held-out combinations: one in
