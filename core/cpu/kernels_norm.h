@@ -39,35 +39,33 @@ static int64_t chunk_rows(const group_job *j, int64_t chunk) {
     return left < NORM_ROWS ? left : NORM_ROWS;
 }
 
-// Adds d = x − shift and d² of `rows` rows to sum and square.
-INLINE void moment_rows(dtype t, const void *x, int64_t at, int rows, int64_t C, const void *shift,
-                        int64_t shift_at, float *sum, float *square) {
+// Merges `rows` rows into the mean and Σ(x − mean)² of the n rows before them (Chan, Golub and LeVeque 1983,
+// eq. 2.1). Within the rows differences are taken from the first one, so that a mean far from zero costs no
+// precision.
+INLINE void moment_rows(dtype t, const void *x, int64_t at, int rows, int64_t n, int64_t C, float *mean,
+                        float *square) {
+    vf weight = splat((float)rows / (float)(n + rows)), before = splat((float)n);
     for (int64_t c = 0; c < C; c += LANES) {
         int64_t left = C - c;
-        vf o = load_part(t, shift, shift_at + c, left), s = {0}, q = {0};
-        for (int r = 0; r < rows; r++) {
-            vf d = load_part(t, x, at + r * C + c, left) - o;
-            s += d;
-            q += d * d;
-        }
-        store_part(DT_F32, sum, c, left, load_part(DT_F32, sum, c, left) + s);
-        store_part(DT_F32, square, c, left, load_part(DT_F32, square, c, left) + q);
+        vf d[8], first = load_part(t, x, at + c, left), own = {0}, q = {0};
+        for (int r = 1; r < rows; r++) own += d[r] = load_part(t, x, at + r * C + c, left) - first;
+        own *= 1 / (float)rows;
+        for (int r = 1; r < rows; r++) q += (d[r] - own) * (d[r] - own);
+        q += own * own;
+        vf m = load_part(DT_F32, mean, c, left), step = first + own - m;
+        store_part(DT_F32, mean, c, left, m + step * weight);
+        store_part(DT_F32, square, c, left,
+                   load_part(DT_F32, square, c, left) + (q + step * step * weight * before));
     }
 }
 
-// mean and Σ(x − mean)² of each channel of a chunk. The shift is the chunk's first row: its distance from the
-// mean is at most √n·σ, so the subtraction costs less than a factor n = NORM_ROWS of precision at any mean.
+// mean and Σ(x − mean)² of each channel of a chunk
 INLINE void group_moments(dtype t, const group_job *j, int64_t b, int64_t chunk) {
     int64_t C = j->C, n = chunk_rows(j, chunk), first = (b * j->S + chunk * NORM_ROWS) * C, r = 0;
     float *mean = space_of(j, b).part + chunk * 2 * C, *square = mean + C;
     memset(mean, 0, (size_t)C * 2 * sizeof *mean);
-    for (; r + 4 <= n; r += 4) moment_rows(t, j->x, first + r * C, 4, C, j->x, first, mean, square);
-    for (; r < n; r++) moment_rows(t, j->x, first + r * C, 1, C, j->x, first, mean, square);
-    for (int64_t c = 0; c < C; c += LANES) {
-        vf sum = load_part(DT_F32, mean, c, C - c), d = sum / splat((float)n);
-        store_part(DT_F32, mean, c, C - c, load_part(t, j->x, first + c, C - c) + d);
-        store_part(DT_F32, square, c, C - c, load_part(DT_F32, square, c, C - c) - sum * d);
-    }
+    for (; r + 8 <= n; r += 8) moment_rows(t, j->x, first + r * C, 8, r, C, mean, square);
+    for (; r < n; r++) moment_rows(t, j->x, first + r * C, 1, r, C, mean, square);
 }
 
 static void add_scaled(double *restrict sum, const float *restrict x, double scale, int64_t n) {
@@ -93,7 +91,7 @@ static void fill_parameters(const group_job *j, int64_t b, const group_space *s)
     }
 }
 
-// Merges chunks, then the channels of each group (Chan, Golub and LeVeque 1983, eq. 2.1).
+// Merges chunks, then the channels of each group, by the same equation.
 static void group_stats(const group_job *j, int64_t b) {
     group_space s = space_of(j, b);
     int64_t C = j->C, per = C / j->G;

@@ -2,17 +2,23 @@
 
 // ---- Functions of one value -------------------------------------------------------------------------------
 
-INLINE vf gelu_tanh_inner(vf x) { return 0.797884561f * (x + 0.044715f * x * x * x); } // √(2/π)·(x + …)
+// The tanh form of GELU is x·sigmoid(2u) with u = √(2/π)·(x + 0.044715 x³), as (1 + tanh u)/2 = sigmoid(2u):
+// nothing cancels. This gives the sigmoid and d(2u)/dx.
+INLINE vf gelu_gate(vf x, vf *slope) {
+    vf square = x * x;
+    *slope = 1.59576912f + 0.214064453f * square;
+    return vec_sigmoid(x * (1.59576912f + 0.0713548163f * square));
+}
 
 INLINE vf unary_value(unary_kind kind, vf x) {
-    vf density;
+    vf slope;
     switch (kind) {
     case UNARY_SILU:
         return vec_silu(x);
     case UNARY_GELU:
-        return x * vec_normal(x, &density);
+        return x * vec_normal(x, &slope);
     case UNARY_GELU_TANH:
-        return 0.5f * x * (1 + vec_tanh(gelu_tanh_inner(x)));
+        return x * gelu_gate(x, &slope);
     case UNARY_QUICK_GELU:
         return x * vec_sigmoid(1.702f * x);
     case UNARY_RELU:
@@ -43,9 +49,8 @@ INLINE vf unary_slope(unary_kind kind, vf x) {
         p = vec_normal(x, &q);
         return p + x * q;
     case UNARY_GELU_TANH:
-        p = vec_tanh(gelu_tanh_inner(x));
-        q = 0.797884561f * (1 + 3 * 0.044715f * x * x);
-        return 0.5f * (1 + p) + 0.5f * x * (1 - p * p) * q;
+        p = gelu_gate(x, &q);
+        return p + x * p * (1 - p) * q;
     case UNARY_QUICK_GELU:
         p = vec_sigmoid(1.702f * x);
         return p * (1 + 1.702f * x * (1 - p));
