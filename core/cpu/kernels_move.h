@@ -72,17 +72,17 @@ INLINE void pool_rows(dtype t, const resize_job *j, int64_t r, int64_t end) {
     int64_t C = j->C;
     for (; r < end; r++) {
         int64_t y = r % j->H, top = first_target(y, j->H, j->H2), bottom = first_target(y + 1, j->H, j->H2);
-        int64_t right = first_target(0, j->W, j->W2), image = r / j->H * j->H2;
+        int64_t next = first_target(0, j->W, j->W2), image = r / j->H * j->H2;
         for (int64_t x = 0; x < j->W; x++) {
-            int64_t left = right;
-            right = first_target(x + 1, j->W, j->W2);
-            for (int64_t c = 0; c < C; c += LANES) {
+            int64_t from = next;
+            next = first_target(x + 1, j->W, j->W2);
+            LANE_LOOP(c, 0, C, {
                 vf s = {0};
                 for (int64_t v = top; v < bottom; v++)
-                    for (int64_t u = left; u < right; u++)
-                        s += load_part(t, j->x, ((image + v) * j->W2 + u) * C + c, C - c);
-                store_part(t, j->y, (r * j->W + x) * C + c, C - c, s);
-            }
+                    for (int64_t u = from; u < next; u++)
+                        s += load_part(t, j->x, ((image + v) * j->W2 + u) * C + c, left);
+                store_part(t, j->y, (r * j->W + x) * C + c, left, s);
+            });
         }
     }
 }
@@ -105,10 +105,10 @@ typedef struct {
 INLINE void look_up(dtype t, dtype tt, const look_up_job *j, int64_t i, int64_t end) {
     for (; i < end; i++) {
         bool known = j->ids[i] >= 0 && j->ids[i] < j->V;
-        for (int64_t c = 0; c < j->C; c += LANES) {
-            vf v = known ? load_part(tt, j->x, j->ids[i] * j->C + c, j->C - c) : splat(0);
-            store_part(t, j->y, i * j->C + c, j->C - c, v);
-        }
+        LANE_LOOP(c, 0, j->C, {
+            vf v = known ? load_part(tt, j->x, j->ids[i] * j->C + c, left) : splat(0);
+            store_part(t, j->y, i * j->C + c, left, v);
+        });
     }
 }
 
@@ -134,9 +134,10 @@ INLINE void look_up_grad_rows(dtype t, const look_up_job *j, int64_t v, int64_t 
     for (int64_t i = 0; i < j->N; i++) {
         if (j->ids[i] < v || j->ids[i] >= end) continue;
         float *row = table + j->ids[i] * C;
-        for (int64_t c = 0; c < C; c += LANES)
-            store_part(DT_F32, row, c, C - c,
-                       load_part(DT_F32, row, c, C - c) + load_part(t, j->x, i * C + c, C - c));
+        LANE_LOOP(c, 0, C, {
+            store_part(DT_F32, row, c, left,
+                       load_part(DT_F32, row, c, left) + load_part(t, j->x, i * C + c, left));
+        });
     }
 }
 TYPED(look_up_grad_rows, look_up_job)

@@ -45,8 +45,7 @@ static int64_t chunk_rows(const group_job *j, int64_t chunk) {
 INLINE void moment_rows(dtype t, const void *x, int64_t at, int rows, int64_t n, int64_t C, float *mean,
                         float *square) {
     vf weight = splat((float)rows / (float)(n + rows)), before = splat((float)n);
-    for (int64_t c = 0; c < C; c += LANES) {
-        int64_t left = C - c;
+    LANE_LOOP(c, 0, C, {
         vf d[8], first = load_part(t, x, at + c, left), own = {0}, q = {0};
         for (int r = 1; r < rows; r++) own += d[r] = load_part(t, x, at + r * C + c, left) - first;
         own *= 1 / (float)rows;
@@ -56,7 +55,7 @@ INLINE void moment_rows(dtype t, const void *x, int64_t at, int rows, int64_t n,
         store_part(DT_F32, mean, c, left, m + step * weight);
         store_part(DT_F32, square, c, left,
                    load_part(DT_F32, square, c, left) + (q + step * step * weight * before));
-    }
+    });
 }
 
 // mean and Σ(x − mean)² of each channel of a chunk
@@ -116,15 +115,14 @@ static void group_stats(const group_job *j, int64_t b) {
 INLINE void group_apply_rows(dtype t, const group_job *j, const group_space *s, int64_t at, int rows,
                              bool silu) {
     int64_t C = j->C;
-    for (int64_t c = 0; c < C; c += LANES) {
-        int64_t left = C - c;
+    LANE_LOOP(c, 0, C, {
         vf mean = load_part(DT_F32, s->mean, c, left), beta = load_part(DT_F32, s->beta, c, left);
         vf a = load_part(DT_F32, s->rstd, c, left) * load_part(DT_F32, s->gamma, c, left);
         for (int r = 0; r < rows; r++) {
             vf z = (load_part(t, j->x, at + r * C + c, left) - mean) * a + beta;
             store_part(t, j->y, at + r * C + c, left, silu ? vec_silu(z) : z);
         }
-    }
+    });
 }
 
 INLINE void group_apply(dtype t, const group_job *j, int64_t b, int64_t chunk) {
@@ -140,9 +138,8 @@ INLINE void group_apply(dtype t, const group_job *j, int64_t b, int64_t chunk) {
 }
 
 // dz = dy, or dy·silu'(z); x̂ comes out as well.
-INLINE vf group_dz(dtype t, const group_job *j, const group_space *s, int64_t at, int64_t c, bool silu,
-                   vf *xhat) {
-    int64_t left = j->C - c;
+INLINE vf group_dz(dtype t, const group_job *j, const group_space *s, int64_t at, int64_t c, int64_t left,
+                   bool silu, vf *xhat) {
     *xhat = (load_part(t, j->x, at + c, left) - load_part(DT_F32, s->mean, c, left)) *
             load_part(DT_F32, s->rstd, c, left);
     vf dy = load_part(t, j->dy, at + c, left);
@@ -153,17 +150,16 @@ INLINE vf group_dz(dtype t, const group_job *j, const group_space *s, int64_t at
 
 INLINE void group_sum_rows(dtype t, const group_job *j, const group_space *s, int64_t at, int rows, bool silu,
                            float *sum, float *dot) {
-    for (int64_t c = 0; c < j->C; c += LANES) {
-        int64_t left = j->C - c;
+    LANE_LOOP(c, 0, j->C, {
         vf a = load_part(DT_F32, sum, c, left), d = load_part(DT_F32, dot, c, left);
         for (int r = 0; r < rows; r++) {
-            vf xhat, dz = group_dz(t, j, s, at + r * j->C, c, silu, &xhat);
+            vf xhat, dz = group_dz(t, j, s, at + r * j->C, c, left, silu, &xhat);
             a += dz;
             d += dz * xhat;
         }
         store_part(DT_F32, sum, c, left, a);
         store_part(DT_F32, dot, c, left, d);
-    }
+    });
 }
 
 // Σ dz and Σ dz·x̂ of each channel of a chunk
@@ -204,13 +200,12 @@ INLINE void group_dx_rows(dtype t, const group_job *j, int64_t b, int64_t chunk,
     group_space s = space_of(j, b);
     int64_t C = j->C, n = chunk_rows(j, chunk), first = (b * j->S + chunk * NORM_ROWS) * C;
     for (int64_t at = first; at < first + n * C; at += C)
-        for (int64_t c = 0; c < C; c += LANES) {
-            int64_t left = C - c;
-            vf xhat, dz = group_dz(t, j, &s, at, c, silu, &xhat);
+        LANE_LOOP(c, 0, C, {
+            vf xhat, dz = group_dz(t, j, &s, at, c, left, silu, &xhat);
             vf d = load_part(DT_F32, s.gamma, c, left) * dz - load_part(DT_F32, s.k0, c, left) -
                    xhat * load_part(DT_F32, s.k1, c, left);
             store_part(t, j->y, at + c, left, d * load_part(DT_F32, s.rstd, c, left));
-        }
+        });
 }
 
 INLINE void group_dx(dtype t, const group_job *j, int64_t b, int64_t chunk) {
@@ -356,13 +351,13 @@ typedef struct {
 // Two passes over a row in the cache; the second also corrects the rounding of the mean.
 INLINE void row_stats(dtype t, const void *x, int64_t at, int64_t C, float eps, float stats[2]) {
     vf s = {0}, d = {0}, q = {0};
-    for (int64_t c = 0; c < C; c += LANES) s += load_part(t, x, at + c, C - c);
+    LANE_LOOP(c, 0, C, { s += load_part(t, x, at + c, left); });
     vf mean = splat(vec_sum(s) / (float)C);
-    for (int64_t c = 0; c < C; c += LANES) {
-        vf v = load_pad(t, x, at + c, C - c, mean) - mean;
+    LANE_LOOP(c, 0, C, {
+        vf v = load_pad(t, x, at + c, left, mean) - mean;
         d += v;
         q += v * v;
-    }
+    });
     float rest = vec_sum(d) / (float)C;
     stats[0] = mean[0] + rest;
     stats[1] = 1 / sqrtf(vec_sum(q) / (float)C - rest * rest + eps);
@@ -374,20 +369,19 @@ INLINE void layer_rows(dtype t, const layer_job *j, int64_t r, int64_t end) {
         float own[2], *stats = j->stats ? j->stats + 2 * r : own;
         row_stats(t, j->x, r * C, C, j->eps, stats);
         vf mean = splat(stats[0]), rstd = splat(stats[1]);
-        for (int64_t c = 0; c < C; c += LANES) {
-            vf v = (load_part(t, j->x, r * C + c, C - c) - mean) * rstd;
-            if (j->gamma) v *= load_part(DT_F32, j->gamma, c, C - c);
-            if (j->beta) v += load_part(DT_F32, j->beta, c, C - c);
-            store_part(t, j->y, r * C + c, C - c, v);
-        }
+        LANE_LOOP(c, 0, C, {
+            vf v = (load_part(t, j->x, r * C + c, left) - mean) * rstd;
+            if (j->gamma) v *= load_part(DT_F32, j->gamma, c, left);
+            if (j->beta) v += load_part(DT_F32, j->beta, c, left);
+            store_part(t, j->y, r * C + c, left, v);
+        });
     }
 }
 
 INLINE void layer_grad_row(dtype t, const layer_job *j, int64_t r, float *dgamma, float *dbeta) {
     int64_t C = j->C, at = r * C;
     vf mean = splat(j->stats[2 * r]), rstd = splat(j->stats[2 * r + 1]), s = {0}, q = {0};
-    for (int64_t c = 0; c < C; c += LANES) {
-        int64_t left = C - c;
+    LANE_LOOP(c, 0, C, {
         vf xhat = (load_pad(t, j->x, at + c, left, mean) - mean) * rstd,
            dy = load_part(t, j->dy, at + c, left);
         store_part(DT_F32, dgamma, c, left, load_part(DT_F32, dgamma, c, left) + dy * xhat);
@@ -395,14 +389,13 @@ INLINE void layer_grad_row(dtype t, const layer_job *j, int64_t r, float *dgamma
         vf d = j->gamma ? dy * load_part(DT_F32, j->gamma, c, left) : dy;
         s += d;
         q += d * xhat;
-    }
+    });
     vf m0 = splat(vec_sum(s) / (float)C), m1 = splat(vec_sum(q) / (float)C);
-    for (int64_t c = 0; c < C; c += LANES) {
-        int64_t left = C - c;
+    LANE_LOOP(c, 0, C, {
         vf xhat = (load_part(t, j->x, at + c, left) - mean) * rstd, d = load_part(t, j->dy, at + c, left);
         if (j->gamma) d *= load_part(DT_F32, j->gamma, c, left);
         store_part(t, j->y, at + c, left, (d - m0 - xhat * m1) * rstd);
-    }
+    });
 }
 
 INLINE void layer_grad_rows(dtype t, const layer_job *j, int64_t r, int64_t end) {

@@ -83,16 +83,16 @@ typedef struct {
     float scale, shift;
 } point_job;
 
-INLINE void unary_span(dtype t, unary_kind kind, const point_job *j, int64_t i, int64_t end) {
-    for (; i < end; i += LANES)
-        store_part(t, j->y, i, end - i, unary_value(kind, load_part(t, j->x, i, end - i)));
+INLINE void unary_span(dtype t, unary_kind kind, const point_job *j, int64_t begin, int64_t end) {
+    LANE_LOOP(i, begin, end,
+              { store_part(t, j->y, i, left, unary_value(kind, load_part(t, j->x, i, left))); });
 }
 
-INLINE void unary_grad_span(dtype t, unary_kind kind, const point_job *j, int64_t i, int64_t end) {
-    for (; i < end; i += LANES) {
-        vf x = load_part(t, j->x, i, end - i), dy = load_part(t, j->dy, i, end - i);
-        store_part(t, j->y, i, end - i, dy * unary_slope(kind, x));
-    }
+INLINE void unary_grad_span(dtype t, unary_kind kind, const point_job *j, int64_t begin, int64_t end) {
+    LANE_LOOP(i, begin, end, {
+        vf x = load_part(t, j->x, i, left), dy = load_part(t, j->dy, i, left);
+        store_part(t, j->y, i, left, dy * unary_slope(kind, x));
+    });
 }
 
 // One loop for each kind, so that no loop decides anything.
@@ -131,10 +131,9 @@ static void unary_grad(team *tm, unary_kind kind, dtype t, const void *x, const 
     parallel_for(tm, n, BLOCK, unary_grad_kinds_pass, &j);
 }
 
-INLINE void affine_span(dtype t, const point_job *j, int64_t i, int64_t end) {
+INLINE void affine_span(dtype t, const point_job *j, int64_t begin, int64_t end) {
     vf scale = splat(j->scale), shift = splat(j->shift);
-    for (; i < end; i += LANES)
-        store_part(t, j->y, i, end - i, load_part(t, j->x, i, end - i) * scale + shift);
+    LANE_LOOP(i, begin, end, { store_part(t, j->y, i, left, load_part(t, j->x, i, left) * scale + shift); });
 }
 TYPED(affine_span, point_job)
 
@@ -143,8 +142,8 @@ static void affine(team *tm, dtype t, const void *x, void *y, int64_t n, float s
     parallel_for(tm, n, BLOCK, affine_span_pass, &j);
 }
 
-INLINE void cast_to(dtype t, dtype to, const point_job *j, int64_t i, int64_t end) {
-    for (; i < end; i += LANES) store_part(to, j->y, i, end - i, load_part(t, j->x, i, end - i));
+INLINE void cast_to(dtype t, dtype to, const point_job *j, int64_t begin, int64_t end) {
+    LANE_LOOP(i, begin, end, { store_part(to, j->y, i, left, load_part(t, j->x, i, left)); });
 }
 
 INLINE void cast_span(dtype t, const point_job *j, int64_t i, int64_t end) {
@@ -161,8 +160,8 @@ static void cast(team *tm, dtype from, const void *x, dtype to, void *y, int64_t
     parallel_for(tm, n, BLOCK, cast_span_pass, &j);
 }
 
-INLINE void fill_span(dtype t, const point_job *j, int64_t i, int64_t end) {
-    for (; i < end; i += LANES) store_part(t, j->y, i, end - i, splat(j->scale));
+INLINE void fill_span(dtype t, const point_job *j, int64_t begin, int64_t end) {
+    LANE_LOOP(i, begin, end, { store_part(t, j->y, i, left, splat(j->scale)); });
 }
 TYPED(fill_span, point_job)
 
@@ -198,14 +197,15 @@ INLINE vf binary_value(binary_kind kind, vf a, vf b) {
 INLINE void binary_row(dtype t, dtype tb, binary_kind kind, const binary_job *j, int64_t at, int64_t b,
                        int64_t n) {
     if (j->step[3]) {
-        for (int64_t i = 0; i < n; i += LANES) {
-            vf v = load_part(t, j->a, at + i, n - i), w = load_part(tb, j->b, b + i, n - i);
-            store_part(t, j->y, at + i, n - i, binary_value(kind, v, w));
-        }
+        LANE_LOOP(i, 0, n, {
+            vf v = load_part(t, j->a, at + i, left), w = load_part(tb, j->b, b + i, left);
+            store_part(t, j->y, at + i, left, binary_value(kind, v, w));
+        });
     } else {
         vf w = splat(tb == DT_F32 ? ((const float *)j->b)[b] : bf16_to_f32(((const uint16_t *)j->b)[b]));
-        for (int64_t i = 0; i < n; i += LANES)
-            store_part(t, j->y, at + i, n - i, binary_value(kind, load_part(t, j->a, at + i, n - i), w));
+        LANE_LOOP(i, 0, n, {
+            store_part(t, j->y, at + i, left, binary_value(kind, load_part(t, j->a, at + i, left), w));
+        });
     }
 }
 
@@ -296,14 +296,15 @@ INLINE void softmax_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
     vf low = splat(-__builtin_inff());
     for (; r < end; r++) {
         vf top = low, sum = {0};
-        for (int64_t c = 0; c < C; c += LANES) top = vec_max(load_pad(t, j->x, r * C + c, C - c, low), top);
+        LANE_LOOP(c, 0, C, { top = vec_max(load_pad(t, j->x, r * C + c, left, low), top); });
         top = splat(vec_top(top));
-        for (int64_t c = 0; c < C; c += LANES) sum += vec_exp(load_pad(t, j->x, r * C + c, C - c, low) - top);
-        vf total = splat(vec_sum(sum)), scale = 1 / total, log_total = vec_log(total);
-        for (int64_t c = 0; c < C; c += LANES) {
-            vf d = load_part(t, j->x, r * C + c, C - c) - top;
-            store_part(t, j->y, r * C + c, C - c, j->log ? d - log_total : vec_exp(d) * scale);
-        }
+        LANE_LOOP(c, 0, C, { sum += vec_exp(load_pad(t, j->x, r * C + c, left, low) - top); });
+        vf total = splat(vec_sum(sum)), scale = 1 / total, log_total = {0};
+        if (j->log) log_total = vec_log(total);
+        LANE_LOOP(c, 0, C, {
+            vf d = load_part(t, j->x, r * C + c, left) - top;
+            store_part(t, j->y, r * C + c, left, j->log ? d - log_total : vec_exp(d) * scale);
+        });
     }
 }
 
@@ -312,38 +313,37 @@ INLINE void softmax_grad_rows(dtype t, const row_job *j, int64_t r, int64_t end)
     int64_t C = j->C;
     for (; r < end; r++) {
         vf sum = {0};
-        for (int64_t c = 0; c < C; c += LANES) {
-            vf dy = load_part(t, j->dy, r * C + c, C - c);
-            sum += j->log ? dy : dy * load_part(t, j->x, r * C + c, C - c);
-        }
+        LANE_LOOP(c, 0, C, {
+            vf dy = load_part(t, j->dy, r * C + c, left);
+            sum += j->log ? dy : dy * load_part(t, j->x, r * C + c, left);
+        });
         sum = splat(vec_sum(sum));
-        for (int64_t c = 0; c < C; c += LANES) {
-            vf y = load_part(t, j->x, r * C + c, C - c), dy = load_part(t, j->dy, r * C + c, C - c);
-            store_part(t, j->y, r * C + c, C - c, j->log ? dy - vec_exp(y) * sum : y * (dy - sum));
-        }
+        LANE_LOOP(c, 0, C, {
+            vf y = load_part(t, j->x, r * C + c, left), dy = load_part(t, j->dy, r * C + c, left);
+            store_part(t, j->y, r * C + c, left, j->log ? dy - vec_exp(y) * sum : y * (dy - sum));
+        });
     }
 }
 
 INLINE void geglu_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
     int64_t C = j->C;
     for (; r < end; r++)
-        for (int64_t c = 0; c < C; c += LANES) {
-            vf a = load_part(t, j->x, 2 * r * C + c, C - c),
-               b = load_part(t, j->x, (2 * r + 1) * C + c, C - c);
-            store_part(t, j->y, r * C + c, C - c, a * unary_value(UNARY_GELU, b));
-        }
+        LANE_LOOP(c, 0, C, {
+            vf a = load_part(t, j->x, 2 * r * C + c, left), b = load_part(t, j->x, (2 * r + 1) * C + c, left);
+            store_part(t, j->y, r * C + c, left, a * unary_value(UNARY_GELU, b));
+        });
 }
 
 INLINE void geglu_grad_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
     int64_t C = j->C;
     for (; r < end; r++)
-        for (int64_t c = 0; c < C; c += LANES) {
-            int64_t ia = 2 * r * C + c, ib = ia + C, left = C - c;
+        LANE_LOOP(c, 0, C, {
+            int64_t ia = 2 * r * C + c, ib = ia + C;
             vf a = load_part(t, j->x, ia, left), b = load_part(t, j->x, ib, left);
             vf dy = load_part(t, j->dy, r * C + c, left), density, p = vec_normal(b, &density);
             store_part(t, j->y, ia, left, dy * (b * p));
             store_part(t, j->y, ib, left, dy * a * (p + b * density));
-        }
+        });
 }
 TYPED(softmax_rows, row_job)
 TYPED(softmax_grad_rows, row_job)
@@ -388,13 +388,12 @@ typedef struct {
     float decay;
 } step_job;
 
-static void adamw_pass(void *arg, int64_t i, int64_t end) {
+static void adamw_pass(void *arg, int64_t begin, int64_t end) {
     const step_job *j = arg;
     const adamw_step s = *j->s;
     vf keep = splat(1 - s.lr * s.wd), rate = splat(s.lr / s.c1), root = splat(1 / sqrtf(s.c2)),
        eps = splat(s.eps);
-    for (; i < end; i += LANES) {
-        int64_t left = end - i;
+    LANE_LOOP(i, begin, end, {
         vf g = load_part(DT_F32, j->g, i, left) * splat(s.grad_scale);
         vf m = load_part(DT_F32, j->m, i, left), v = load_part(DT_F32, j->v, i, left);
         m = s.b1 * m + (1 - s.b1) * g;
@@ -403,7 +402,7 @@ static void adamw_pass(void *arg, int64_t i, int64_t end) {
         store_part(DT_F32, j->v, i, left, v);
         vf p = load_part(DT_F32, j->p, i, left) * keep - rate * m / (vec_sqrt(v) * root + eps);
         store_part(DT_F32, j->p, i, left, p);
-    }
+    });
 }
 
 static void adamw(team *tm, const adamw_step *s, float *p, float *m, float *v, const float *g, int64_t n) {
@@ -411,13 +410,13 @@ static void adamw(team *tm, const adamw_step *s, float *p, float *m, float *v, c
     parallel_for(tm, n, BLOCK, adamw_pass, &j);
 }
 
-static void ema_pass(void *arg, int64_t i, int64_t end) {
+static void ema_pass(void *arg, int64_t begin, int64_t end) {
     const step_job *j = arg;
     vf rate = splat(1 - j->decay);
-    for (; i < end; i += LANES) {
-        vf e = load_part(DT_F32, j->m, i, end - i), p = load_part(DT_F32, j->g, i, end - i);
-        store_part(DT_F32, j->m, i, end - i, e + rate * (p - e));
-    }
+    LANE_LOOP(i, begin, end, {
+        vf e = load_part(DT_F32, j->m, i, left), p = load_part(DT_F32, j->g, i, left);
+        store_part(DT_F32, j->m, i, left, e + rate * (p - e));
+    });
 }
 
 static void ema(team *tm, float *e, const float *p, int64_t n, float decay) {

@@ -21,11 +21,11 @@ INLINE float sum_run(dtype t, const void *x, int64_t i, int64_t end, bool square
 }
 
 INLINE void sum_rows(dtype t, const void *x, int64_t at, int rows, int64_t inner, float *sum) {
-    for (int64_t c = 0; c < inner; c += LANES) {
-        vf s = load_part(DT_F32, sum, c, inner - c);
-        for (int r = 0; r < rows; r++) s += load_part(t, x, at + r * inner + c, inner - c);
-        store_part(DT_F32, sum, c, inner - c, s);
-    }
+    LANE_LOOP(c, 0, inner, {
+        vf s = load_part(DT_F32, sum, c, left);
+        for (int r = 0; r < rows; r++) s += load_part(t, x, at + r * inner + c, left);
+        store_part(DT_F32, sum, c, left, s);
+    });
 }
 
 INLINE void sum_chunk(dtype t, const sum_job *j, int64_t u, int64_t end) {

@@ -7,8 +7,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 enum { LANES = 16 };
 #elif defined(__AVX2__)
 enum { LANES = 8 };
@@ -28,32 +31,52 @@ INLINE vf splat(float f) { return f - (vf){0}; }
 // mask ? a : b, the mask all ones or all zeros per lane as comparisons give it
 INLINE vf sel(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
 
-INLINE vf vec_max(vf a, vf b) { return sel(a > b, a, b); } // NaN in a is dropped, NaN in b stays
-INLINE vf vec_min(vf a, vf b) { return sel(a < b, a, b); }
-INLINE vf vec_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
-
-INLINE vf vec_sqrt(vf a) {
+// The instructions' rule for NaN: in a it is dropped, in b it stays.
 #if defined(__AVX512F__)
-    return (vf)_mm512_sqrt_ps((__m512)a);
+INLINE vf vec_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf vec_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+INLINE vf vec_sqrt(vf a) { return (vf)_mm512_sqrt_ps((__m512)a); }
+#elif defined(__AVX2__)
+INLINE vf vec_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf vec_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+INLINE vf vec_sqrt(vf a) { return (vf)_mm256_sqrt_ps((__m256)a); }
 #else
+INLINE vf vec_max(vf a, vf b) { return sel(a > b, a, b); }
+INLINE vf vec_min(vf a, vf b) { return sel(a < b, a, b); }
+INLINE vf vec_sqrt(vf a) {
     for (int i = 0; i < LANES; i++) a[i] = __builtin_sqrtf(a[i]);
     return a;
+}
 #endif
+
+INLINE vf vec_abs(vf a) { return (vf)((vi)a & 0x7fffffff); }
+
+// Both join halves with halves, down to one lane: the order is fixed.
+typedef float v4f __attribute__((vector_size(16)));
+typedef int32_t v4i __attribute__((vector_size(16)));
+
+INLINE v4f quarter(vf a, int k) {
+    v4f q;
+    memcpy(&q, (const char *)&a + 16 * k, sizeof q);
+    return q;
 }
 
-// Halves are added to halves: the order is fixed.
 INLINE float vec_sum(vf a) {
-    float s[LANES];
-    memcpy(s, &a, sizeof s);
-    for (int w = LANES / 2; w; w /= 2)
-        for (int i = 0; i < w; i++) s[i] += s[i + w];
-    return s[0];
+    v4f s = quarter(a, 0);
+    if (LANES == 8) s += quarter(a, 1);
+    if (LANES == 16) s = (s + quarter(a, 2)) + (quarter(a, 1) + quarter(a, 3));
+    return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
+// The largest lane; NaN lanes may be dropped.
 INLINE float vec_top(vf a) {
-    float m = a[0];
-    for (int i = 1; i < LANES; i++) m = a[i] > m ? a[i] : m;
-    return m;
+    v4f m = quarter(a, 0);
+    for (int k = 1; k < LANES / 4; k++) {
+        v4f q = quarter(a, k);
+        m = (v4f)(((m > q) & (v4i)m) | (~(m > q) & (v4i)q));
+    }
+    float x = m[0] > m[1] ? m[0] : m[1], y = m[2] > m[3] ? m[2] : m[3];
+    return x > y ? x : y;
 }
 
 INLINE vf from_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
@@ -125,3 +148,18 @@ INLINE void store_part(dtype t, void *p, int64_t i, int64_t left, vf v) {
             ((uint16_t *)p)[i + k] = f32_to_bf16(v[k]);
 #endif
 }
+
+// Runs `body` for i = begin, begin + LANES, …, with `left` values to go: the constant LANES in the loop, so
+// that the partial loads and stores in it become plain ones, and what remains in one last copy.
+#define LANE_LOOP(i, begin, end, ...)                                                                        \
+    do {                                                                                                     \
+        int64_t i = (begin);                                                                                 \
+        for (; i + LANES <= (end); i += LANES) {                                                             \
+            const int64_t left = LANES;                                                                      \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+        if (i < (end)) {                                                                                     \
+            const int64_t left = (end)-i;                                                                    \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+    } while (0)

@@ -29,8 +29,12 @@ INLINE vf vec_exp(vf x) {
     x = vec_min(splat(89), vec_max(splat(-104), x));
     vi k;
     vf p = exp_reduce(x, &k) + 1;
+#if defined(__AVX512F__)
+    return (vf)_mm512_scalef_ps((__m512)p, _mm512_cvtepi32_ps((__m512i)k));
+#else
     vi half = k >> 1; // two factors reach the subnormals and infinity
     return p * exp2_int(half) * exp2_int(k - half);
+#endif
 }
 
 INLINE vf vec_sigmoid(vf x) { return 1 / (1 + vec_exp(-x)); }
