@@ -1,0 +1,319 @@
+// Convolutions and matrix products against a plain loop in double.
+#include "core/base/mem.h"
+#include "core/cpu/dense.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#if CALO_ONEDNN
+
+static dense_engine *engine(int threads) {
+    error err = {0};
+    dense_engine *e = dense_engine_new(team_new(threads), &err);
+    cr_assert(e, "%s", err.text);
+    return e;
+}
+
+// ---- Tensors ----------------------------------------------------------------------------------------------
+
+typedef struct {
+    dtype type;
+    size_t n;
+    void *data;    // as stored
+    double *value; // the same numbers, read back after rounding to the type
+} tensor;
+
+static tensor tensor_new(dtype t, int64_t n) {
+    tensor x = {t, (size_t)n, mem_calloc((size_t)n, dtype_size(t)), mem_calloc((size_t)n, sizeof(double))};
+    cr_assert(x.data && x.value);
+    return x;
+}
+
+static void read_back(tensor *x) { dtype_to_f64(x->type, x->data, x->value, x->n); }
+
+// Uniform in [-1, 1), the same for the same seed.
+static tensor noise(dtype t, int64_t n, unsigned seed) {
+    tensor x = tensor_new(t, n);
+    for (size_t i = 0; i < x.n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x.value[i] = (int)seed / 2147483648.;
+    }
+    dtype_from_f64(t, x.value, x.data, x.n);
+    read_back(&x);
+    return x;
+}
+
+static void tensor_free(tensor *x) {
+    mem_free(x->data);
+    mem_free(x->value);
+}
+
+// ---- The reference ----------------------------------------------------------------------------------------
+
+typedef __typeof__(((dense_desc *)0)->conv) conv_shape;
+
+static int64_t out_h(const conv_shape *c) {
+    return (c->H + c->pad_top + c->pad_bottom - c->kh) / c->stride + 1;
+}
+static int64_t out_w(const conv_shape *c) {
+    return (c->W + c->pad_left + c->pad_right - c->kw) / c->stride + 1;
+}
+
+// Visits every product of the forward convolution: y[yi] belongs with x[xi] · w[wi].
+static void each_product(const conv_shape *c, dense_kind kind, const double *a, const double *b,
+                         double *sum) {
+    for (int64_t n = 0; n < c->B; n++)
+        for (int64_t i = 0; i < out_h(c); i++)
+            for (int64_t j = 0; j < out_w(c); j++)
+                for (int64_t p = 0; p < c->kh; p++)
+                    for (int64_t q = 0; q < c->kw; q++) {
+                        int64_t h = i * c->stride - c->pad_top + p, w = j * c->stride - c->pad_left + q;
+                        if (h < 0 || h >= c->H || w < 0 || w >= c->W) continue;
+                        int64_t x0 = ((n * c->H + h) * c->W + w) * c->Ci;
+                        int64_t y0 = ((n * out_h(c) + i) * out_w(c) + j) * c->Co;
+                        for (int64_t o = 0; o < c->Co; o++)
+                            for (int64_t k = 0; k < c->Ci; k++) {
+                                int64_t xi = x0 + k, yi = y0 + o,
+                                        wi = ((o * c->Ci + k) * c->kh + p) * c->kw + q;
+                                if (kind == DENSE_CONV) sum[yi] += a[xi] * b[wi];
+                                if (kind == DENSE_CONV_DX) sum[xi] += a[yi] * b[wi];
+                                if (kind == DENSE_CONV_DW) sum[wi] += a[xi] * b[yi];
+                            }
+                    }
+}
+
+// ---- One operation against the reference ------------------------------------------------------------------
+
+// Elementwise: the result is rounded once (2⁻⁸ of the value for bf16, 2⁻²⁴ for f32), and the f32 sum of n
+// terms has taken n rounding errors of at most 2⁻²⁵ of a partial sum. Those have random signs: √n of them,
+// and six standard deviations for the largest of 10⁵ samples. Partial sums are of the size of the results:
+// 2⁻²² √n.
+static void check_close(const tensor *y, const double *want, int64_t terms, const char *what) {
+    double square = 0, unit = y->type == DT_BF16 ? 0x1.01p-8 : 0x1.01p-24;
+    for (size_t i = 0; i < y->n; i++) square += want[i] * want[i];
+    double sums = 0x1p-22 * sqrt((double)terms + 3) * sqrt(square / (double)y->n);
+    for (size_t i = 0; i < y->n; i++) {
+        double limit = unit * fabs(want[i]) + sums;
+        cr_assert(fabs(y->value[i] - want[i]) <= limit, "%s: [%zu] is %.9g, not %.9g (limit %.3g)", what, i,
+                  y->value[i], want[i], limit);
+    }
+}
+
+typedef struct {
+    tensor x, w, y, residual; // as in dense.h; w are plain f32 values where weights are packed
+    float *bias, *dbias;
+    void *packed, *scratch;
+} operands;
+
+static void operands_free(operands *o) {
+    tensor *t[] = {&o->x, &o->w, &o->y, &o->residual};
+    for (int i = 0; i < 4; i++) tensor_free(t[i]);
+    void *p[] = {o->bias, o->dbias, o->packed, o->scratch};
+    for (int i = 0; i < 4; i++) mem_free(p[i]);
+}
+
+enum { GUARD = 256 };
+
+// Prepares, packs, runs; nothing past the scratch and the packed weights may be written.
+static void run(dense_engine *e, const dense_desc *k, operands *o, bool packed, const char *what) {
+    error err = {0};
+    dense *d = dense_prepare(e, k, &err);
+    cr_assert(d, "%s: %s", what, err.text);
+    size_t packed_size = dense_packed_bytes(d), scratch_size = dense_scratch_bytes(d);
+    cr_assert_eq(packed, packed_size > 0);
+    o->packed = mem_alloc(packed_size + GUARD);
+    o->scratch = mem_alloc(scratch_size + GUARD);
+    memset((char *)o->packed + packed_size, 0x5a, GUARD);
+    memset(o->scratch, 0x5a, scratch_size + GUARD);
+    if (packed) cr_assert_eq(dense_pack(d, o->w.data, o->packed, &err), OK, "%s: %s", what, err.text);
+    dense_args a = {.x = o->x.data,
+                    .w = packed ? o->packed : o->w.data,
+                    .bias = o->bias,
+                    .residual = o->residual.data,
+                    .y = o->y.data,
+                    .dbias = o->dbias,
+                    .scratch = o->scratch};
+    cr_assert_eq(dense_run(d, &a, &err), OK, "%s: %s", what, err.text);
+    for (int i = 0; i < GUARD; i++) {
+        cr_assert_eq(((char *)o->packed)[packed_size + (size_t)i], 0x5a, "%s: past the packed weights", what);
+        cr_assert_eq(((char *)o->scratch)[scratch_size + (size_t)i], 0x5a, "%s: past the scratch", what);
+    }
+    read_back(&o->y);
+    dense_free(d);
+}
+
+static void check_conv(dense_engine *e, dense_desc k, unsigned seed) {
+    const conv_shape *c = &k.conv;
+    int64_t big = c->B * c->H * c->W * c->Ci, small = c->B * out_h(c) * out_w(c) * c->Co;
+    int64_t taps = c->Co * c->Ci * c->kh * c->kw;
+    bool dw = k.kind == DENSE_CONV_DW, dx = k.kind == DENSE_CONV_DX;
+    char what[200];
+    snprintf(what, sizeof what, "kind %d %s %dx%dx%dx%d -> %d, kernel %dx%d stride %d pad %d%d%d%d", k.kind,
+             dtype_name(k.x_type), (int)c->B, (int)c->H, (int)c->W, (int)c->Ci, (int)c->Co, (int)c->kh,
+             (int)c->kw, (int)c->stride, (int)c->pad_top, (int)c->pad_left, (int)c->pad_bottom,
+             (int)c->pad_right);
+
+    operands o = {.x = noise(k.x_type, dx ? small : big, seed),
+                  .w = dw ? noise(k.w_type, small, seed + 1) : noise(DT_F32, taps, seed + 1),
+                  .y = tensor_new(k.y_type, dw   ? taps
+                                            : dx ? big
+                                                 : small)};
+    if (k.residual) o.residual = noise(k.y_type, (int64_t)o.y.n, seed + 2);
+    o.bias = mem_calloc((size_t)c->Co, sizeof *o.bias);
+    o.dbias = mem_calloc((size_t)c->Co, sizeof *o.dbias);
+    for (int i = 0; i < c->Co; i++) o.bias[i] = (float)(i % 5) - 2;
+    run(e, &k, &o, !dw, what);
+
+    double *want = mem_calloc(o.y.n, sizeof *want), *w = mem_calloc(o.w.n, sizeof *w);
+    memcpy(w, o.w.value, o.w.n * sizeof *w);
+    if (!dw && k.w_type == DT_BF16)
+        for (size_t i = 0; i < o.w.n; i++) w[i] = bf16_to_f32(f32_to_bf16((float)w[i]));
+    each_product(c, k.kind, o.x.value, w, want);
+    for (size_t i = 0; i < o.y.n; i++) {
+        if (k.bias && !dw) want[i] += o.bias[i % (size_t)c->Co];
+        want[i] *= k.scale ? k.scale : 1;
+        if (k.residual) want[i] += o.residual.value[i];
+    }
+    int64_t terms = dw ? c->B * out_h(c) * out_w(c) : (dx ? c->Co : c->Ci) * c->kh * c->kw;
+    check_close(&o.y, want, terms, what);
+    for (int64_t i = 0; dw && k.bias && i < c->Co; i++) {
+        double sum = 0, magnitude = 0;
+        for (int64_t p = i; p < small; p += c->Co) sum += o.w.value[p], magnitude += fabs(o.w.value[p]);
+        cr_assert_float_eq(o.dbias[i], sum, 0x1p-20 * magnitude, "%s: bias gradient %d", what, (int)i);
+    }
+    mem_free(want);
+    mem_free(w);
+    operands_free(&o);
+}
+
+// ---- Convolutions -----------------------------------------------------------------------------------------
+
+static const conv_shape shapes[] = {
+    {1, 8, 8, 16, 16, 3, 3, 1, 1, 1, 1, 1},  {2, 9, 7, 4, 32, 3, 3, 1, 1, 1, 1, 1},
+    {2, 5, 6, 32, 4, 3, 3, 1, 1, 1, 1, 1},   {1, 13, 11, 3, 5, 3, 3, 1, 1, 1, 1, 1},
+    {1, 16, 16, 16, 3, 3, 3, 1, 1, 1, 1, 1}, {1, 7, 9, 17, 33, 3, 3, 1, 1, 1, 1, 1},
+    {2, 8, 8, 32, 48, 3, 3, 2, 1, 1, 1, 1},  {1, 9, 11, 20, 12, 3, 3, 2, 1, 1, 1, 1},
+    {1, 8, 8, 16, 32, 3, 3, 2, 0, 0, 1, 1},  {1, 11, 8, 7, 9, 3, 3, 2, 0, 0, 1, 1},
+    {2, 6, 5, 40, 24, 1, 1, 1, 0, 0, 0, 0},  {1, 7, 7, 5, 3, 1, 1, 1, 0, 0, 0, 0},
+    {1, 8, 9, 16, 16, 1, 1, 2, 0, 0, 0, 0},  {1, 17, 19, 4, 6, 8, 8, 8, 0, 0, 0, 0},
+    {1, 6, 7, 3, 16, 5, 5, 1, 2, 2, 2, 2},   {1, 5, 5, 64, 64, 3, 3, 1, 0, 1, 2, 0},
+    {1, 1, 40, 24, 36, 1, 1, 1, 0, 0, 0, 0}, {1, 3, 3, 1, 1, 3, 3, 1, 1, 1, 1, 1},
+    {1, 6, 5, 8, 8, 1, 3, 1, 0, 1, 0, 1},    {1, 12, 12, 320, 64, 3, 3, 1, 1, 1, 1, 1},
+};
+
+static void check_all_shapes(dense_kind kind, dtype t) {
+    if (t == DT_BF16 && !dense_has_bf16()) cr_skip_test("no bf16 here");
+    dense_engine *e = engine(2);
+    for (unsigned i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        dense_desc k = {.kind = kind, .x_type = t, .w_type = t, .y_type = kind == DENSE_CONV_DW ? DT_F32 : t};
+        k.conv = shapes[i];
+        check_conv(e, k, i);
+        if (kind == DENSE_CONV_DX && k.conv.stride > 1) continue;
+        k.bias = kind != DENSE_CONV_DX;
+        k.residual = kind != DENSE_CONV_DW;
+        check_conv(e, k, i);
+        if (kind == DENSE_CONV_DW) continue;
+        k.scale = 0.625f;
+        check_conv(e, k, i);
+        k.residual = false;
+        k.y_type = DT_F32;
+        check_conv(e, k, i);
+    }
+    dense_engine_free(e);
+}
+
+Test(dense, conv_f32) { check_all_shapes(DENSE_CONV, DT_F32); }
+Test(dense, conv_bf16) { check_all_shapes(DENSE_CONV, DT_BF16); }
+Test(dense, conv_dx_f32) { check_all_shapes(DENSE_CONV_DX, DT_F32); }
+Test(dense, conv_dx_bf16) { check_all_shapes(DENSE_CONV_DX, DT_BF16); }
+Test(dense, conv_dw_f32) { check_all_shapes(DENSE_CONV_DW, DT_F32); }
+Test(dense, conv_dw_bf16) { check_all_shapes(DENSE_CONV_DW, DT_BF16); }
+
+// ---- Matrix products --------------------------------------------------------------------------------------
+
+typedef __typeof__(((dense_desc *)0)->matmul) matmul_shape;
+
+// Element (i, j) of a stored matrix of a batch.
+static size_t at(int64_t i, int64_t j, int64_t rows, int64_t columns, bool transposed, int64_t row,
+                 int64_t batch, int64_t b) {
+    if (!row) row = transposed ? rows : columns;
+    if (!batch) batch = (transposed ? columns : rows) * row;
+    return (size_t)(b * batch + (transposed ? j * row + i : i * row + j));
+}
+
+static void check_matmul(dense_engine *e, dense_desc k, unsigned seed) {
+    const matmul_shape *m = &k.matmul;
+    char what[200];
+    snprintf(what, sizeof what, "matmul %s %dx%dx%dx%d %s%s%s", dtype_name(k.x_type), (int)m->batch,
+             (int)m->M, (int)m->K, (int)m->N, m->a_transposed ? "aT " : "", m->b_transposed ? "bT " : "",
+             m->packed ? "packed" : "");
+#define A(b, i, j) at(i, j, m->M, m->K, m->a_transposed, m->a_row, m->a_batch, b)
+#define B(b, i, j) at(i, j, m->K, m->N, m->b_transposed, m->b_row, m->b_batch, b)
+#define Y(b, i, j) at(i, j, m->M, m->N, false, m->y_row, m->y_batch, b)
+    int64_t last = m->batch - 1;
+    operands o = {
+        .x = noise(k.x_type, (int64_t)A(last, m->M - 1, m->K - 1) + 1, seed),
+        .w = noise(m->packed ? DT_F32 : k.w_type, (int64_t)B(last, m->K - 1, m->N - 1) + 1, seed + 1),
+        .y = tensor_new(k.y_type, (int64_t)Y(last, m->M - 1, m->N - 1) + 1)};
+    if (k.residual) o.residual = noise(k.y_type, (int64_t)o.y.n, seed + 2);
+    o.bias = mem_calloc((size_t)m->N, sizeof *o.bias);
+    for (int i = 0; i < m->N; i++) o.bias[i] = (float)(i % 5) - 2;
+    run(e, &k, &o, m->packed, what);
+
+    double *want = mem_calloc(o.y.n, sizeof *want); // stays 0 in the gaps between rows, as y does
+    for (int64_t b = 0; b < m->batch; b++)
+        for (int64_t i = 0; i < m->M; i++)
+            for (int64_t j = 0; j < m->N; j++) {
+                double sum = k.bias ? o.bias[j] : 0;
+                for (int64_t p = 0; p < m->K; p++) {
+                    double w = o.w.value[B(b, p, j)];
+                    if (k.w_type == DT_BF16) w = bf16_to_f32(f32_to_bf16((float)w));
+                    sum += o.x.value[A(b, i, p)] * w;
+                }
+                size_t y = Y(b, i, j);
+                want[y] = sum * (k.scale ? k.scale : 1) + (k.residual ? o.residual.value[y] : 0);
+            }
+    check_close(&o.y, want, m->K, what);
+    mem_free(want);
+    operands_free(&o);
+}
+
+static const matmul_shape products[] = {
+    {1, 1, 64, 32},   {1, 77, 40, 96},  {1, 3, 5, 7},   {1, 130, 4, 17},
+    {1, 64, 320, 64}, {1, 9, 33, 129},  {1, 200, 1, 3}, {4, 20, 30, 40},
+    {3, 7, 5, 9},     {16, 64, 77, 40}, {2, 1, 17, 33}, {1, 40, 48, 24, .a_row = 0, .y_row = 80},
+};
+
+static void check_all_products(dtype t) {
+    if (t == DT_BF16 && !dense_has_bf16()) cr_skip_test("no bf16 here");
+    dense_engine *e = engine(2);
+    for (unsigned i = 0; i < sizeof products / sizeof *products; i++)
+        for (int form = 0; form < 8; form++) {
+            dense_desc k = {
+                .kind = DENSE_MATMUL, .x_type = t, .w_type = t, .y_type = t, .matmul = products[i]};
+            k.matmul.a_transposed = form & 1;
+            k.matmul.b_transposed = form >> 1 & 1;
+            k.matmul.packed = form >> 2 & 1;
+            if (k.matmul.packed && k.matmul.batch > 1) continue;
+            check_matmul(e, k, i);
+            k.bias = k.residual = true;
+            k.scale = 0.625f;
+            check_matmul(e, k, i);
+            k.residual = false;
+            k.y_type = DT_F32;
+            check_matmul(e, k, i);
+            if (k.matmul.packed || form & 1) continue;
+            k.matmul.a_row = k.matmul.K + 16; // a head of a wider row, as in the queries of attention
+            k.matmul.b_row = (form & 2 ? k.matmul.K : k.matmul.N) + 32;
+            check_matmul(e, k, i);
+        }
+    dense_engine_free(e);
+}
+
+Test(dense, matmul_f32) { check_all_products(DT_F32); }
+Test(dense, matmul_bf16) { check_all_products(DT_BF16); }
+
+#endif
