@@ -316,4 +316,105 @@ static void check_all_products(dtype t) {
 Test(dense, matmul_f32) { check_all_products(DT_F32); }
 Test(dense, matmul_bf16) { check_all_products(DT_BF16); }
 
+// ---- Determinism and sharing ------------------------------------------------------------------------------
+
+static dense *prepare(dense_engine *e, const dense_desc *k) {
+    error err = {0};
+    dense *d = dense_prepare(e, k, &err);
+    cr_assert(d, "%s", err.text);
+    return d;
+}
+
+static void pack_and_run(int threads, const dense_desc *k, const void *x, const float *w, const float *bias,
+                         void *y) {
+    error err = {0};
+    team *t = team_new(threads);
+    dense_engine *e = dense_engine_new(t, &err);
+    dense *d = prepare(e, k);
+    void *packed = mem_alloc(dense_packed_bytes(d)), *scratch = mem_alloc(dense_scratch_bytes(d));
+    cr_assert_eq(dense_pack(d, w, packed, &err), OK);
+    dense_args a = {.x = x, .w = packed, .bias = bias, .y = y, .scratch = scratch};
+    cr_assert_eq(dense_run(d, &a, &err), OK, "%s", err.text);
+    dense_free(d);
+    dense_engine_free(e);
+    team_free(t);
+    mem_free(packed);
+    mem_free(scratch);
+}
+
+// With `m` images, or m equal groups of rows.
+static dense_desc of_size(dense_desc k, int64_t m) {
+    if (k.kind == DENSE_MATMUL)
+        k.matmul.M *= m;
+    else
+        k.conv.B *= m;
+    return k;
+}
+
+// Four images together on two threads; two and two, one by one, on one to three threads: the same bytes.
+static void check_parts(const dense_desc *k, int64_t x_n, int64_t w_n, int64_t y_n) {
+    tensor x = noise(k->x_type, 4 * x_n, 1), w = noise(DT_F32, w_n, 2), bias = noise(DT_F32, 4096, 3);
+    tensor whole = tensor_new(k->y_type, 4 * y_n), part = tensor_new(k->y_type, 4 * y_n);
+    size_t x_bytes = (size_t)x_n * dtype_size(k->x_type), y_bytes = (size_t)y_n * dtype_size(k->y_type);
+    dense_desc all = of_size(*k, 4);
+    pack_and_run(2, &all, x.data, w.data, bias.data, whole.data);
+    for (int threads = 1; threads <= 3; threads++)
+        for (int n = 1; n <= 4; n *= 2) {
+            dense_desc some = of_size(*k, n);
+            for (size_t i = 0; i < 4; i += (size_t)n)
+                pack_and_run(threads, &some, (char *)x.data + i * x_bytes, w.data, bias.data,
+                             (char *)part.data + i * y_bytes);
+            cr_assert_arr_eq(part.data, whole.data, 4 * y_bytes, "kind %d %s, %d threads, %d at a time",
+                             k->kind, dtype_name(k->x_type), threads, n);
+        }
+    tensor *used[] = {&x, &w, &bias, &whole, &part};
+    for (int i = 0; i < 5; i++) tensor_free(used[i]);
+}
+
+static const conv_shape even_shapes[] = {
+    {1, 32, 32, 4, 320, 3, 3, 1, 1, 1, 1, 1},   {1, 32, 32, 320, 4, 3, 3, 1, 1, 1, 1, 1},
+    {1, 24, 24, 320, 320, 3, 3, 1, 1, 1, 1, 1}, {1, 8, 8, 640, 640, 3, 3, 1, 1, 1, 1, 1},
+    {1, 33, 31, 64, 64, 3, 3, 1, 1, 1, 1, 1},   {1, 19, 23, 17, 33, 3, 3, 1, 1, 1, 1, 1},
+    {1, 32, 32, 3, 128, 3, 3, 1, 1, 1, 1, 1},   {1, 32, 32, 128, 3, 3, 3, 1, 1, 1, 1, 1},
+    {1, 32, 32, 320, 320, 3, 3, 2, 1, 1, 1, 1}, {1, 32, 32, 128, 128, 3, 3, 2, 0, 0, 1, 1},
+    {1, 64, 64, 4, 32, 8, 8, 8, 0, 0, 0, 0},    {1, 64, 64, 256, 256, 3, 3, 1, 1, 1, 1, 1},
+};
+
+static void check_all_parts(dense_kind kind, dtype t) {
+    if (t == DT_BF16 && !dense_has_bf16()) cr_skip_test("no bf16 here");
+    for (unsigned i = 0; i < sizeof even_shapes / sizeof *even_shapes; i++) {
+        dense_desc k = {.kind = kind, .x_type = t, .w_type = t, .y_type = t, .bias = kind == DENSE_CONV};
+        const conv_shape *c = &even_shapes[i];
+        k.conv = *c;
+        if (kind == DENSE_CONV_DX && c->stride > 1) continue;
+        int64_t big = c->H * c->W * c->Ci, small = out_h(c) * out_w(c) * c->Co;
+        bool dx = kind == DENSE_CONV_DX;
+        check_parts(&k, dx ? small : big, c->Co * c->Ci * c->kh * c->kw, dx ? big : small);
+    }
+}
+
+Test(dense, conv_f32_is_the_same_whatever_the_batch_and_threads) { check_all_parts(DENSE_CONV, DT_F32); }
+Test(dense, conv_bf16_is_the_same_whatever_the_batch_and_threads) { check_all_parts(DENSE_CONV, DT_BF16); }
+Test(dense, conv_dx_f32_is_the_same_whatever_the_batch_and_threads) {
+    check_all_parts(DENSE_CONV_DX, DT_F32);
+}
+Test(dense, conv_dx_bf16_is_the_same_whatever_the_batch_and_threads) {
+    check_all_parts(DENSE_CONV_DX, DT_BF16);
+}
+
+static void check_all_rows(dtype t) {
+    static const int64_t sizes[][3] = {{1, 1280, 320}, {77, 320, 768}, {256, 320, 1280}, {1, 3, 17},
+                                       {9, 33, 129},   {64, 4, 320},   {1024, 64, 64},   {100, 2560, 320}};
+    if (t == DT_BF16 && !dense_has_bf16()) cr_skip_test("no bf16 here");
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int64_t M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
+        dense_desc k = {.kind = DENSE_MATMUL, .x_type = t, .w_type = t, .y_type = t, .bias = true};
+        k.matmul = (matmul_shape){.batch = 1, .M = M, .N = N, .K = K, .b_transposed = i & 1, .packed = true};
+        check_parts(&k, M * K, N * K, M * N);
+    }
+}
+
+Test(dense, matmul_f32_is_the_same_whatever_the_rows_and_threads) { check_all_rows(DT_F32); }
+Test(dense, matmul_bf16_is_the_same_whatever_the_rows_and_threads) { check_all_rows(DT_BF16); }
+
 #endif
