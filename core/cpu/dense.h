@@ -4,10 +4,10 @@
 // immutable: any thread may run it, several at once, each with its own scratch.
 //
 //   kind      x             w                   y
-//   CONV      x (B,H,W,Ci)  packed W            y (B,Ho,Wo,Co) = scale · (x ⋆ W + bias) + residual
-//   CONV_DX   dy            packed W            dx (B,H,W,Ci)  = scale · dy ⋆ᵀ W + residual
+//   CONV      x (B,H,W,Ci)  packed W            y (B,Ho,Wo,Co) = scale · (x ⋆ W + bias) [+ y]
+//   CONV_DX   dy            packed W            dx (B,H,W,Ci)  = scale · dy ⋆ᵀ W [+ y]
 //   CONV_DW   x             dy (B,Ho,Wo,Co)     dW (Co,Ci,kh,kw), f32, plain; dbias (Co) with `bias`
-//   MATMUL    a (batch,M,K) b, packed or plain  y (batch,M,N)  = scale · (a · b + bias) + residual
+//   MATMUL    a (batch,M,K) b, packed or plain  y (batch,M,N)  = scale · (a · b + bias) [+ y]
 //
 // Activations are NHWC, so a 1×1 convolution without stride is a MATMUL of B·H·W rows, and the weight
 // gradient of a linear is a CONV_DW of a 1×1 kernel over a (1, M, 1, K) picture (1.1 to 1.7 times faster than
@@ -30,9 +30,9 @@ typedef struct {
     dense_kind kind;
     // F32 or BF16. Sums are always f32, and F32 operands are never rounded on the way in.
     dtype x_type, w_type, y_type;
-    bool bias;     // f32 vector; of CONV and MATMUL an input, of CONV_DW a second result
-    bool residual; // a tensor of y's shape and type is added; not for CONV_DW, CONV_DX only with stride 1
-    float scale;   // see the table; 0 means 1
+    bool bias;       // f32 vector; of CONV and MATMUL an input, of CONV_DW a second result
+    bool accumulate; // y holds a residual, which is added; not for CONV_DW, for CONV_DX with stride 1 only
+    float scale;     // see the table; 0 means 1
     union {
         struct {
             // B, H, W, Ci, Co and the kernel are those of the forward convolution in all three kinds.
@@ -56,7 +56,6 @@ typedef struct {
 typedef struct {
     const void *x, *w;
     const float *bias;
-    const void *residual; // may be y
     void *y;
     float *dbias;
     void *scratch; // dense_scratch_bytes, 64-byte aligned
