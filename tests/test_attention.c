@@ -175,7 +175,7 @@ static void check_everywhere(attention_desc d, double size) {
     reference(&p);
     for (attention_isa isa = ATTENTION_PORTABLE; isa <= best; isa++) {
         p.d.isa = isa;
-        check_problem(&p, false);
+        check_problem(&p, true);
     }
     problem_free(&p);
 }

@@ -585,10 +585,202 @@ static void forward(const attention_args *a, int64_t head, int64_t q0, float *la
     unpack_transposed(d->t, w->o, w->factor, n, d->D, (void *)(uintptr_t)o, d->ldo);
 }
 
+// ---- backward ----
+
+// One chunk of keys of one head, all its queries. `width` is D in whole vectors.
+typedef struct {
+    unit *k_rows, *v_rows, *k_cols; // [keys][steps of D] twice, [steps of keys][D]
+    float *dk, *dv;                 // [keys][width]
+    unit *q, *dout;                 // [steps of D][QB]
+    unit *q_cols, *dout_cols;       // [QSTEPS][width]
+    float *dq;                      // [D][QB]
+    float *p;                       // [KEYS][QB]
+    unit *p_rows, *ds_rows;         // [KEYS][QSTEPS]
+    unit *ds;                       // [KEY_STEPS][QB]
+    int64_t width;
+    float lse[QB], mean[QB], scale[QB]; // log-sum-exp in log2 units; rowsum(dO∘O)
+} __attribute__((aligned(64))) backward_lane;
+
+// Lays the lane out behind its struct and returns the bytes in all. In f32 rows and columns of a matrix are
+// the same memory.
+static int64_t backward_layout(const attention_desc *d, int64_t keys, backward_lane *w) {
+    int64_t steps = steps_of(d->D), at = sizeof *w / 4;
+    float *base = (float *)(void *)w;
+    keys = round_up(keys, PER);
+    w->width = round_up(d->D, VL);
+#define TAKE(member, units) w->member = base + at, at += round_up(units, 16)
+    TAKE(k_rows, keys * steps);
+    TAKE(v_rows, keys * steps);
+    TAKE(dk, keys * w->width);
+    TAKE(dv, keys * w->width);
+    TAKE(q, steps * QB);
+    TAKE(dout, steps * QB);
+    TAKE(q_cols, QSTEPS * w->width);
+    TAKE(dout_cols, QSTEPS * w->width);
+    TAKE(dq, d->D * QB);
+    TAKE(p, KEYS * QB);
+    TAKE(ds, KEY_STEPS * QB);
+#if PER == 2
+    TAKE(k_cols, keys / PER * d->D);
+    TAKE(p_rows, KEYS * QSTEPS);
+    TAKE(ds_rows, KEYS * QSTEPS);
+#else
+    w->k_cols = w->k_rows;
+    w->p_rows = w->p;
+    w->ds_rows = w->ds;
+#endif
+#undef TAKE
+    return at * 4;
+}
+
+static int64_t backward_lane_bytes(const attention_desc *d, int64_t chunk_keys) {
+    backward_lane w;
+    return backward_layout(d, chunk_keys, &w);
+}
+
+INLINE void store_rows(vec c[MR][NV], int mr, unit *out) {
+#if PER == 2
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < NV; j += 2)
+        store(out + i * QSTEPS + j / 2 * VL,
+              _mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(c[i][j + 1], c[i][j])));
+#else
+    (void)c, (void)mr, (void)out; // store_operands has done it
+#endif
+}
+
+// P of mr keys.
+INLINE void weight_tile(int mr, const unit *k, int64_t steps, float scale, const backward_lane *w, float *p) {
+    vec c[MR][NV] = {0};
+    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps);
+    UNROLL for (int j = 0; j < NV; j++) {
+        vec lse = load(w->lse + j * VL);
+        UNROLL for (int i = 0; i < mr; i++) store(p + i * QB + j * VL, exp2_vec(c[i][j] * scale - lse));
+    }
+}
+
+// dS = P ∘ (V·dOᵀ − mean), and both as rows for the products over queries.
+INLINE void gradient_tile(int mr, const unit *v, int64_t steps, const backward_lane *w, int64_t key) {
+    vec c[MR][NV] = {0}, p[MR][NV];
+    multiply(c, mr, NV, v, steps, 1, w->dout, QB, steps);
+    UNROLL for (int j = 0; j < NV; j++) {
+        vec mean = load(w->mean + j * VL);
+        UNROLL for (int i = 0; i < mr; i++) {
+            p[i][j] = load(w->p + (key + i) * QB + j * VL);
+            c[i][j] = p[i][j] * (c[i][j] - mean);
+        }
+    }
+    store_operands(c, mr, w->ds + key / PER * QB);
+    store_rows(c, mr, w->ds_rows + key * QSTEPS);
+    store_rows(p, mr, w->p_rows + key * QSTEPS);
+}
+
+// One block, keys k0 ... k0+n of the chunk that begins at `chunk`, against queries q0 ... q0+nq.
+static void backward_block(const attention_desc *d, backward_lane *w, int64_t chunk, int64_t k0, int64_t n,
+                           int64_t q0, int64_t nq) {
+    int64_t steps = steps_of(d->D), width = w->width;
+    float scale = d->scale * 1.44269504f;
+    for (int64_t i = 0; i < n; i += MR) {
+        int64_t mr = min64(MR, n - i), key = chunk + k0 + i;
+#define WEIGHT_TILE(rows) weight_tile(rows, w->k_rows + (k0 + i) * steps, steps, scale, w, w->p + i * QB)
+        BY_KEYS(mr, WEIGHT_TILE)
+        if (key + mr > d->Tk || (d->causal && key + mr - 1 > q0)) mask(w->p + i * QB, mr, key, d, q0, 0);
+#define GRADIENT_TILE(rows) gradient_tile(rows, w->v_rows + (k0 + i) * steps, steps, w, i)
+        BY_KEYS(mr, GRADIENT_TILE)
+    }
+    int64_t queries = steps_of(nq);
+    add_product(n, width, w->p_rows, QSTEPS, 1, w->dout_cols, width, queries, w->dv + k0 * width, width);
+    add_product(n, width, w->ds_rows, QSTEPS, 1, w->q_cols, width, queries, w->dk + k0 * width, width);
+    add_product(d->D, QB, w->k_cols + k0 / PER * d->D, 1, d->D, w->ds, QB, n / PER, w->dq, QB);
+}
+
+// w->mean = rowsum(dO∘O) for n rows.
+static void row_means(const attention_desc *d, const void *o, const void *dout, int64_t n, float *mean) {
+    for (int64_t c = 0; c < QB; c += VL) {
+        vec r[VL];
+        for (int64_t i = 0; i < VL; i++) {
+            r[i] = (vec){0};
+            for (int64_t e = 0; c + i < n && e < d->D; e += VL) {
+                int64_t at = (c + i) * d->ldo + e, left = min64(VL, d->D - e);
+                r[i] += load_f32(d->t, element(d->t, o, at), left) *
+                        load_f32(d->t, element(d->t, dout, at), left);
+            }
+        }
+        transpose(r);
+        vec sum = r[0];
+        UNROLL for (int i = 1; i < VL; i++) sum += r[i];
+        store(mean + c, sum);
+    }
+}
+
+static void load_queries(const attention_args *a, int64_t head, int64_t q0, int64_t n, backward_lane *w) {
+    const attention_desc *d = &a->d;
+    const void *q = element(d->t, head_of(d->t, a->q, head, d, d->Tq, d->ldq), q0 * d->ldq);
+    const void *o = element(d->t, head_of(d->t, a->o, head, d, d->Tq, d->ldo), q0 * d->ldo);
+    const void *dout = element(d->t, head_of(d->t, a->dout, head, d, d->Tq, d->ldo), q0 * d->ldo);
+    pack_transposed(d->t, q, d->ldq, n, d->D, w->q);
+    pack_transposed(d->t, dout, d->ldo, n, d->D, w->dout);
+    pack_columns(d->t, q, d->ldq, n, d->D, w->q_cols, w->width);
+    pack_columns(d->t, dout, d->ldo, n, d->D, w->dout_cols, w->width);
+    row_means(d, o, dout, n, w->mean);
+    const float *lse = a->lse_in + head * d->Tq + q0;
+    for (int64_t c = 0; c < QB; c++) w->lse[c] = c < n ? lse[c] * 1.44269504f : INFINITY;
+}
+
+static void store_dq(const attention_args *a, int64_t head, int64_t chunk, int64_t q0, int64_t n,
+                     const backward_lane *w) {
+    const attention_desc *d = &a->d;
+    if (a->chunks > 1) {
+        float *part = a->dq_partial + ((chunk * d->B * d->heads + head) * d->Tq + q0) * d->D;
+        unpack_transposed(DT_F32, w->dq, w->scale, n, d->D, part, d->D);
+    } else {
+        const void *dq = element(d->t, head_of(d->t, a->dq, head, d, d->Tq, d->ldq), q0 * d->ldq);
+        unpack_transposed(d->t, w->dq, w->scale, n, d->D, (void *)(uintptr_t)dq, d->ldq);
+    }
+}
+
+// acc[n][width] → n rows of D elements, times factor.
+static void store_keys(const attention_desc *d, const float *acc, int64_t width, float factor, int64_t n,
+                       void *dst, int64_t ld) {
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = 0; c < d->D; c += VL)
+            store_f32(d->t, (char *)(uintptr_t)element(d->t, dst, i * ld + c),
+                      load(acc + i * width + c) * factor, min64(VL, d->D - c));
+}
+
+static void backward(const attention_args *a, int64_t head, int64_t chunk, int64_t k0, int64_t k1,
+                     float *lane) {
+    const attention_desc *d = &a->d;
+    int64_t n = k1 - k0, padded = round_up(n, PER);
+    backward_lane *w = (backward_lane *)(void *)lane;
+    backward_layout(d, n, w);
+    for (int c = 0; c < QB; c++) w->scale[c] = d->scale;
+    const void *k = element(d->t, head_of(d->t, a->k, head, d, d->Tk, d->ldk), k0 * d->ldk);
+    const void *v = element(d->t, head_of(d->t, a->v, head, d, d->Tk, d->ldv), k0 * d->ldv);
+    pack_rows(d->t, k, d->ldk, n, d->D, w->k_rows);
+    pack_rows(d->t, v, d->ldv, n, d->D, w->v_rows);
+    if (w->k_cols != w->k_rows) pack_columns(d->t, k, d->ldk, n, d->D, w->k_cols, d->D);
+    memset(w->dk, 0, (size_t)(padded * w->width) * 4);
+    memset(w->dv, 0, (size_t)(padded * w->width) * 4);
+
+    for (int64_t q0 = 0; q0 < d->Tq; q0 += QB) {
+        int64_t nq = min64(QB, d->Tq - q0), end = d->causal ? min64(padded, q0 + QB - k0) : padded;
+        load_queries(a, head, q0, nq, w);
+        memset(w->dq, 0, (size_t)d->D * QB * 4);
+        for (int64_t i = 0; i < end; i += KEYS) backward_block(d, w, k0, i, min64(KEYS, end - i), q0, nq);
+        store_dq(a, head, chunk, q0, nq, w);
+    }
+    void *dk = (void *)(uintptr_t)element(d->t, head_of(d->t, a->dk, head, d, d->Tk, d->ldk), k0 * d->ldk);
+    void *dv = (void *)(uintptr_t)element(d->t, head_of(d->t, a->dv, head, d, d->Tk, d->ldv), k0 * d->ldv);
+    store_keys(d, w->dk, w->width, d->scale, n, dk, d->ldk);
+    store_keys(d, w->dv, w->width, 1, n, dv, d->ldv);
+}
+
 const attention_kernels CAT(attention_, ISA) = {
     .queries = QB,
     .pack_bytes = pack_bytes,
     .forward_lane_bytes = forward_lane_bytes,
+    .backward_lane_bytes = backward_lane_bytes,
     .pack = pack,
     .forward = forward,
+    .backward = backward,
 };

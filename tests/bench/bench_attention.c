@@ -120,14 +120,14 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
     void *o = tensor(type, nq), *dq = tensor(type, nq), *dk = tensor(type, nk), *dv = tensor(type, nk);
     float *lse = mem_alloc((size_t)(s->B * s->heads * s->Tq) * 4);
     void *scratch = mem_alloc(attention_scratch_bytes(&d, team_size(t), false));
-    void *scratch_back = mem_alloc(64);
+    void *scratch_back = mem_alloc(attention_scratch_bytes(&d, team_size(t), true));
     double top = 0, forward = INFINITY, backward = INFINITY, start = now();
     for (int round = 0; round < 5 || (round < 100 && now() - start < 0.6); round++) {
         top = fmax(top, ceiling_rate(t, isa));
         double t0 = now();
         attention_forward(t, &d, q, k, v, o, lse, scratch);
         double t1 = now();
-        if (0) attention_backward(t, &d, q, k, v, o, lse, dout, dq, dk, dv, scratch_back);
+        attention_backward(t, &d, q, k, v, o, lse, dout, dq, dk, dv, scratch_back);
         double t2 = now();
         forward = fmin(forward, t1 - t0);
         backward = fmin(backward, t2 - t1);
