@@ -201,3 +201,136 @@ Test(attention, random_shapes_and_strides) {
         check_everywhere(d, 1);
     }
 }
+
+// Cross attention reads q from one product and k, v side by side from another.
+Test(attention, each_tensor_has_its_own_stride) {
+    for (int t = 0; t < 2; t++) {
+        attention_desc d = shape(t ? DT_BF16 : DT_F32, 2, 2, 50, 30, 24, false);
+        problem p = problem_new(d, 1);
+        run(&p, 1, true);
+        attention_desc e = d;
+        e.ldq = 3 * d.ldq, e.ldk = 2 * d.ldk, e.ldv = 2 * d.ldk + 6, e.ldo = d.ldo + 2;
+        void *in[] = {p.q, p.k, p.v, p.o, p.dout, p.dq, p.dk, p.dv}, *wide[8];
+        int64_t from[] = {d.ldq, d.ldk, d.ldv, d.ldo, d.ldo, d.ldq, d.ldk, d.ldv};
+        int64_t to[] = {e.ldq, e.ldk, e.ldv, e.ldo, e.ldo, e.ldq, e.ldk, e.ldv};
+        size_t size = dtype_size(d.t);
+        for (int i = 0; i < 8; i++) {
+            int64_t rows = from[i] == d.ldk && (i == 1 || i == 2 || i > 5) ? d.B * d.Tk : d.B * d.Tq;
+            wide[i] = mem_calloc((size_t)(rows * to[i]), size);
+            for (int64_t r = 0; r < rows && i != 3 && i < 5; r++)
+                memcpy((char *)wide[i] + (size_t)(r * to[i]) * size,
+                       (char *)in[i] + (size_t)(r * from[i]) * size, (size_t)from[i] * size);
+        }
+        void *scratch = mem_alloc(attention_scratch_bytes(&e, 1, false));
+        attention_forward(NULL, &e, wide[0], wide[1], wide[2], wide[3], p.lse, scratch);
+        mem_free(scratch);
+        scratch = mem_alloc(attention_scratch_bytes(&e, 1, true));
+        attention_backward(NULL, &e, wide[0], wide[1], wide[2], wide[3], p.lse, wide[4], wide[5], wide[6],
+                           wide[7], scratch);
+        mem_free(scratch);
+        for (int i = 0; i < 8; i++) {
+            int64_t rows = i == 1 || i == 2 || i > 5 ? d.B * d.Tk : d.B * d.Tq;
+            for (int64_t r = 0; r < rows; r++)
+                cr_assert_eq(memcmp((char *)wide[i] + (size_t)(r * to[i]) * size,
+                                    (char *)in[i] + (size_t)(r * from[i]) * size, (size_t)from[i] * size),
+                             0, "tensor %d row %d", i, (int)r);
+            mem_free(wide[i]);
+        }
+        problem_free(&p);
+    }
+}
+
+static void assert_same(const char *what, const void *a, const void *b, int64_t n, dtype t) {
+    cr_assert_eq(memcmp(a, b, (size_t)n * dtype_size(t)), 0, "%s differs", what);
+}
+
+// Bits must not depend on the team, nor on the samples beside one. 2500 keys are several chunks of the
+// gradient.
+Test(attention, bits_do_not_depend_on_threads_or_batch) {
+    for (int t = 0; t < 2; t++)
+        for (attention_isa isa = ATTENTION_PORTABLE; isa <= attention_choose(DT_BF16, ATTENTION_BEST);
+             isa++) {
+            dtype type = t ? DT_BF16 : DT_F32;
+            attention_desc d = shape(type, 4, 2, 130, 2500, 20, false);
+            d.isa = isa;
+            problem one = problem_new(d, 1);
+            run(&one, 1, true);
+            for (int threads = 2; threads <= 3; threads++) {
+                problem p = problem_new(d, 1);
+                mem_free(p.q), mem_free(p.k), mem_free(p.v), mem_free(p.dout);
+                p.q = one.q, p.k = one.k, p.v = one.v, p.dout = one.dout;
+                run(&p, threads, true);
+                assert_same("o", p.o, one.o, p.nq, type);
+                assert_same("lse", p.lse, one.lse, d.B * d.heads * d.Tq, DT_F32);
+                assert_same("dq", p.dq, one.dq, p.nq, type);
+                assert_same("dk", p.dk, one.dk, p.nk, type);
+                assert_same("dv", p.dv, one.dv, p.nk, type);
+                p.q = p.k = p.v = p.dout = NULL;
+                problem_free(&p);
+            }
+            problem p = one; // its third sample alone
+            size_t q = (size_t)(2 * d.Tq * d.ldq) * dtype_size(type),
+                   k = (size_t)(2 * d.Tk * d.ldk) * dtype_size(type);
+            p.d.B = 1;
+            p.q = (char *)one.q + q, p.dout = (char *)one.dout + q, p.k = (char *)one.k + k,
+            p.v = (char *)one.v + k;
+            p.o = mem_calloc((size_t)one.nq, 4), p.dq = mem_calloc((size_t)one.nq, 4);
+            p.dk = mem_calloc((size_t)one.nk, 4), p.dv = mem_calloc((size_t)one.nk, 4);
+            run(&p, 2, true);
+            assert_same("o", p.o, (char *)one.o + q, one.nq / 4, type);
+            assert_same("dq", p.dq, (char *)one.dq + q, one.nq / 4, type);
+            assert_same("dk", p.dk, (char *)one.dk + k, one.nk / 4, type);
+            assert_same("dv", p.dv, (char *)one.dv + k, one.nk / 4, type);
+            mem_free(p.o), mem_free(p.dq), mem_free(p.dk), mem_free(p.dv);
+            problem_free(&one);
+        }
+}
+
+// Scores of ±1e4 and, with rising keys, a maximum that must be raised again and again. An f32 score of 1e4 is
+// off by some 1e-3, and its weight with it.
+Test(attention, large_scores) {
+    for (int rising = 0; rising < 2; rising++)
+        for (int causal = 0; causal < 2; causal++) {
+            attention_desc d = shape(DT_F32, 1, 2, 90, 400, 16, causal);
+            problem p = problem_new(d, 60);
+            for (int64_t j = 0; rising && j < d.Tk; j++)
+                for (int64_t c = 0; c < d.ldk; c++) ((float *)p.k)[j * d.ldk + c] = (float)j;
+            for (int64_t i = 0; rising && i < p.nq; i++) ((float *)p.q)[i] = fabsf(((float *)p.q)[i]) / 20;
+            reference(&p);
+            for (attention_isa isa = ATTENTION_PORTABLE; isa <= attention_choose(DT_F32, ATTENTION_BEST);
+                 isa++) {
+                p.d.isa = isa;
+                run(&p, 2, true);
+                check("o", &p, relative_l2(&p, p.o, p.o_ref, p.nq), 2e-3);
+                check("lse", &p, lse_error(&p), 2e-6); // the dot product, its scale and back: 20 roundings
+                check("dv", &p, relative_l2(&p, p.dv, p.dv_ref, p.nk), 2e-3);
+                for (int64_t i = 0; i < p.nq; i++) cr_assert(isfinite(get(&p, p.dq, i)));
+                for (int64_t i = 0; i < p.nk; i++) cr_assert(isfinite(get(&p, p.dk, i)));
+            }
+            problem_free(&p);
+        }
+}
+
+// −∞ in a key hides it from every query with positive components; nothing else may notice.
+Test(attention, a_key_of_minus_infinity_is_hidden) {
+    attention_desc d = shape(DT_F32, 1, 1, 70, 150, 8, false);
+    problem p = problem_new(d, 1);
+    for (int64_t i = 0; i < p.nq; i++) ((float *)p.q)[i] = fabsf(((float *)p.q)[i]) + 0.1f;
+    for (int64_t c = 0; c < d.D; c++) ((float *)p.k)[100 * d.ldk + c] = -1e30f;
+    reference(&p);
+    for (int64_t c = 0; c < d.D; c++) ((float *)p.k)[100 * d.ldk + c] = -INFINITY;
+    for (attention_isa isa = ATTENTION_PORTABLE; isa <= attention_choose(DT_F32, ATTENTION_BEST); isa++) {
+        p.d.isa = isa;
+        run(&p, 1, false);
+        check("o", &p, relative_l2(&p, p.o, p.o_ref, p.nq), 2e-6);
+    }
+    problem_free(&p);
+}
+
+Test(attention, a_limit_is_never_exceeded) {
+    for (attention_isa limit = ATTENTION_PORTABLE; limit <= ATTENTION_AVX512_BF16; limit++) {
+        cr_assert_leq(attention_choose(DT_BF16, limit), limit);
+        cr_assert_leq(attention_choose(DT_F32, limit), ATTENTION_AVX512);
+    }
+    cr_assert_eq(attention_choose(DT_F32, ATTENTION_PORTABLE), ATTENTION_PORTABLE);
+}
