@@ -19,30 +19,13 @@
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/threads.h"
+#include "core/graph/kinds.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef enum { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS } cpu_level;
-
-typedef enum {
-    UNARY_SILU,
-    UNARY_GELU,       // x·Φ(x), the erf form
-    UNARY_GELU_TANH,  // its tanh approximation
-    UNARY_QUICK_GELU, // x·sigmoid(1.702 x)
-    UNARY_RELU,
-    UNARY_TANH,
-    UNARY_SIGMOID,
-    UNARY_EXP,
-    UNARY_LOG,
-    UNARY_ABS,
-    UNARY_SQUARE,
-    UNARY_SQRT,
-    UNARY_KINDS
-} unary_kind;
-
-typedef enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_KINDS } binary_kind;
 
 // One AdamW step (Loshchilov and Hutter 2019, algorithm 2, as PyTorch orders it):
 //   g ← grad_scale·g; p ← p·(1 − lr·wd); m ← b1·m + (1−b1)·g; v ← b2·v + (1−b2)·g²;
