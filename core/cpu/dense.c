@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// What oneDNN was found to do best; rates are those of 2.6 on two cores with a ceiling of 256 GF/s f32, 512
-// bf16.
+// What oneDNN was found to do best. Rates are those of 2.6 on two cores with a ceiling of 235 to 256 GF/s f32
+// and twice that in bf16, as their clock wanders.
 //
 // - Activations plain NHWC, weights `any`: forward kernels take NHWC as it is and run at 85 to 99 % of the
 // ceiling from
@@ -519,9 +519,9 @@ static dnnl_status_t finish(dense *d, const blueprint *b) {
     return s;
 }
 
-// f32, in GF/s of the direct method where direct runs at 230 to 240 (ceiling 256): 450 with 32 channels, 590
-// with 64, 600 to 750 above, but 36 with 16 channels. Its results depend on the batch, though not on the
-// number of threads, so it runs image by image.
+// f32, in GF/s of the direct method where direct runs at 230 to 240, on whole batches and before the
+// reorders: 450 with 32 channels, 590 with 64, 600 to 750 above (380 at 8 pixels), but 36 with 16 channels.
+// Results depend on the batch, though not on the number of threads, so it runs image by image.
 static bool winograd_wins(const dense_desc *k) {
     return HAS_WINOGRAD && k->kind == DENSE_CONV && k->conv.fast && k->x_type == DT_F32 &&
            k->conv.stride == 1 && k->conv.Ci >= 32 && k->conv.Co >= 32;
