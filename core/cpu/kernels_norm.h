@@ -45,6 +45,7 @@ static int64_t chunk_rows(const group_job *j, int64_t chunk) {
 INLINE void moment_rows(dtype t, const void *x, int64_t at, int rows, int64_t n, int64_t C, float *mean,
                         float *square) {
     vf weight = splat((float)rows / (float)(n + rows)), before = splat((float)n);
+    fetch(t, x, at + rows * C, rows * C);
     LANE_LOOP(c, 0, C, {
         vf d[8], first = load_part(t, x, at + c, left), own = {0}, q = {0};
         for (int r = 1; r < rows; r++) own += d[r] = load_part(t, x, at + r * C + c, left) - first;
@@ -115,6 +116,7 @@ static void group_stats(const group_job *j, int64_t b) {
 INLINE void group_apply_rows(dtype t, const group_job *j, const group_space *s, int64_t at, int rows,
                              bool silu) {
     int64_t C = j->C;
+    fetch(t, j->x, at + rows * C, rows * C);
     LANE_LOOP(c, 0, C, {
         vf mean = load_part(DT_F32, s->mean, c, left), beta = load_part(DT_F32, s->beta, c, left);
         vf a = load_part(DT_F32, s->rstd, c, left) * load_part(DT_F32, s->gamma, c, left);
@@ -150,6 +152,8 @@ INLINE vf group_dz(dtype t, const group_job *j, const group_space *s, int64_t at
 
 INLINE void group_sum_rows(dtype t, const group_job *j, const group_space *s, int64_t at, int rows, bool silu,
                            float *sum, float *dot) {
+    fetch(t, j->x, at + rows * j->C, rows * j->C);
+    fetch(t, j->dy, at + rows * j->C, rows * j->C);
     LANE_LOOP(c, 0, j->C, {
         vf a = load_part(DT_F32, sum, c, left), d = load_part(DT_F32, dot, c, left);
         for (int r = 0; r < rows; r++) {
