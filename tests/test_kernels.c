@@ -147,7 +147,8 @@ Test(kernels, unary_and_its_gradient) {
         check(what, level, &y, want, 6 * EPS, 1);
         for (int64_t i = 0; i < n; i++) want[i] = dy.d[i] * unary_slope_ref(kind, x.d[i]);
         k->unary_grad(NULL, kind, t, x.p, dy.p, y.p, n);
-        check(what, level, &y, want, 16 * EPS, 1);
+        // GELU's slopes multiply a rounding of sigmoid or Φ by up to x·d(2u)/dx = 11
+        check(what, level, &y, want, 40 * EPS, 1);
         drop(&x), drop(&dy), drop(&y), mem_free(want);
     }
 }

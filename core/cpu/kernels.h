@@ -3,19 +3,17 @@
 //
 // One source (kernels_tmpl.c) is compiled for several instruction sets; cpu_kernels_for picks a table at run
 // time. Common rules:
+//
 //  - Activations have type `t` (DT_F32 or DT_BF16), are dense and row-major; images are NHWC, so S = H·W rows
-//  of C
-//    channels. Parameters, statistics and parameter gradients are f32. Arithmetic is f32, long sums are
+//    of C channels. Parameters, statistics and parameter gradients are f32. Arithmetic is f32; long sums are
 //    merged in double.
 //  - Results do not depend on the number of threads, and a sample's result not on the batch around it: sums
-//  run
-//    over fixed chunks that are merged in order. They may differ in the last bits from level to level.
+//    run over fixed chunks that are merged in order. They may differ in last bits from level to level.
 //  - NaN in gives NaN out. Gradients are written, not accumulated.
-//  - Elementwise kernels (unary, binary, geglu, affine, norms, their gradients) may write over the operand of
-//  the
-//    same shape; the others must not overlap.
+//  - Elementwise kernels (unary, binary, affine, norms, softmax and their gradients) may write over an
+//    operand of the result's shape and type, but group_norm_grad not over x; the others must not overlap.
 //  - Sizes are the caller's duty (no negative size; products fit int64). Size 0 does nothing.
-//  - `scratch` is 64-byte aligned memory of the size that the matching *_scratch function tells, in bytes.
+//  - `scratch` is 64-byte aligned memory; the matching *_scratch function tells its size in bytes.
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/threads.h"
