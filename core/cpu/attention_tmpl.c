@@ -59,6 +59,7 @@ enum {
 
 typedef float vec __attribute__((vector_size(4 * VL)));
 typedef int32_t ivec __attribute__((vector_size(4 * VL)));
+typedef uint32_t uvec __attribute__((vector_size(4 * VL)));
 typedef float vec_any __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef float unit __attribute__((may_alias)); // 4 bytes of operands
 
@@ -67,7 +68,7 @@ INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; 
 INLINE int64_t steps_of(int64_t n) { return (n + PER - 1) / PER; }
 INLINE vec load(const unit *p) { return *(const vec_any *)p; }
 INLINE void store(unit *p, vec v) { *(vec_any *)p = v; }
-INLINE vec splat(float x) { return (vec){0} + x; }
+INLINE vec splat(float x) { return x - (vec){0}; } // not x + 0, which is an addition for the sake of −0
 INLINE vec larger(vec a, vec b) {
 #if VL == 16
     return _mm512_max_ps(a, b);
@@ -123,16 +124,16 @@ INLINE vec exp2_vec(vec x) {
     p = p * f + 0.240221197f;
     p = p * f + 0.693146967f;
     p = p * f + 1.00000007f;
-    ivec y = (ivec)p + ((ivec)shifted << 23);
-    return (vec)(y & ~(x < -125.f));
+    uvec y = (uvec)p + ((uvec)shifted << 23);
+    return (vec)(y & ~(uvec)(x < -125.f));
 #endif
 }
 
 // log2 of a positive normal number, absolute error 2e-7: x = 2^e·m with m about 1, log m = 2
 // artanh((m−1)/(m+1)).
 INLINE vec log2_vec(vec x) {
-    ivec e = ((ivec)x - 0x3f3504f3) >> 23; // m in [√½, √2)
-    vec m = (vec)((ivec)x - (e << 23));
+    ivec e = (ivec)((uvec)x - 0x3f3504f3) >> 23; // m in [√½, √2)
+    vec m = (vec)((uvec)x - ((uvec)e << 23));
     vec s = (m - 1.f) / (m + 1.f), t = s * s;
     vec p = t * 0.32059890f + 0.41219859f; // 2/(ln 2 · (2i+1))
     p = p * t + 0.57707802f;
