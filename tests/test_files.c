@@ -2,6 +2,8 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/files/image.h"
+#include "core/files/model_dir.h"
 #include "core/files/safetensors.h"
 
 #include <criterion/criterion.h>
@@ -241,4 +243,249 @@ Test(files, safetensors_round_trip) {
     expect(&err, ERR_DATA, "tensor 'b'");
     mem_free(f);
     safetensors_close(st);
+}
+
+// ---------------------------------------------------------------- against the reference libraries
+
+#define GOLDEN "tests/golden/files/"
+
+static safetensors *open_golden(const char *path) {
+    error err = {0};
+    safetensors *st = safetensors_open(path, &err);
+    cr_assert(st, "%s (run from the repository's root)", err.text);
+    return st;
+}
+
+static void assert_same_file(const char *a, const char *b) {
+    char *x, *y;
+    size_t n, m;
+    error err = {0};
+    cr_assert_eq(fs_read_file(a, 1 << 20, &x, &n, &err), OK, "%s", err.text);
+    cr_assert_eq(fs_read_file(b, 1 << 20, &y, &m, &err), OK, "%s", err.text);
+    cr_assert_eq(n, m, "%s and %s differ in length: %zu, %zu", a, b, n, m);
+    cr_assert_arr_eq(x, y, n, "%s and %s differ", a, b);
+    mem_free(x);
+    mem_free(y);
+}
+
+Test(files, safetensors_reads_every_type_of_the_reference) {
+    error err = {0};
+    safetensors *st = open_golden(GOLDEN "python.safetensors"),
+                *f32 = open_golden(GOLDEN "python_f32.safetensors");
+    cr_assert_eq(safetensors_count(st), 18);
+    for (size_t i = 0; i < safetensors_count(f32); i++) {
+        const safetensors_tensor *want = safetensors_at(f32, i), *t = safetensors_find(st, want->name);
+        float a[6], b[6];
+        cr_assert(t, "%s", want->name);
+        cr_assert_leq(t->count, 6);
+        cr_assert_eq(safetensors_read_f32(f32, want, 0, want->count, a, &err), OK, "%s", err.text);
+        cr_assert_eq(safetensors_read_f32(st, t, 0, t->count, b, &err), OK, "%s", err.text);
+        cr_assert_arr_eq(a, b, t->count * sizeof *a, "%s", t->name);
+    }
+    safetensors_close(st);
+    safetensors_close(f32);
+}
+
+// Byte for byte the reference's file, which is the strongest way to say that the reference reads ours.
+Test(files, safetensors_writes_what_the_reference_writes) {
+    error err = {0};
+    safetensors *st = open_golden(GOLDEN "python.safetensors");
+    size_t n = safetensors_count(st);
+    safetensors_item items[32];
+    char values[32][64];
+    for (size_t i = 0; i < n; i++) {
+        const safetensors_tensor *t = safetensors_at(st, n - 1 - i);
+        items[i] =
+            (safetensors_item){.name = t->name, .type = (dtype)t->type, .ndim = t->ndim, .data = values[i]};
+        memcpy(items[i].shape, t->shape, sizeof t->shape);
+        cr_assert_leq(t->bytes, sizeof values[i]);
+        cr_assert_eq(safetensors_read(st, t, 0, t->count, values[i], &err), OK, "%s", err.text);
+    }
+    safetensors_pair meta = safetensors_metadata_at(st, 0);
+    cr_assert_eq(safetensors_save(in_dir("c.safetensors"), items, n, &meta, 1, false, &err), OK, "%s",
+                 err.text);
+    assert_same_file(in_dir("c.safetensors"), GOLDEN "python.safetensors");
+    items[0].name = items[1].name;
+    cr_assert_eq(safetensors_save(in_dir("d.safetensors"), items, n, NULL, 0, false, &err), ERR_INTERNAL);
+    expect(&err, ERR_INTERNAL, "twice");
+    safetensors_close(st);
+}
+
+// The picture that a golden file keeps as a tensor [h, w, c] of bytes.
+static image golden_image(const safetensors *st, const char *name) {
+    error err = {0};
+    image im;
+    const safetensors_tensor *t = safetensors_find(st, name);
+    cr_assert(t && t->type == DT_U8 && t->ndim == 3, "%s", name);
+    cr_assert_eq(image_alloc(&im, (int)t->shape[1], (int)t->shape[0], (int)t->shape[2], &err), OK);
+    cr_assert_eq(safetensors_read(st, t, 0, t->count, im.px, &err), OK);
+    return im;
+}
+
+static void assert_same_image(const image *a, const image *b, const char *what) {
+    cr_assert(a->w == b->w && a->h == b->h && a->c == b->c, "%s: %dx%dx%d, expected %dx%dx%d", what, a->w,
+              a->h, a->c, b->w, b->h, b->c);
+    for (int i = 0; i < a->w * a->h * a->c; i++)
+        cr_assert_eq(a->px[i], b->px[i], "%s: byte %d is %d, expected %d", what, i, a->px[i], b->px[i]);
+}
+
+Test(files, resize_is_pillows) {
+    safetensors *st = open_golden(GOLDEN "resize.safetensors");
+    const char *const filters[] = {"box", "bilinear", "bicubic", "lanczos"};
+    int checked = 0;
+    for (size_t i = 0; i < safetensors_count(st); i++) {
+        const char *name = safetensors_at(st, i)->name;
+        char mode[8], filter[16];
+        int w, h, f = 0;
+        if (sscanf(name, "%7s %15s %d %d", mode, filter, &w, &h) != 4) continue;
+        while (strcmp(filters[f], filter)) f++;
+        image src = golden_image(st, mode), want = golden_image(st, name), got;
+        cr_assert_eq(image_resize(&src, w, h, (resize_filter)f, &got, NULL), OK);
+        assert_same_image(&got, &want, name);
+        image_free(&src);
+        image_free(&want);
+        image_free(&got);
+        checked++;
+    }
+    cr_assert_eq(checked, 60);
+    safetensors_close(st);
+}
+
+// JPEG's and WebP's decoders are the same integer arithmetic in every build of their libraries.
+Test(files, images_read_as_pillow_reads_them) {
+    error err = {0};
+    safetensors *st = open_golden(GOLDEN "images.safetensors");
+    for (size_t i = 0; i < safetensors_count(st); i++) {
+        const char *name = safetensors_at(st, i)->name;
+        if (!strcmp(name, "luma")) continue;
+        char path[100];
+        snprintf(path, sizeof path, GOLDEN "%s", name);
+        image want = golden_image(st, name), got;
+        cr_assert_eq(image_load(path, &got, &err), OK, "%s", err.text);
+        assert_same_image(&got, &want, name);
+        image_free(&want);
+        image_free(&got);
+    }
+    image rgb = golden_image(st, "rgb.png"), want = golden_image(st, "luma"), got;
+    cr_assert_eq(image_channels(&rgb, 1, &got, &err), OK);
+    assert_same_image(&got, &want, "luma");
+    safetensors_close(st);
+}
+
+#define TEXT                                                                                                 \
+    "a cat, Gr\xc3\xb6\xc3\x9f"                                                                              \
+    "e 7\nNegative prompt: dog\nSteps: 20"
+#define WIDE TEXT " \xe7\x8c\xab \xf0\x9f\x90\x88"
+
+static image_texts texts_of(const char *path) {
+    error err = {0};
+    char *file;
+    size_t n;
+    image_texts t;
+    cr_assert_eq(fs_read_file(path, 1 << 20, &file, &n, &err), OK, "%s", err.text);
+    cr_assert_eq(image_read_texts(file, n, path, &t, &err), OK, "%s", err.text);
+    mem_free(file);
+    return t;
+}
+
+Test(files, texts_written_by_pillow_are_read) {
+    const char *const png[][2] = {{"parameters", TEXT}, {"wide", WIDE}, {"zipped", NULL}, {"izip", WIDE}};
+    image_texts t = texts_of(GOLDEN "texts.png");
+    cr_assert_eq(t.n, 4);
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert_str_eq(t.at[i].key, png[i][0]);
+        if (png[i][1]) cr_assert_str_eq(t.at[i].text, png[i][1]);
+    }
+    cr_assert_eq(strspn(t.at[2].text, "z"), 3000);
+    image_texts_free(&t);
+    const char *const exif[][2] = {
+        {"texts_be.jpg", WIDE}, {"texts_le.webp", WIDE}, {"texts_ascii.jpg", "plain"}};
+    for (size_t i = 0; i < 3; i++) {
+        char path[100];
+        snprintf(path, sizeof path, GOLDEN "%s", exif[i][0]);
+        t = texts_of(path);
+        cr_assert_eq(t.n, 1, "%s", path);
+        cr_assert_str_eq(t.at[0].text, exif[i][1]);
+        image_texts_free(&t);
+    }
+    t = texts_of(GOLDEN "rgb.bmp");
+    cr_assert_eq(t.n, 0);
+}
+
+Test(files, images_and_texts_come_back) {
+    error err = {0};
+    safetensors *st = open_golden(GOLDEN "images.safetensors");
+    const image_text texts[] = {{"parameters", WIDE}, {"plain", TEXT}};
+    const char *const names[] = {"rgb.png", "rgba.png", "grey.png"};
+    for (int i = 0; i < 3; i++) {
+        image im = golden_image(st, names[i]), got;
+        const image_options o = {.texts = texts, .n_texts = 2};
+        cr_assert_eq(image_save(in_dir("o.png"), &im, &o, true, &err), OK, "%s", err.text);
+        cr_assert_eq(image_load(in_dir("o.png"), &got, &err), OK, "%s", err.text);
+        assert_same_image(&got, &im, names[i]);
+        image_free(&got);
+        cr_assert_eq(image_save(in_dir("p.PNG"), &im, &o, true, &err), OK);
+        assert_same_file(in_dir("o.png"), in_dir("p.PNG"));
+        image_texts t = texts_of(in_dir("o.png"));
+        cr_assert_eq(t.n, 2);
+        for (size_t k = 0; k < 2; k++) {
+            cr_assert_str_eq(t.at[k].key, texts[k].key);
+            cr_assert_str_eq(t.at[k].text, texts[k].text);
+        }
+        image_texts_free(&t);
+
+        cr_assert_eq(image_save(in_dir("o.webp"), &im, &o, true, &err), OK, "%s", err.text);
+        cr_assert_eq(image_load(in_dir("o.webp"), &got, &err), OK, "%s", err.text);
+        for (int k = 0; k < im.w * im.h; k++)
+            for (int c = 0; c < got.c; c++)
+                cr_assert_eq(got.px[k * got.c + c], im.px[k * im.c + (im.c == 1 ? 0 : c)], "%s as WebP",
+                             names[i]);
+        image_free(&got);
+
+        // Quality 95 with full colour: the quantiser's steps are at most 10 (luma) and 12 (chroma), so that
+        // the mean error stays well under half the largest step.
+        cr_assert_eq(image_save(in_dir("o.jpg"), &im, &o, true, &err), OK, "%s", err.text);
+        cr_assert_eq(image_load(in_dir("o.jpg"), &got, &err), OK, "%s", err.text);
+        cr_assert_eq(got.c, im.c == 1 ? 1 : 3);
+        double sum = 0;
+        for (int k = 0; k < im.w * im.h; k++)
+            for (int c = 0; c < got.c; c++) sum += abs(got.px[k * got.c + c] - im.px[k * im.c + c]);
+        cr_assert_lt(sum / (im.w * im.h * got.c), 6., "%s", names[i]);
+        image_free(&got);
+        for (int k = 0; k < 2; k++) {
+            t = texts_of(in_dir(k ? "o.jpg" : "o.webp"));
+            cr_assert_eq(t.n, 1);
+            cr_assert_str_eq(t.at[0].text, WIDE);
+            image_texts_free(&t);
+        }
+        image_free(&im);
+    }
+    safetensors_close(st);
+}
+
+Test(files, images_refuse_what_they_cannot_store) {
+    error err = {0};
+    image im;
+    cr_assert_eq(image_alloc(&im, 16385, 1, 3, &err), ERR_DATA);
+    cr_assert_eq(image_alloc(&im, 16384, 16385, 3, &err), ERR_DATA);
+    cr_assert_eq(image_alloc(&im, 0, 1, 3, &err), ERR_DATA);
+    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
+    memset(im.px, 7, 12);
+    image_options o = {.texts = &(image_text){"parameters", "\xff"}, .n_texts = 1};
+    cr_assert_eq(image_save(in_dir("a.png"), &im, &o, false, &err), ERR_DATA);
+    expect(&err, ERR_DATA, "UTF-8");
+    o.texts = &(image_text){" two  spaces", "x"};
+    cr_assert_eq(image_save(in_dir("a.png"), &im, &o, false, &err), ERR_USAGE);
+    cr_assert_eq(image_save(in_dir("a.gif"), &im, &o, false, &err), ERR_USAGE);
+    char *much = mem_alloc(40001);
+    memset(much, 'x', 40000);
+    much[40000] = 0;
+    o.texts = &(image_text){"parameters", much};
+    cr_assert_eq(image_save(in_dir("a.jpg"), &im, &o, false, &err), ERR_DATA);
+    expect(&err, ERR_DATA, "65533");
+    o.n_texts = 0;
+    cr_assert_eq(image_save(in_dir("a.png"), &im, &o, false, &err), OK);
+    cr_assert_eq(image_save(in_dir("a.png"), &im, &o, false, &err), ERR_CANTCREAT);
+    mem_free(much);
+    image_free(&im);
 }

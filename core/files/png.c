@@ -119,18 +119,13 @@ static status add_text(png_job *j, const png_text *t, image_texts *texts) {
     return s;
 }
 
-static status read_chunks(png_job *j) {
-    if (setjmp(png_jmpbuf(j->png))) return j->code;
-    png_read_info(j->png, j->info);
-    png_read_end(j->png, j->info); // without its rows: the pixels are skipped
-    return OK;
-}
-
 status png_read_texts(const uint8_t *file, size_t n, const char *name, image_texts *texts, error *err) {
     png_job j = {.in = file, .left = n, .name = name, .err = err};
     status s = open_reader(&j);
     if (s) return s;
-    s = read_chunks(&j);
+    image passed = {0}; // libpng comes to the texts behind the pixels only through the pixels
+    s = read_pixels(&j, &passed);
+    image_free(&passed);
     png_textp found = NULL;
     int count = s ? 0 : png_get_text(j.png, j.info, &found, NULL);
     for (int i = 0; i < count && !s; i++) s = add_text(&j, &found[i], texts);
