@@ -489,3 +489,169 @@ Test(files, images_refuse_what_they_cannot_store) {
     mem_free(much);
     image_free(&im);
 }
+
+// ---------------------------------------------------------------- malformed files
+// (tests/tools/make_malformed.py)
+
+#define MALFORMED "tests/golden/malformed/"
+
+static status open_safetensors(const char *path, error *err) {
+    safetensors *st = safetensors_open(path, err);
+    safetensors_close(st);
+    return st ? OK : err->code;
+}
+
+static status use_tensor(const char *path, error *err) {
+    char value[4];
+    safetensors *st = safetensors_open(path, err);
+    cr_assert(st, "%s", err->text);
+    status s = safetensors_read(st, safetensors_find(st, "a"), 0, 1, value, err);
+    safetensors_close(st);
+    return s;
+}
+
+static status open_index(const char *path, error *err) {
+    if (!strcmp(fs_extension(path), "safetensors")) return ERR_DATA; // the good shard beside them
+    model_files *m = model_files_open(path, NULL, err);
+    model_files_close(m);
+    return m ? OK : err->code;
+}
+
+static status open_pipeline(const char *path, error *err) {
+    model_index *x = model_index_open(path, err);
+    model_index_close(x);
+    return x ? OK : err->code;
+}
+
+static status open_image(const char *path, error *err) {
+    image im;
+    status s = image_load(path, &im, err);
+    cr_assert(s ? !im.px : im.px != NULL);
+    image_free(&im);
+    return s;
+}
+
+// Every file of a folder is refused with a text and the code that its name promises. All failures are listed.
+static int refuse_all(const char *folder, status (*open)(const char *path, error *err)) {
+    char **names, wrong[4000] = "";
+    size_t n;
+    error err = {0};
+    cr_assert_eq(fs_list(folder, &names, &n, &err), OK, "%s", err.text);
+    for (size_t i = 0; i < n; i++) {
+        char *path = fs_join(folder, names[i]);
+        status want = strncmp(names[i], "noinput-", 8) ? ERR_DATA : ERR_NOINPUT, got;
+        err = (error){.text = "-"};
+        got = open(path, &err);
+        if (got != want || !*err.text) {
+            size_t at = strlen(wrong);
+            snprintf(wrong + at, sizeof wrong - at, "\n%s: %d (%s)", names[i], got, err.text);
+        }
+        mem_free(path);
+    }
+    fs_list_free(names, n);
+    cr_assert_str_empty(wrong, "%s", wrong);
+    return (int)n;
+}
+
+Test(files, malformed_safetensors) {
+    cr_assert_geq(refuse_all(MALFORMED "safetensors", open_safetensors), 90);
+}
+Test(files, malformed_use) { cr_assert_geq(refuse_all(MALFORMED "used", use_tensor), 4); }
+Test(files, malformed_index) { cr_assert_geq(refuse_all(MALFORMED "index", open_index), 20); }
+Test(files, malformed_pipeline) { cr_assert_geq(refuse_all(MALFORMED "pipeline", open_pipeline), 10); }
+Test(files, malformed_images) { cr_assert_geq(refuse_all(MALFORMED "image", open_image), 90); }
+
+// Cut at every byte, a file is never taken for whole: a safetensors file by its length, a picture once its
+// header promises more. What may be missing without harm is an end mark.
+static void refuse_cuts(const char *path, status (*open)(const char *path, error *err), size_t spare) {
+    char *data;
+    size_t n;
+    error err = {0};
+    cr_assert_eq(fs_read_file(path, 1 << 20, &data, &n, &err), OK, "%s", err.text);
+    for (size_t i = 0; i + spare < n; i++) {
+        cr_assert_eq(fs_write_atomic(in_dir("cut"), data, i, true, &err), OK);
+        cr_assert_eq(open(in_dir("cut"), &err), ERR_DATA, "%s cut at byte %zu of %zu", path, i, n);
+    }
+    mem_free(data);
+}
+
+Test(files, cut_safetensors) { refuse_cuts(GOLDEN "python.safetensors", open_safetensors, 0); }
+Test(files, cut_png) { refuse_cuts(GOLDEN "palette_alpha.png", open_image, 0); }
+Test(files, cut_jpeg) { refuse_cuts(GOLDEN "rgb444.jpg", open_image, 2); }
+Test(files, cut_webp) { refuse_cuts(GOLDEN "lossless.webp", open_image, 1); }
+Test(files, cut_bmp) { refuse_cuts(GOLDEN "palette.bmp", open_image, 1); }
+
+// ---------------------------------------------------------------- model folders
+
+static void save_one(const char *path, const char *name, dtype type, int64_t rows, const void *data) {
+    error err = {0};
+    safetensors_item it = {.name = name, .type = type, .ndim = 2, .shape = {rows, 2}, .data = data};
+    cr_assert_eq(safetensors_save(path, &it, 1, NULL, 0, false, &err), OK, "%s", err.text);
+}
+
+Test(files, model_folder_and_shards) {
+    error err = {0};
+    const float a[4] = {1, 2, 3, 4};
+    const uint16_t b[4] = {f32_to_f16(5), f32_to_f16(6), f32_to_f16(7), f32_to_f16(8)};
+    const int64_t shape[2] = {2, 2}, other[1] = {4};
+    float got[4];
+    cr_assert_null(model_files_open(dir, NULL, &err));
+    expect(&err, ERR_NOINPUT, "no safetensors weights");
+    save_one(in_dir("model.safetensors"), "a", DT_F32, 2, a);
+    save_one(in_dir("model.fp16.safetensors"), "a", DT_F16, 2, b);
+
+    model_files *m = model_files_open(dir, NULL, &err);
+    cr_assert(m, "%s", err.text);
+    cr_assert_eq(model_files_read_f32(m, "a", 2, shape, got, &err), OK, "%s", err.text);
+    cr_assert_eq(got[3], 4.f);
+    cr_assert_eq(model_files_read_f32(m, "a", 1, other, got, &err), ERR_DATA);
+    expect(&err, ERR_DATA, "model.safetensors: tensor 'a' is (2, 2), expected (4)");
+    cr_assert_eq(model_files_read_f32(m, "x", 1, other, got, &err), ERR_DATA);
+    expect(&err, ERR_DATA, "model.safetensors: tensor 'x' (4) is missing");
+    model_files_close(m);
+
+    m = model_files_open(dir, "fp16", &err);
+    cr_assert_eq(model_files_read_f32(m, "a", 2, shape, got, &err), OK, "%s", err.text);
+    cr_assert_eq(got[3], 8.f);
+    model_files_close(m);
+    cr_assert_null(model_files_open(dir, "ema", &err));
+    expect(&err, ERR_NOINPUT, "variant ema");
+
+    // Two shards, the second through a link as in a hub cache. The index wins only where no whole file is.
+    save_one(in_dir("s-1.safetensors"), "one", DT_F32, 2, a);
+    save_one(in_dir("blob"), "two", DT_F16, 2, b);
+    cr_assert_eq(symlink("blob", in_dir("s-2.safetensors")), 0);
+    const char index[] = "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"two\":\"s-2.safetensors\","
+                         "\"one\":\"s-1.safetensors\"}}";
+    const char *path = in_dir("diffusion_pytorch_model.safetensors.index.json");
+    cr_assert_eq(fs_write_atomic(path, index, strlen(index), false, &err), OK);
+    m = model_files_open(path, NULL, &err);
+    cr_assert(m, "%s", err.text);
+    cr_assert_eq(model_files_count(m), 2);
+    cr_assert_str_eq(model_files_at(m, 1).tensor->name, "two");
+    cr_assert_eq(model_files_read_f32(m, "one", 2, shape, got, &err), OK, "%s", err.text);
+    cr_assert_eq(got[0], 1.f);
+    cr_assert_eq(model_files_read_f32(m, "two", 2, shape, got, &err), OK, "%s", err.text);
+    cr_assert_eq(got[0], 5.f);
+    cr_assert_not(model_files_find(m, "three", NULL));
+    model_files_close(m);
+}
+
+Test(files, model_index_lists_components) {
+    error err = {0};
+    const char text[] = "{\"_class_name\":\"StableDiffusionPipeline\",\"_diffusers_version\":\"0.42\","
+                        "\"requires_safety_checker\":false,\"safety_checker\":[null,null],"
+                        "\"unet\":[\"diffusers\",\"UNet2DConditionModel\"],"
+                        "\"text_encoder\":[\"transformers\",\"CLIPTextModel\"]}";
+    cr_assert_eq(fs_write_atomic(in_dir("model_index.json"), text, strlen(text), false, &err), OK);
+    model_index *x = model_index_open(dir, &err);
+    cr_assert(x, "%s", err.text);
+    cr_assert_str_eq(model_index_class(x), "StableDiffusionPipeline");
+    cr_assert_eq(model_index_count(x), 2);
+    cr_assert_str_eq(model_index_at(x, 0).name, "unet");
+    cr_assert_str_eq(model_index_find(x, "text_encoder")->class_name, "CLIPTextModel");
+    cr_assert_null(model_index_find(x, "safety_checker"));
+    model_index_close(x);
+    cr_assert_null(model_index_open(in_dir("none"), &err));
+    expect(&err, ERR_NOINPUT, "none/model_index.json");
+}
