@@ -456,6 +456,9 @@ Test(files, images_read_as_pillow_reads_them) {
     image rgb = golden_image(st, "rgb.png"), want = golden_image(st, "luma"), got;
     cr_assert_eq(image_channels(&rgb, 1, &got, &err), OK);
     assert_same_image(&got, &want, "luma");
+    image_free(&rgb);
+    image_free(&want);
+    image_free(&got);
     safetensors_close(st);
 }
 
