@@ -29,7 +29,7 @@
 // A fresh folder for one test; Criterion runs each test in its own process.
 static char dir[64];
 static void enter(void) {
-    strcpy(dir, "/tmp/calotype-test-XXXXXX");
+    strcpy(dir, P_tmpdir "/calotype-test-XXXXXX");
     cr_assert(mkdtemp(dir));
 }
 static void leave(void) {
