@@ -267,6 +267,24 @@ Test(tokenizer, opens_tokenizer_json_alone) {
     }
 }
 
+// added_tokens.json of older folders: not special, so found in any case; a special token only as written.
+Test(tokenizer, reads_added_tokens_json) {
+    error err = {0};
+    tokenizer_files f = {
+        .vocab = text(VOCAB), .merges = text("a b</w>\n"), .added_tokens = text("{\"<X>\": 7}")};
+    f.special_tokens_map = text("{\"additional_special_tokens\": [\"ab</w>\"]}");
+    tokenizer *t = tokenizer_from_memory(&f, &err);
+    cr_assert(t, "%s", err.text);
+    const int32_t want[] = {2, 7, 3, 7, 4, 4, 6, 6, 6, 6}; // "AB</w>" is ab, then <, /, w, > unknown
+    int32_t *ids;
+    size_t n;
+    cr_assert_eq(tokenizer_encode(t, "a<X>b<x>ab</w> AB</w>", 21, &ids, &n, NULL), OK);
+    cr_assert_eq(n, sizeof want / sizeof *want);
+    cr_assert_eq(memcmp(ids, want, sizeof want), 0);
+    mem_free(ids);
+    tokenizer_free(t);
+}
+
 Test(tokenizer, refuses_bad_files) {
     const struct {
         const char *vocab, *merges, *config, *says;

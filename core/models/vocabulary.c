@@ -158,7 +158,7 @@ static status read_lines(reader *r, const tokenizer_file *file, char *joined) {
         size_t n = (size_t)((newline ? newline : end) - s);
         size_t cut = newline && n && s[n - 1] == '\r';
         if (n < 8 || memcmp(s, "#version", 8)) TRY(add_merge_text(r, rank++, line, s, n - cut, joined));
-        s += n + 1;
+        s = newline ? newline + 1 : end;
     }
     return OK;
 }
@@ -216,6 +216,11 @@ static bool flag(const json_t *token, const char *name, bool otherwise) {
 static const json_t *token_text(const json_t *token) {
     const json_t *text = json_is_object(token) ? json_object_get(token, "content") : token;
     return json_is_string(text) ? text : NULL;
+}
+
+static added_token *find_token(const vocabulary *v, const json_t *token) {
+    const json_t *text = token_text(token);
+    return text ? find_added(v, json_string_value(text), json_string_length(text)) : NULL;
 }
 
 // `declared` is the id for a token that the vocabulary lacks; -1: it must have it. A token that was added
@@ -279,57 +284,42 @@ static status read_added(reader *r, const tokenizer_file *added_tokens) {
     return OK;
 }
 
+// An absent name gets CLIP's token.
+static status set_default(reader *r, const char *name, const char *token) {
+    const json_t *x = json_object_get(r->config, name);
+    if (x && !json_is_null(x)) return OK;
+    return json_object_set_new(r->config, name, json_string(token)) ? no_memory(r->err) : OK;
+}
+
 // The named special tokens in transformers' order. One that repeats an earlier one says nothing new; one that
-// has the same text but other flags counts.
+// has the same text but other flags counts, unless the text was declared before.
 static status read_special(reader *r) {
-    vocabulary *v = r->v;
-    struct {
-        const char *name, *otherwise;
-        int32_t *id;
-        json_t *token;
-    } named[] = {
-        {"bos_token", "<|startoftext|>", &v->bos},
-        {"eos_token", "<|endoftext|>", &v->eos},
-        {"unk_token", "<|endoftext|>", &v->unk},
-        {"sep_token", NULL, NULL},
-        {"pad_token", "<|endoftext|>", &v->pad},
-        {"cls_token", NULL, NULL},
-        {"mask_token", NULL, NULL},
-    };
-    enum { N = sizeof named / sizeof *named };
-    size_t declared = v->n_added;
-    status s = OK;
-    for (int i = 0; i < N && !s; i++) {
-        json_t *token = json_object_get(r->config, named[i].name);
-        if (token && !json_is_null(token))
-            named[i].token = json_incref(token);
-        else if (named[i].otherwise)
-            named[i].token = json_string(named[i].otherwise);
-        if (!named[i].token) continue;
-        const json_t *text = token_text(named[i].token);
-        added_token *a = text ? find_added(v, json_string_value(text), json_string_length(text)) : NULL;
-        bool known = a && a < v->added + declared;
-        for (int k = 0; k < i; k++) known |= json_equal(named[i].token, named[k].token);
-        if (!known) s = add_token(r, named[i].token, true, -1);
-        if (s || !named[i].id) continue;
-        a = text ? find_added(v, json_string_value(text), json_string_length(text)) : NULL;
-        if (a)
-            *named[i].id = a->id;
-        else
-            s = fail(r->err, ERR_DATA, "tokenizer_config.json: %s is empty", named[i].name);
+    const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                 "pad_token", "cls_token", "mask_token"};
+    const size_t declared = r->v->n_added;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *token = json_object_get(r->config, names[i]);
+        if (!token || json_is_null(token)) continue;
+        const added_token *a = find_token(r->v, token);
+        bool known = a && a < r->v->added + declared;
+        for (size_t k = 0; k < i; k++) known |= json_equal(token, json_object_get(r->config, names[k]));
+        if (!known) TRY(add_token(r, token, true, -1));
     }
-    for (int i = 0; i < N; i++) json_decref(named[i].token);
-    return s;
+    return OK;
+}
+
+static status special_id(reader *r, const char *name, int32_t *id) {
+    const added_token *a = find_token(r->v, json_object_get(r->config, name));
+    if (!a) return fail(r->err, ERR_DATA, "tokenizer_config.json: %s is empty", name);
+    *id = a->id;
+    return OK;
 }
 
 static status read_extra(reader *r, const char *name) {
     json_t *token;
     size_t i;
-    json_array_foreach(json_object_get(r->config, name), i, token) {
-        const json_t *text = token_text(token);
-        if (!text || !find_added(r->v, json_string_value(text), json_string_length(text)))
-            TRY(add_token(r, token, true, -1));
-    }
+    json_array_foreach(json_object_get(r->config, name), i, token) if (!find_token(r->v, token))
+        TRY(add_token(r, token, true, -1));
     return OK;
 }
 
@@ -397,7 +387,15 @@ static status read_all(reader *r, const tokenizer_files *f) {
     TRY(read_config(r));
     if (!(r->v->added = mem_calloc(ADDED_MAX, sizeof(added_token)))) return no_memory(r->err);
     TRY(read_added(r, &f->added_tokens));
+    TRY(set_default(r, "bos_token", "<|startoftext|>"));
+    TRY(set_default(r, "eos_token", "<|endoftext|>"));
+    TRY(set_default(r, "unk_token", "<|endoftext|>"));
+    TRY(set_default(r, "pad_token", "<|endoftext|>"));
     TRY(read_special(r));
+    TRY(special_id(r, "bos_token", &r->v->bos));
+    TRY(special_id(r, "eos_token", &r->v->eos));
+    TRY(special_id(r, "unk_token", &r->v->unk));
+    TRY(special_id(r, "pad_token", &r->v->pad));
     TRY(read_extra(r, "additional_special_tokens"));
     TRY(read_extra(r, "extra_special_tokens"));
     find_bytes(r);
