@@ -14,14 +14,14 @@ typedef struct {
 // Everything that can be decided before running is decided when a kernel is prepared. Immutable afterwards.
 typedef struct kernel {
     const char *name; // for people: "dnnl conv bf16"
-    void (*run)(const struct kernel *k, const kernel_io *io);
+    status (*run)(const struct kernel *k, const kernel_io *io, error *err);
     void (*free)(struct kernel *k);
     size_t scratch;   // bytes it needs while it runs
     unsigned inplace; // bit i: the result may overwrite input i
     // Operand 1 wanted in a packed form: 0 bytes for none. Equal keys and equal weights give equal bytes.
     size_t packed_bytes;
     uint64_t packed_key;
-    void (*pack)(const struct kernel *k, struct team *team, const void *weight, void *packed);
+    status (*pack)(const struct kernel *k, const void *weight, void *packed, error *err);
 } kernel;
 
 typedef struct backend {

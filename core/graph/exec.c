@@ -232,7 +232,6 @@ static double now(void) {
 }
 
 static status run_step(exec *e, int r, int i, error *err) {
-    (void)err;
     const plan_step *s = &e->p->steps[r][i];
     const kernel_io *io = &e->io[r][i];
     double start = e->timed ? now() : 0;

@@ -11,6 +11,7 @@
 #include "core/base/arena.h"
 #include "core/base/dtype.h"
 #include "core/base/status.h"
+#include "core/graph/kinds.h"
 #include "core/graph/shape.h"
 #include "core/graph/weights.h"
 
@@ -30,24 +31,6 @@ typedef enum {
 enum { MAX_IN = 8, MAX_EXTRA = 3 };
 
 typedef enum { ACT_NONE, ACT_SILU } norm_act; // what a group norm applies to its result
-
-typedef enum {
-    UNARY_SILU,
-    UNARY_GELU, // x·Φ(x), exact
-    UNARY_GELU_TANH,
-    UNARY_QUICK_GELU, // x·sigmoid(1.702 x)
-    UNARY_RELU,
-    UNARY_TANH,
-    UNARY_SIGMOID,
-    UNARY_EXP,
-    UNARY_LOG,
-    UNARY_ABS,
-    UNARY_SQUARE,
-    UNARY_SQRT,
-    UNARY_COUNT
-} unary_kind;
-
-typedef enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV } binary_kind;
 
 typedef struct {
     int stride;

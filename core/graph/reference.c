@@ -18,7 +18,8 @@ static output output_of(const node *n, int k) {
     return k ? (output){n->extra[k - 1].shape, n->extra[k - 1].dtype} : (output){n->shape, n->dtype};
 }
 
-static void run(const kernel *k, const kernel_io *io) {
+static status run(const kernel *k, const kernel_io *io, error *err) {
+    (void)err;
     const node *n = ((const reference *)k)->n;
     ref_call call = {.n = n, .team = io->team};
     double *room = io->scratch;
@@ -38,6 +39,7 @@ static void run(const kernel *k, const kernel_io *io) {
         output o = output_of(n, i);
         dtype_from_f64(o.dtype, call.out[i], io->out[i], (size_t)shape_count(o.shape));
     }
+    return OK;
 }
 
 static void free_reference(kernel *k) { mem_free(k); }
