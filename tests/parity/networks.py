@@ -145,9 +145,9 @@ SD15 = dict(
 
 def unet_sd15():  # attention_head_dim is the number of heads: 8 heads of 5, 10 and 15
     unet("unet_sd15", [
-        dict(sample=(2, 4, 8, 8), timestep=[701, 21], encoder_hidden_states=(2, 7, 22)),
         # 10×14 → 5×7 → 3×4 → 2×2, and up again to the sizes of the skips
-        dict(sample=(1, 4, 10, 14), timestep=[401], encoder_hidden_states=(1, 7, 22), gradients=False),
+        dict(sample=(2, 4, 10, 14), timestep=[701, 21], encoder_hidden_states=(2, 7, 22)),
+        dict(sample=(1, 4, 8, 8), timestep=[401], encoder_hidden_states=(1, 7, 22), gradients=False),
     ], samples=8, written={"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0"} | SD15, **SD15)
 
 
