@@ -73,23 +73,26 @@ def measure(tensor, name, samples):
 class Case:
     """One model with generated weights, its runs, and the two files tests/golden/FOLDER/NAME.{json,safetensors}."""
 
-    def __init__(self, name, model, config, file, samples=16, prefix="", folder="networks", trained=None):
+    def __init__(self, name, model, config, file, samples=16, folder="networks", name_of=str, added=None):
+        """name_of: from the module's parameter names to the file's. added(name): is it an adapter's? Then the
+        model's own weights are frozen."""
         self.path = os.path.join("tests", "golden", folder, name)
         self.model, self.samples = model.eval(), samples
         if any(p.is_meta for p in model.parameters()):
             self.model = model.double().to_empty(device="cpu")
         else:
             self.model = model.double()
-        self.names = {}
-        for n, p in self.model.named_parameters():
-            n = n if n.startswith(prefix) or n.startswith("text_projection") else prefix + n
-            self.names[n] = p
+        self.names = {name_of(n): p for n, p in self.model.named_parameters()}
+        self.added = [n for n in self.names if added and added(n)]
+        self.trained = self.added or list(self.names)
         self.head = {"model": type(model).__name__, "file": file, "samples": samples, "config": config}
         self.runs, self.data = [], {}
         for n, p in self.names.items():
-            p.requires_grad_(trained is None or n in trained)
+            p.requires_grad_(False)
             with torch.no_grad():
                 fill(p, n, *scale_and_offset(n, p.shape))
+        for n in self.trained:
+            self.names[n].requires_grad_(True)
 
     def run(self, network, call, inputs, gradients=True):
         """inputs: name → shape (generated) or a list or tensor of explicit values.
@@ -134,7 +137,7 @@ class Case:
 
     def store_gradients(self, r, rows, tensors):
         largest = max(row[0] for row in rows.values())
-        sizes = {n: p.numel() for n, p in self.names.items()}
+        sizes = {n: self.names[n].numel() for n in self.trained}
         sizes |= {"input:" + n: t.numel() for n, t in tensors.items() if t.is_floating_point() and t.requires_grad}
         table = []
         for n, size in sizes.items():
@@ -152,12 +155,14 @@ class Case:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         save_file(self.data, self.path + ".safetensors")
         line = lambda v: json.dumps(v, separators=(",", ":"))
+        table = lambda names: ",\n".join(line([n, list(self.names[n].shape)]) for n in names)
         with open(self.path + ".json", "w") as f:
             f.write("{\n")
             for k, v in self.head.items():
                 f.write(f'"{k}": {line(v)},\n')
             f.write('"runs": [\n' + ",\n".join(line(v) for v in self.runs) + "\n],\n")
-            rows = (line([n, list(p.shape)]) for n, p in self.names.items())
-            f.write('"tensors": [\n' + ",\n".join(rows) + "\n]\n}\n")
+            if self.added:
+                f.write('"trained": [\n' + table(self.added) + "\n],\n")
+            f.write('"tensors": [\n' + table(n for n in self.names if n not in self.added) + "\n]\n}\n")
         size = sum(os.path.getsize(self.path + e) for e in (".json", ".safetensors"))
         print(f"{self.path}: {len(self.names)} tensors, {size >> 10} KiB", flush=True)

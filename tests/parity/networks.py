@@ -30,7 +30,9 @@ def text(name, ids, cls=CLIPTextModel, prefix="text_model.", samples=16, **confi
     model = cls(config)
     model.set_attn_implementation("sdpa")  # the other one takes softmax in float32
     stored = json.loads(config.to_json_string()) | {"architectures": [cls.__name__]}
-    case = Case(name, model, stored, "model.safetensors", samples, prefix)
+    bare = ("text_model.", "text_projection.")
+    case = Case(name, model, stored, "model.safetensors", samples,
+                name_of=lambda n: n if n.startswith(bare) else prefix + n)
     case.run("text_encoder_2" if cls is CLIPTextModelWithProjection else "text_encoder", encode_text,
              {"input_ids": ids})
     case.write()
