@@ -70,10 +70,8 @@ static status compute(evaluator *v, const node *n, void *into) {
     for (int e = 1; e <= n->n_extra; e++, at += (part_bytes(n, e - 1) + 63) & ~(size_t)63) io.out[e] = at;
     io.scratch = room;
     if (!s) {
-        if (n->op == &OP_PACK)
-            k->pack(k, p->backend->team, io.in[0], into);
-        else
-            k->run(k, &io);
+        s = n->op == &OP_PACK ? k->pack(k, io.in[0], into, v->err) : k->run(k, &io, v->err);
+        if (s) fail_in(v->err, "%s (%s)", n->path, n->op->name);
     }
     mem_free(room);
     for (int i = 0; i < n->n_in; i++)
@@ -235,12 +233,9 @@ static status run_step(exec *e, int r, int i, error *err) {
     const plan_step *s = &e->p->steps[r][i];
     const kernel_io *io = &e->io[r][i];
     double start = e->timed ? now() : 0;
-    if (s->n->op == &OP_PACK)
-        s->k->pack(s->k, io->team, io->in[0], io->out[0]);
-    else
-        s->k->run(s->k, io);
+    status st = s->n->op == &OP_PACK ? s->k->pack(s->k, io->in[0], io->out[0], err) : s->k->run(s->k, io, err);
     if (e->timed) e->seconds[r][i] = now() - start;
-    return OK;
+    return st ? fail_in(err, "%s (%s)", s->n->path, s->n->op->name) : OK;
 }
 
 // Gets memory ready, then runs every step that is due through `step`.
