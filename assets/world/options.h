@@ -1,0 +1,20 @@
+// The command line of calotype-world.
+#pragma once
+#include "assets/world/caption.h"
+#include "assets/world/scene.h"
+#include "core/base/status.h"
+
+#include <stdint.h>
+
+typedef struct {
+    const char *command, *out;
+    scene_choice choice;
+    caption_style style;
+    uint64_t seed;
+    int count, H, W;
+    double time;
+    bool mask, lines, json, help;
+} options;
+
+status options_parse(int argc, char **argv, options *out, error *err);
+extern const char OPTIONS_HELP[];

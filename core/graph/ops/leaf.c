@@ -1,0 +1,58 @@
+// Leaves: values that come from outside.
+#include "core/graph/op.h"
+
+#include <stdio.h>
+
+const op OP_WEIGHT = {.name = "weight"};
+const op OP_INPUT = {.name = "input"};
+
+// Equal, or a linear [O,I] where a convolution [O,I,1,1] is asked for, or the reverse.
+static bool same_but_for_1x1(shape a, shape b) {
+    while (a.rank > 2 && a.d[a.rank - 1] == 1) a.rank--;
+    while (b.rank > 2 && b.d[b.rank - 1] == 1) b.rank--;
+    return shape_equal(a, b);
+}
+
+static node *leaf_of(graph *g, const weight *w) {
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i]->op == &OP_WEIGHT && g->nodes[i]->a.leaf.w == w) return g->nodes[i];
+    node *n = node_new(g, &OP_WEIGHT, 0, NULL, (attrs){.leaf.w = w}, w->shape, g->exact);
+    if (is_poison(n)) return n;
+    n->rate = w->trainable ? RATE_STEP : RATE_MODEL;
+    n->needs_grad = w->trainable;
+    return n;
+}
+
+node *graph_weight(graph *g, const char *name, shape s) {
+    if (g->err.code) return g->poison;
+    int mark = path_push(g, "%s", name);
+    const weight *w = g->weights ? g->weights->find(g->weights, g->path) : NULL;
+    char want[128], have[128];
+    const char *origin = g->weights && g->weights->origin ? g->weights->origin : "the model";
+    node *n;
+    if (!w)
+        n = poison(g, "%s has no such tensor (%s expected)", origin, shape_text(s, want));
+    else if (!same_but_for_1x1(w->shape, s))
+        n = poison(g, "%s holds %s where %s is expected", origin, shape_text(w->shape, have),
+                   shape_text(s, want));
+    else
+        n = leaf_of(g, w);
+    path_pop(g, mark);
+    return shape_equal(n->shape, s) ? n : reshape(n, s);
+}
+
+node *graph_input(graph *g, const char *name, shape s, dtype t, rate r) {
+    node *n = node_new(g, &OP_INPUT, 0, NULL, (attrs){.leaf.name = arena_printf(&g->mem, "%s", name)}, s, t);
+    if (!is_poison(n)) n->rate = r;
+    return n;
+}
+
+static void fill_ref(const ref_call *c) {
+    for (int64_t i = 0, n = shape_count(c->n->shape); i < n; i++) c->out[0][i] = c->n->a.leaf.value;
+}
+
+const op OP_FILL = {.name = "fill", .ref = fill_ref};
+
+node *graph_fill(graph *g, shape s, dtype t, double value) {
+    return node_new(g, &OP_FILL, 0, NULL, (attrs){.leaf.value = value}, s, t);
+}

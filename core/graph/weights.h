@@ -1,0 +1,27 @@
+// Where a graph gets its named tensors from: a file, a set of trainable parameters, a generator in a test.
+#pragma once
+#include "core/base/status.h"
+#include "core/graph/shape.h"
+
+// One named tensor, in torch's layout (linear [out, in], convolution [out, in, kh, kw]). Owned by its
+// provider and unchanged while any graph or plan built from it lives.
+typedef struct weight {
+    const char *name; // diffusers path, "down_blocks.0.resnets.0.conv1.weight"
+    shape shape;
+    // f32 values that stay in memory, or NULL when they are read from a file each time they are packed.
+    float *value;
+    // Reads all values as f32; called only when value is NULL.
+    status (*read)(const struct weight *w, float *dst, error *err);
+    const void *source; // the provider's, for read
+    bool trainable;     // becomes a leaf that gradients reach
+    uint64_t id;        // equal ids hold equal values: the key under which packed forms are shared
+} weight;
+
+typedef struct weights {
+    // NULL when there is no such tensor.
+    const weight *(*find)(const struct weights *self, const char *name);
+    const char *origin; // what a message calls it: a file or folder name
+} weights;
+
+// An id that no other weight of this process has.
+uint64_t weight_new_id(void);

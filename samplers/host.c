@@ -1,0 +1,50 @@
+// Samplers over float arrays: a latent handle is a pointer to its values.
+#include "core/base/mem.h"
+#include "samplers/samplers.h"
+
+typedef struct {
+    const host_model *model;
+    size_t n; // values of a latent
+} host;
+
+void combine_f32(float *y, int count, const double *coef, const float *const *src, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int k = 0; k < count; k++) sum += coef[k] * src[k][i];
+        y[i] = (float)sum;
+    }
+}
+
+static status host_denoise(void *arg, const latent *x, const schedule_point *at, int step, latent *x0,
+                           error *err) {
+    const host *h = arg;
+    return h->model->denoise(h->model->arg, (const float *)x, at, step, (float *)x0, err);
+}
+
+static status host_combine(void *arg, latent *y, int count, const double *coef, const latent *const *src,
+                           error *err) {
+    (void)err;
+    const float *values[3];
+    for (int k = 0; k < count; k++) values[k] = (const float *)src[k];
+    combine_f32((float *)y, count, coef, values, ((host *)arg)->n);
+    return OK;
+}
+
+static status host_noise(void *arg, latent *y, error *err) {
+    const host *h = arg;
+    if (!h->model->noise) return fail(err, ERR_INTERNAL, "a sampler with eta > 0 has no noise source");
+    h->model->noise(h->model->arg, (float *)y, h->n);
+    return OK;
+}
+
+status sampler_run_host(const sampler *s, const schedule_steps *steps, double eta, const host_model *model,
+                        float *x, size_t n, error *err) {
+    host h = {model, n};
+    float *a = mem_calloc(n, sizeof *a), *b = mem_calloc(n, sizeof *b);
+    status st = a && b ? OK : fail(err, ERR_TEMP, "no memory for latents of %zu values", n);
+    sampler_env env = {&h, host_denoise, host_combine, host_noise, {(latent *)a, (latent *)b}};
+    if (!st) st = s->run(&env, steps, eta, (latent *)x, err);
+    mem_free(a);
+    mem_free(b);
+    return st;
+}

@@ -1,0 +1,250 @@
+// The engine around the ops: poison, rates, the store, recomputation, folding, memory.
+#include "core/base/mem.h"
+#include "core/graph/op.h"
+#include "core/graph/plan.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+// ---- a provider of made-up weights: any name, values that follow from it
+
+typedef struct {
+    weights w;
+    weight made[64];
+    int n, reads;
+} maker;
+
+static status read_made(const weight *w, float *dst, error *err) {
+    (void)err;
+    ((maker *)(uintptr_t)w->source)->reads++;
+    for (int64_t i = 0; i < shape_count(w->shape); i++)
+        dst[i] = (float)sin((double)(i + 1) * (double)strlen(w->name));
+    return OK;
+}
+
+static shape made_shape = {.rank = 2, .d = {4, 4}};
+
+static const weight *find_made(const weights *self, const char *name) {
+    maker *m = (maker *)(uintptr_t)self;
+    if (strstr(name, "missing")) return NULL;
+    for (int i = 0; i < m->n; i++)
+        if (!strcmp(m->made[i].name, name)) return &m->made[i];
+    char *copy = mem_strdup(name);
+    shape s = strstr(name, "bias") ? SHAPE(4) : made_shape;
+    m->made[m->n] = (weight){.name = copy, .shape = s, .read = read_made, .source = m, .id = weight_new_id()};
+    return &m->made[m->n++];
+}
+
+static maker make(void) { return (maker){.w = {.find = find_made, .origin = "made.safetensors"}}; }
+
+static void forget(maker *m) {
+    for (int i = 0; i < m->n; i++) mem_free((void *)(uintptr_t)m->made[i].name);
+}
+
+// ---- a run in a few words
+
+typedef struct {
+    plan *p;
+    exec *e;
+    workspace ws;
+} runner;
+
+static backend *reference;
+static store *values;
+static error err;
+
+static void setup(void) {
+    reference = reference_backend(NULL);
+    values = store_new();
+}
+
+static void teardown(void) {
+    backend_free(reference);
+    store_free(values);
+}
+
+TestSuite(graph, .init = setup, .fini = teardown);
+
+static runner start(graph *g, node *const *out, int n) {
+    runner r = {.p = plan_new(g, out, n, reference, &err)};
+    cr_assert_not_null(r.p, "%s", err.text);
+    return r;
+}
+
+static void go(runner *r) {
+    if (!r->e) r->e = exec_new(r->p, values, &r->ws, &err);
+    cr_assert_not_null(r->e, "%s", err.text);
+    cr_assert_eq(exec_run(r->e, &err), OK, "%s", err.text);
+}
+
+static void stop(runner *r) {
+    exec_free(r->e);
+    plan_free(r->p);
+    workspace_free(&r->ws);
+}
+
+Test(graph, the_first_error_names_its_path_and_survives_what_is_built_on_it) {
+    maker m = make();
+    graph g;
+    graph_init(&g, DT_F32);
+    g.weights = &m.w;
+    node *x = graph_input(&g, "x", SHAPE(1, 2, 4), DT_F32, RATE_STEP);
+    int mark = path_push(&g, "mid_block.attentions.%d", 0);
+    node *y = linear(x, "missing_one", 4, true);
+    path_pop(&g, mark);
+    y = unary(add(linear(y, "to_q", 4, true), x), UNARY_SILU);
+    y = conv3x3(concat(y, x, 2), "other", 8, 1);
+    cr_assert_null(plan_new(&g, &y, 1, reference, &err));
+    cr_expect_eq(err.code, ERR_DATA);
+    cr_expect_str_eq(
+        err.text,
+        "mid_block.attentions.0.missing_one.weight: made.safetensors has no such tensor (4x4 expected)");
+    forget(&m);
+}
+
+Test(graph, shapes_that_do_not_fit_are_told) {
+    graph g;
+    graph_init(&g, DT_F32);
+    node *a = graph_input(&g, "a", SHAPE(2, 3), DT_F32, RATE_STEP),
+         *b = graph_input(&g, "b", SHAPE(2, 4), DT_F32, RATE_STEP);
+    node *y = add(a, b);
+    cr_assert_null(plan_new(&g, &y, 1, reference, &err));
+    cr_expect_str_eq(err.text, "binary: F32 2x3 cannot be broadcast to F32 2x4");
+}
+
+Test(graph, slower_values_are_computed_once) {
+    maker m = make();
+    graph g;
+    graph_init(&g, DT_F32);
+    g.weights = &m.w;
+    node *c = graph_input(&g, "context", SHAPE(1, 3, 4), DT_F32, RATE_PROMPT);
+    node *x = graph_input(&g, "x", SHAPE(1, 3, 4), DT_F32, RATE_STEP);
+    node *k = linear(c, "to_k", 4, false), *y = add(linear(x, "to_q", 4, false), k);
+    cr_expect_eq(k->rate, RATE_PROMPT);
+    cr_expect_eq(y->rate, RATE_STEP);
+    runner r = start(&g, &y, 1);
+    r.e = exec_new(r.p, values, &r.ws, &err);
+    int prompt_lines = 0;
+    for (int i = 0; i < exec_lines(r.e); i++) prompt_lines += exec_line(r.e, i).rate == RATE_PROMPT;
+    cr_expect_eq(prompt_lines, 1);
+    cr_expect_eq(m.reads, 2);
+    float *in = exec_input(r.e, "context");
+    in[0] = 1;
+    go(&r);
+    float first = ((const float *)exec_output(r.e, 0))[0];
+    in[0] = 5; // without asking for the input again: the kept value is used
+    go(&r);
+    cr_expect_eq(((const float *)exec_output(r.e, 0))[0], first);
+    exec_input(r.e, "context");
+    go(&r);
+    cr_expect_neq(((const float *)exec_output(r.e, 0))[0], first);
+    stop(&r);
+    forget(&m);
+}
+
+Test(graph, plans_share_what_depends_on_the_model_alone) {
+    maker m = make();
+    for (int T = 1; T <= 3; T++) {
+        graph g;
+        graph_init(&g, DT_F32);
+        g.weights = &m.w;
+        node *x = graph_input(&g, "x", SHAPE(1, T, 4), DT_F32, RATE_STEP);
+        node *w = graph_weight(&g, "q.weight", SHAPE(4, 4));
+        node *y = matmul(x, affine(w, 2, 0), NULL, false, true, 1, DT_F32); // as a merged adapter would
+        runner r = start(&g, &y, 1);
+        go(&r);
+        stop(&r);
+    }
+    cr_expect_eq(m.reads, 1);
+    cr_expect_eq(store_bytes(values), 64);
+    forget(&m);
+}
+
+static node *block(node *x, const char *name, bool recompute) {
+    graph *g = x->g;
+    if (recompute) block_begin(g);
+    int mark = path_push(g, "%s", name);
+    node *h = linear(unary(linear(x, "one", 4, true), UNARY_SILU), "two", 4, true);
+    h = unary(add(h, x), UNARY_GELU);
+    path_pop(g, mark);
+    if (recompute) block_end(g);
+    return h;
+}
+
+// Loss and gradient of a chain of blocks; *bytes gets the bytes of its plan.
+static void chain(maker *m, bool recompute, float *loss, float *dx, size_t *bytes) {
+    graph g;
+    graph_init(&g, DT_F32);
+    g.weights = &m->w;
+    node *x = graph_input(&g, "x", SHAPE(1, 200, 4), DT_F32, RATE_STEP), *y = x;
+    graph_require_grad(x);
+    for (int i = 0; i < 8; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "b%d", i);
+        y = block(y, name, recompute);
+    }
+    node *out[2] = {mean_all(mul(y, y))};
+    graph_grad(&g, out[0], &x, 1, &out[1]);
+    runner r = start(&g, out, 2);
+    *bytes = plan_needs(r.p).workspace;
+    r.e = exec_new(r.p, values, &r.ws, &err);
+    float *in = exec_input(r.e, "x");
+    for (int i = 0; i < 800; i++) in[i] = (float)sin(i);
+    go(&r);
+    *loss = *(const float *)exec_output(r.e, 0);
+    memcpy(dx, exec_output(r.e, 1), 800 * sizeof *dx);
+    stop(&r);
+}
+
+Test(graph, recomputed_blocks_give_the_same_gradient_with_less_memory) {
+    maker m = make();
+    float loss[2], dx[2][800];
+    size_t bytes[2];
+    for (int k = 0; k < 2; k++) chain(&m, k, &loss[k], dx[k], &bytes[k]);
+    cr_expect_eq(loss[0], loss[1]);
+    cr_expect_arr_eq(dx[0], dx[1], sizeof dx[0]);
+    cr_expect(bytes[1] < bytes[0], "%zu and %zu bytes", bytes[1], bytes[0]);
+    forget(&m);
+}
+
+Test(graph, a_residual_is_folded_into_the_product) {
+    maker m = make();
+    graph g;
+    graph_init(&g, DT_F32);
+    g.weights = &m.w;
+    node *x = graph_input(&g, "x", SHAPE(1, 5, 4), DT_F32, RATE_STEP);
+    node *y = add(x, linear(x, "q", 4, true));
+    runner r = start(&g, &y, 1);
+    go(&r);
+    cr_expect_eq(exec_lines(r.e), 1);
+    cr_expect_eq(exec_run_checked(r.e, &err), OK, "%s", err.text);
+    stop(&r);
+    forget(&m);
+}
+
+Test(graph, a_chain_needs_no_more_memory_than_two_links) {
+    graph g;
+    graph_init(&g, DT_F32);
+    node *x = graph_input(&g, "x", SHAPE(1000), DT_F32, RATE_STEP), *y = x;
+    for (int i = 0; i < 50; i++) y = slice(concat(y, x, 0), 0, 1, 1000);
+    runner r = start(&g, &y, 1);
+    // One joined, one sliced, rounded up, and the reference's doubles (in and out).
+    cr_expect_leq(plan_needs(r.p).workspace, 2 * (8000 + 4000) + 8 * 5000 + 2048);
+    stop(&r);
+}
+
+Test(graph, checked_mode_names_the_node_that_is_not_a_number) {
+    graph g;
+    graph_init(&g, DT_F32);
+    node *x = graph_input(&g, "x", SHAPE(4), DT_F32, RATE_STEP);
+    int mark = path_push(&g, "vae.decoder");
+    node *y = unary(unary(affine(x, 1, -1), UNARY_LOG), UNARY_SQUARE);
+    path_pop(&g, mark);
+    runner r = start(&g, &y, 1);
+    r.e = exec_new(r.p, values, &r.ws, &err);
+    cr_expect_eq(exec_run_checked(r.e, &err), ERR_INTERNAL);
+    cr_expect_str_eq(err.text, "vae.decoder (unary): not a number");
+    stop(&r);
+}

@@ -1,0 +1,119 @@
+// The op driver. Every op of the table, over random shapes: gradients against finite differences in float64
+// on the reference, then every kernel of the CPU backend beside the reference in f32 and bf16.
+#include "core/base/mem.h"
+#include "core/base/threads.h"
+#include "core/graph/plan.h"
+#include "tests/op_cases.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+enum { MAX_INPUTS = 16 };
+
+// A case as a scalar loss Σ y∘r with the gradient of every input.
+typedef struct {
+    graph g;
+    node *inputs[MAX_INPUTS], *grads[MAX_INPUTS];
+    int n_inputs;
+    node *outputs[2 + MAX_INPUTS]; // loss, y, gradients
+    int n_outputs;
+} problem;
+
+static void build(problem *p, const op_case *c, uint64_t seed, dtype compute) {
+    *p = (problem){0};
+    dice d = {seed};
+    graph_init(&p->g, compute);
+    node *y = c->build(&p->g, &d);
+    cr_assert_eq(p->g.err.code, OK, "%s: %s", c->name, p->g.err.text);
+    node *wrt[MAX_INPUTS];
+    for (int i = 0; i < p->g.n_nodes; i++)
+        if (p->g.nodes[i]->op == &OP_INPUT && p->g.nodes[i]->needs_grad) wrt[p->n_inputs++] = p->g.nodes[i];
+    node *r = graph_input(&p->g, "r", y->shape, y->dtype, RATE_STEP);
+    node *loss = reduce_sum(mul(y, r), SHAPE(1), p->g.exact);
+    graph_grad(&p->g, loss, wrt, p->n_inputs, p->grads);
+    p->outputs[p->n_outputs++] = loss;
+    p->outputs[p->n_outputs++] = y;
+    for (int i = 0; i < p->n_inputs; i++) {
+        cr_assert_not_null(p->grads[i], "%s: input %d has no gradient", c->name, i);
+        p->inputs[i] = wrt[i];
+        p->outputs[p->n_outputs++] = p->grads[i];
+    }
+}
+
+static void fill_inputs(exec *e, const graph *g, const op_case *c, dice *d) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        const node *n = g->nodes[i];
+        void *x = n->op == &OP_INPUT ? exec_input(e, n->a.leaf.name) : NULL;
+        for (int64_t k = 0; x && k < shape_count(n->shape); k++) {
+            double v = n->dtype == DT_I32 ? (double)dice_range(d, 0, 2) : dice_real(d, c->low, c->high);
+            dtype_from_f64(n->dtype, &v, (char *)x + (size_t)k * dtype_size(n->dtype), 1);
+        }
+    }
+}
+
+static void check_gradients(const op_case *c, uint64_t seed) {
+    problem p;
+    build(&p, c, seed, DT_F64);
+    backend *be = reference_backend(NULL);
+    store *values = store_new();
+    workspace ws = {0};
+    error err = {0};
+    plan *pl = plan_new(&p.g, p.outputs, p.n_outputs, be, &err);
+    cr_assert_not_null(pl, "%s: %s", c->name, err.text);
+    exec *e = exec_new(pl, values, &ws, &err);
+    cr_assert_not_null(e, "%s: %s", c->name, err.text);
+    dice d = {seed + 1};
+    fill_inputs(e, p.inputs[0]->g, c, &d); // nodes live on in the plan
+    for (int i = 0; i < p.n_inputs; i++) {
+        cr_assert_eq(exec_run(e, &err), OK, "%s: %s", c->name, err.text);
+        double *x = exec_input(e, p.inputs[i]->a.leaf.name);
+        int64_t n = shape_count(p.inputs[i]->shape);
+        double *want = mem_alloc((size_t)n * sizeof *want);
+        memcpy(want, exec_output(e, 2 + i), (size_t)n * sizeof *want);
+        for (int probe = 0; probe < 6; probe++) {
+            int64_t at = dice_range(&d, 0, n - 1);
+            double h = 1e-5, keep = x[at], loss[2];
+            for (int side = 0; side < 2; side++) {
+                x[at] = keep + (side ? h : -h);
+                cr_assert_eq(exec_run(e, &err), OK);
+                loss[side] = *(const double *)exec_output(e, 0);
+            }
+            x[at] = keep;
+            double slope = (loss[1] - loss[0]) / (2 * h);
+            // Truncation h²·f''' and cancellation ε·|loss|/h are both near 1e-10 of the loss.
+            double allowed = 1e-6 * (1 + fabs(slope) + fabs(loss[0]));
+            cr_expect(fabs(slope - want[at]) <= allowed,
+                      "%s (seed %llu): input %d [%lld]: gradient %.12g, finite difference %.12g", c->name,
+                      (unsigned long long)seed, i, (long long)at, want[at], slope);
+        }
+        mem_free(want);
+    }
+    exec_free(e);
+    plan_free(pl);
+    workspace_free(&ws);
+    store_free(values);
+    backend_free(be);
+}
+
+Test(ops, gradients_equal_finite_differences) {
+    for (const op_case *c = OP_CASES; c->name; c++)
+        for (uint64_t seed = 1; seed <= 12; seed++) check_gradients(c, seed);
+}
+
+static bool covers(const op *o) {
+    for (const op_case *c = OP_CASES; c->name; c++)
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            problem p;
+            build(&p, c, seed, DT_BF16); // where casts are not empty
+            bool found = false;
+            for (int i = 0; i < p.g.n_nodes; i++) found |= p.g.nodes[i]->op == o;
+            graph_free(&p.g);
+            if (found) return true;
+        }
+    return false;
+}
+
+Test(ops, every_op_has_a_case) {
+    for (const op *const *o = OPS; *o; o++)
+        cr_expect(covers(*o), "%s has no case in tests/op_cases.c", (*o)->name);
+}
