@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/base/threads.h"
 #include "core/graph/plan.h"
+#include "tests/backend.h"
 #include "tests/op_cases.h"
 
 #include <criterion/criterion.h>
@@ -98,6 +99,40 @@ static void check_gradients(const op_case *c, uint64_t seed) {
 Test(ops, gradients_equal_finite_differences) {
     for (const op_case *c = OP_CASES; c->name; c++)
         for (uint64_t seed = 1; seed <= 12; seed++) check_gradients(c, seed);
+}
+
+// Forward and gradients of a case, kernel by kernel beside the reference.
+static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *t) {
+    problem p;
+    build(&p, c, seed, compute);
+    error err = {0};
+    backend *be = test_backend(t);
+    store *values = store_new();
+    workspace ws = {0};
+    plan *pl = plan_new(&p.g, p.outputs, p.n_outputs, be, &err);
+    cr_assert_not_null(pl, "%s: %s", c->name, err.text);
+    exec *e = exec_new(pl, values, &ws, &err);
+    cr_assert_not_null(e, "%s: %s", c->name, err.text);
+    const graph *g = p.outputs[0]->g;
+    dice d = {seed + 1};
+    fill_inputs(e, g, c, &d);
+    cr_expect_eq(exec_run_checked(e, &err), OK, "%s (seed %llu, %s): %s", c->name, (unsigned long long)seed,
+                 dtype_name(compute), err.text);
+    exec_free(e);
+    plan_free(pl);
+    workspace_free(&ws);
+    store_free(values);
+    backend_free(be);
+}
+
+Test(ops, kernels_equal_the_reference) {
+    team *t = team_new(2);
+    for (const op_case *c = OP_CASES; c->name; c++)
+        for (uint64_t seed = 1; seed <= 25; seed++) {
+            check_kernels(c, seed, DT_F32, t);
+            if (cpu_has_bf16()) check_kernels(c, seed, DT_BF16, t);
+        }
+    team_free(t);
 }
 
 static bool covers(const op *o) {

@@ -24,6 +24,8 @@ struct op {
     // NULL for leaves and views, which have no kernel.
     void (*ref)(const ref_call *c);
     double (*flops)(const node *n); // NULL: bytes are what it costs
+    // The result may be small by cancellation: its error is measured against the same op on absolute values.
+    bool cancels;
     // Bit i: the result may overwrite input i, which has then the same shape and type.
     unsigned inplace;
 };
