@@ -1,0 +1,353 @@
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// One read or write never asks for more: Linux stops at 2 GiB - 4 KiB by itself.
+enum { PIECE = 1 << 30 };
+
+// `otherwise` is for what the table does not know: the input is unreadable, the output cannot be created.
+static status fail_errno(error *err, int e, status otherwise, const char *path, const char *doing) {
+    status code = otherwise;
+    switch (e) {
+    case ENOSPC:
+    case EDQUOT:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case EAGAIN:
+        code = ERR_TEMP;
+        break;
+    case EIO:
+        code = ERR_IO;
+        break;
+    }
+    char buf[128];
+    return fail(err, code, "%s: %s: %s", path, doing, strerror_r(e, buf, sizeof buf));
+}
+
+static status short_of_memory(error *err, const char *path) {
+    return fail(err, ERR_TEMP, "%s: out of memory", path);
+}
+
+// ---------------------------------------------------------------- reading
+
+static int open_input(const char *path) {
+    int fd;
+    // Without O_NONBLOCK a pipe that a model folder holds under a file's name would hang us.
+    do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+int fs_open_read(const char *path, uint64_t *size, error *err) {
+    int fd = open_input(path);
+    struct stat s;
+    if (fd < 0 || fstat(fd, &s)) {
+        fail_errno(err, errno, ERR_NOINPUT, path, "cannot open");
+    } else if (!S_ISREG(s.st_mode)) {
+        fail(err, ERR_NOINPUT, "%s: not a regular file", path);
+    } else {
+        *size = (uint64_t)s.st_size;
+        return fd;
+    }
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+status fs_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n, error *err) {
+    for (char *p = dst; n > 0;) {
+        ssize_t got = pread(fd, p, n < PIECE ? n : PIECE, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail_errno(err, errno, ERR_IO, path, "cannot read");
+        if (got == 0)
+            return fail(err, ERR_DATA, "%s: the file ends before byte %llu", path,
+                        (unsigned long long)(offset + n));
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return OK;
+}
+
+// Grows *data as needed: a pipe has no size to ask for, a file of /proc says 0.
+static status read_all(int fd, const char *path, size_t limit, char **data, size_t *size, error *err) {
+    size_t room = 0;
+    for (*data = NULL, *size = 0;;) {
+        if (*size + 1 >= room) {
+            room = room ? room * 2 : 1 << 14;
+            if (room > limit + 2) room = limit + 2; // one byte over the limit shows, and the NUL
+            char *grown = mem_realloc(*data, room, 1);
+            if (!grown) return short_of_memory(err, path);
+            *data = grown;
+        }
+        ssize_t got = read(fd, *data + *size, room - 1 - *size);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return fail_errno(err, errno, errno == EISDIR ? ERR_NOINPUT : ERR_IO, path, "cannot read");
+        if (got == 0) break;
+        *size += (size_t)got;
+        if (*size > limit) return fail(err, ERR_DATA, "%s: longer than the limit of %zu bytes", path, limit);
+    }
+    (*data)[*size] = 0;
+    return OK;
+}
+
+status fs_read_file(const char *path, size_t limit, char **data, size_t *size, error *err) {
+    if (limit > SIZE_MAX / 4) limit = SIZE_MAX / 4;
+    *data = NULL;
+    int fd = open_input(path);
+    if (fd < 0) return fail_errno(err, errno, ERR_NOINPUT, path, "cannot open");
+    fcntl(fd, F_SETFL, 0); // wait for a pipe's data
+    status s = read_all(fd, path, limit, data, size, err);
+    close(fd);
+    if (s) {
+        mem_free(*data);
+        *data = NULL;
+    }
+    return s;
+}
+
+// ---------------------------------------------------------------- names and folders
+
+char *fs_join(const char *dir, const char *name) {
+    size_t n = strlen(dir), m = strlen(name);
+    while (n > 1 && dir[n - 1] == '/') n--;
+    while (*name == '/') name++, m--;
+    bool slash = n > 0 && dir[n - 1] != '/';
+    char *p = mem_realloc(NULL, n + slash + m + 1, 1);
+    if (!p) return NULL;
+    memcpy(p, dir, n);
+    if (slash) p[n] = '/';
+    memcpy(p + n + slash, name, m + 1);
+    return p;
+}
+
+const char *fs_basename(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+char *fs_dirname(const char *path) {
+    size_t n = (size_t)(fs_basename(path) - path);
+    if (n == 0) return mem_strdup(".");
+    while (n > 1 && path[n - 1] == '/') n--;
+    char *p = mem_strdup(path);
+    if (p) p[n] = 0;
+    return p;
+}
+
+const char *fs_extension(const char *path) {
+    const char *base = fs_basename(path), *dot = strrchr(base, '.');
+    return dot && dot != base ? dot + 1 : "";
+}
+
+bool fs_is_plain_name(const char *name) {
+    return *name && strcmp(name, ".") && strcmp(name, "..") && !strchr(name, '/');
+}
+
+bool fs_is_dir(const char *path) {
+    struct stat s;
+    return !stat(path, &s) && S_ISDIR(s.st_mode);
+}
+
+bool fs_exists(const char *path) {
+    struct stat s;
+    return !stat(path, &s);
+}
+
+status fs_mkdirs(const char *path, error *err) {
+    char *p = mem_strdup(path);
+    if (!p) return short_of_memory(err, path);
+    status s = OK;
+    for (char *end = p; *end && !s;) {
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        char kept = *end;
+        *end = 0;
+        if (mkdir(p, 0777) && (errno != EEXIST || !fs_is_dir(p)))
+            s = fail_errno(err, errno, ERR_CANTCREAT, p, "cannot create the folder");
+        *end = kept;
+    }
+    mem_free(p);
+    return s;
+}
+
+static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static status list_entries(DIR *d, const char *dir, char ***names, size_t *n, error *err) {
+    size_t room = 0;
+    for (;;) {
+        errno = 0;
+        struct dirent *e = readdir(d);
+        if (!e) return errno ? fail_errno(err, errno, ERR_IO, dir, "cannot read the folder") : OK;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (*n == room) {
+            room = room ? room * 2 : 64;
+            char **grown = mem_realloc(*names, room, sizeof **names);
+            if (!grown) return short_of_memory(err, dir);
+            *names = grown;
+        }
+        if (!((*names)[*n] = mem_strdup(e->d_name))) return short_of_memory(err, dir);
+        ++*n;
+    }
+}
+
+status fs_list(const char *dir, char ***names, size_t *n, error *err) {
+    *names = NULL;
+    *n = 0;
+    DIR *d = opendir(dir);
+    if (!d) return fail_errno(err, errno, ERR_NOINPUT, dir, "cannot open the folder");
+    status s = list_entries(d, dir, names, n, err);
+    closedir(d);
+    if (s) {
+        fs_list_free(*names, *n);
+        *names = NULL;
+        *n = 0;
+    } else if (*n) {
+        qsort(*names, *n, sizeof **names, by_bytes);
+    }
+    return s;
+}
+
+void fs_list_free(char **names, size_t n) {
+    for (size_t i = 0; i < n; i++) mem_free(names[i]);
+    mem_free(names);
+}
+
+// ---------------------------------------------------------------- writing
+
+struct fs_writer {
+    char *path, *dir, *temp;
+    int fd;
+    bool overwrite;
+};
+
+static void writer_free(fs_writer *w) {
+    if (w->fd >= 0) close(w->fd);
+    mem_free(w->path);
+    mem_free(w->dir);
+    mem_free(w->temp);
+    mem_free(w);
+}
+
+// The temporary name does not contain the final one, which may already be as long as names can be.
+static status open_temp(fs_writer *w, error *err) {
+    for (int attempt = 0; attempt < 100; attempt++) {
+        uint64_t r;
+        char name[40];
+        if (getrandom(&r, sizeof r, 0) != sizeof r) continue;
+        snprintf(name, sizeof name, ".calotype-%016llx.tmp", (unsigned long long)r);
+        mem_free(w->temp);
+        if (!(w->temp = fs_join(w->dir, name))) return short_of_memory(err, w->path);
+        w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (w->fd >= 0) return OK;
+        if (errno != EEXIST && errno != EINTR) break;
+    }
+    return fail_errno(err, errno, ERR_CANTCREAT, w->path, "cannot create");
+}
+
+// What may not be replaced: a device or folder never, a file only when asked.
+static status check_target(const fs_writer *w, error *err) {
+    struct stat s;
+    if (lstat(w->path, &s))
+        return errno == ENOENT ? OK : fail_errno(err, errno, ERR_CANTCREAT, w->path, "cannot create");
+    if (!S_ISREG(s.st_mode) && !S_ISLNK(s.st_mode))
+        return fail(err, ERR_CANTCREAT, "%s: exists and is not a regular file", w->path);
+    if (!w->overwrite) return fail(err, ERR_CANTCREAT, "%s: exists already", w->path);
+    return OK;
+}
+
+fs_writer *fs_writer_open(const char *path, bool overwrite, error *err) {
+    fs_writer *w = mem_calloc(1, sizeof *w);
+    if (!w) {
+        short_of_memory(err, path);
+        return NULL;
+    }
+    *w = (fs_writer){mem_strdup(path), fs_dirname(path), NULL, -1, overwrite};
+    status s;
+    if (!w->path || !w->dir)
+        s = short_of_memory(err, path);
+    else if (!fs_is_plain_name(fs_basename(path)))
+        s = fail(err, ERR_CANTCREAT, "'%s': not the name of a file", path);
+    else if (!(s = check_target(w, err)))
+        s = open_temp(w, err);
+    if (!s) return w;
+    writer_free(w);
+    return NULL;
+}
+
+status fs_writer_put(fs_writer *w, const void *data, size_t n, error *err) {
+    for (const char *p = data; n > 0;) {
+        ssize_t put = write(w->fd, p, n < PIECE ? n : PIECE);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return fail_errno(err, errno, ERR_IO, w->path, "cannot write");
+        p += put;
+        n -= (size_t)put;
+    }
+    return OK;
+}
+
+// A file system that cannot tell "rename, but do not replace" can still link to a free name.
+static int rename_to_free_name(const char *from, const char *to) {
+    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return -1;
+    return link(from, to) ? -1 : unlink(from);
+}
+
+static status sync_dir(const char *dir, error *err) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(err, errno, ERR_IO, dir, "cannot open the folder");
+    // Some network file systems have no fsync of a folder (EINVAL): there is nothing left to do then.
+    status s =
+        fsync(fd) && errno != EINVAL ? fail_errno(err, errno, ERR_IO, dir, "cannot sync the folder") : OK;
+    close(fd);
+    return s;
+}
+
+status fs_writer_commit(fs_writer *w, error *err) {
+    int fd = w->fd, r;
+    status s = OK;
+    do r = fsync(fd);
+    while (r && errno == EINTR);
+    if (r) s = fail_errno(err, errno, ERR_IO, w->path, "cannot sync");
+    w->fd = -1;
+    if (close(fd) && errno != EINTR && !s) s = fail_errno(err, errno, ERR_IO, w->path, "cannot close");
+    if (!s && (w->overwrite ? rename(w->temp, w->path) : rename_to_free_name(w->temp, w->path)))
+        s = errno == EEXIST ? fail(err, ERR_CANTCREAT, "%s: exists already", w->path)
+                            : fail_errno(err, errno, ERR_CANTCREAT, w->path, "cannot rename into place");
+    if (s) {
+        fs_writer_abort(w);
+        return s;
+    }
+    s = sync_dir(w->dir, err);
+    writer_free(w);
+    return s;
+}
+
+void fs_writer_abort(fs_writer *w) {
+    if (!w) return;
+    unlink(w->temp);
+    writer_free(w);
+}
+
+status fs_write_atomic(const char *path, const void *data, size_t n, bool overwrite, error *err) {
+    error unseen;
+    if (!err) err = &unseen;
+    fs_writer *w = fs_writer_open(path, overwrite, err);
+    if (!w) return err->code;
+    status s = fs_writer_put(w, data, n, err);
+    if (s)
+        fs_writer_abort(w);
+    else
+        s = fs_writer_commit(w, err);
+    return s;
+}

@@ -1,0 +1,345 @@
+"""Writes tests/golden/malformed/: small broken files that must be refused with a text and never with a signal.
+
+python tests/tools/make_malformed.py        from the repository's root
+
+Each case says what it breaks. The folder a file is in says how the test opens it:
+  safetensors/  fails to open           used/   opens, and fails when its tensor 'a' is read
+  index/        a sharded model         pipeline/  folders with a model_index.json
+  image/        fails to decode
+A name that begins with "noinput-" is to fail with ERR_NOINPUT, all others with ERR_DATA.
+Needs numpy and Pillow (for the pictures that are then broken).
+"""
+import io
+import json
+import pathlib
+import shutil
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+OUT = pathlib.Path("tests/golden/malformed")
+shutil.rmtree(OUT, ignore_errors=True)
+made = set()
+
+
+def put(path, data, why):
+    """`why` is for the reader of this file."""
+    assert why and path not in made, path
+    made.add(path)
+    (OUT / path).parent.mkdir(parents=True, exist_ok=True)
+    (OUT / path).write_bytes(data)
+
+
+# ---------------------------------------------------------------- safetensors
+
+def st(header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(begin, end, shape, dtype="F32", **more):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end], **more}
+
+
+D4, D8, D16 = bytes(4), bytes(8), bytes(16)
+GOOD = tensor(0, 4, [1])
+RAW = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+
+for name, data, why in [
+    ("empty", b"", "no byte at all"),
+    ("seven_bytes", bytes(7), "shorter than the length field"),
+    ("zero_length", bytes(8), "a header of 0 bytes"),
+    ("zero_length_data", bytes(16), "a header of 0 bytes, then data"),
+    ("length_past_end", st({"a": GOOD}, D4, 9999), "length beyond the file"),
+    ("length_off_by_one", st(RAW, b"", len(RAW) + 1), "length one byte beyond the file"),
+    ("length_100mb", st({"a": GOOD}, D4, 100_000_001), "length over the limit"),
+    ("length_2_63", st({"a": GOOD}, D4, 1 << 63), "length with the sign bit"),
+    ("length_max", st({"a": GOOD}, D4, (1 << 64) - 1), "8 + length wraps around"),
+    ("length_max_minus_7", st({"a": GOOD}, D4, (1 << 64) - 8), "8 + length is 0"),
+    ("length_short", st({"a": GOOD}, D4, 20), "length ends inside the JSON"),
+    ("no_brace", st(b" " + RAW, D4), "the first byte is not {"),
+    ("bom", st(b"\xef\xbb\xbf" + RAW, D4), "a byte order mark"),
+    ("array", st(b"[]"), "a list instead of an object"),
+    ("array_in_brace", st(b"{[]}"), "not JSON"),
+    ("number", st(b"12345678"), "a number"),
+    ("truncated_json", st(RAW[:-1], D4), "the last brace is missing"),
+    ("trailing_json", st(RAW + b"{}", D4), "a second object behind the first"),
+    ("trailing_nul", st(RAW + b"\0\0", D4), "NUL as padding"),
+    ("trailing_comma", st(RAW[:-1] + b",}", D4), "a comma too many"),
+    ("single_quotes", st(RAW.replace(b'"', b"'"), D4), "Python's quotes"),
+    ("comment", st(b"{/*x*/" + RAW[1:], D4), "a comment"),
+    ("nan", st(RAW.replace(b"[1]", b"[NaN]"), D4), "NaN"),
+    ("bad_utf8", st(RAW.replace(b'"a"', b'"\xff"'), D4), "a byte that is not UTF-8"),
+    ("overlong_utf8", st(RAW.replace(b'"a"', b'"\xc0\xaf"'), D4), "an overlong form"),
+    ("surrogate_utf8", st(RAW.replace(b'"a"', b'"\xed\xa0\x80"'), D4), "a surrogate in UTF-8"),
+    ("lone_surrogate", st(RAW.replace(b'"a"', b'"\\ud800"'), D4), "half of a pair"),
+    ("nul_in_name", st(RAW.replace(b'"a"', b'"a\\u0000b"'), D4), "a NUL in a name"),
+    ("control_in_name", st(RAW.replace(b'"a"', b'"a\nb"'), D4), "a raw line feed in a string"),
+    ("deep_arrays", st(b'{"a":' + b"[" * 5000, b""), "5000 open brackets"),
+    ("deep_objects", st(b'{"a":' * 3000 + b"1" + b"}" * 3000, b""), "3000 nested objects"),
+    ("deep_100", st(b'{"a":' + b"[" * 100 + b"]" * 100 + b"}", b""), "nested deeper than any header"),
+    ("duplicate", st(RAW[:-1] + b"," + RAW[1:], D4), "one name twice"),
+    ("duplicate_escaped", st(RAW[:-1] + b"," + RAW[1:].replace(b'"a"', b'"\\u0061"'), D4),
+     "one name twice in two spellings"),
+    ("duplicate_dtype", st(RAW.replace(b'"shape"', b'"dtype":"F16","shape"'), D4), "one key twice"),
+    ("duplicate_metadata", st(b'{"__metadata__":{},"__metadata__":{},' + RAW[1:], D4), "two __metadata__"),
+    ("metadata_list", st({"__metadata__": [], "a": GOOD}, D4), "__metadata__ is a list"),
+    ("metadata_null", st({"__metadata__": None, "a": GOOD}, D4), "__metadata__ is null"),
+    ("metadata_number", st({"__metadata__": {"k": 1}, "a": GOOD}, D4), "a value that is no string"),
+    ("metadata_nested", st({"__metadata__": {"k": {"x": "y"}}, "a": GOOD}, D4), "a value that is an object"),
+    ("info_list", st({"a": ["F32", [1], [0, 4]]}, D4), "a tensor described by a list"),
+    ("info_string", st({"a": "F32"}, D4), "a tensor described by a string"),
+    ("info_null", st({"a": None}, D4), "a tensor described by null"),
+    ("info_empty", st({"a": {}}, D4), "a tensor without a description"),
+    ("unknown_key", st({"a": tensor(0, 4, [1], extra=1)}, D4), "a key the format does not have"),
+    ("no_dtype", st({"a": {"shape": [1], "data_offsets": [0, 4]}}, D4), "no dtype"),
+    ("no_shape", st({"a": {"dtype": "F32", "data_offsets": [0, 4]}}, D4), "no shape"),
+    ("no_offsets", st({"a": {"dtype": "F32", "shape": [1]}}, D4), "no data_offsets"),
+    ("dtype_number", st({"a": tensor(0, 4, [1], 7)}, D4), "a dtype that is a number"),
+    ("dtype_null", st({"a": tensor(0, 4, [1], None)}, D4), "a dtype that is null"),
+    ("shape_object", st({"a": tensor(0, 4, {})}, D4), "a shape that is an object"),
+    ("shape_number", st({"a": tensor(0, 4, 1)}, D4), "a shape that is a number"),
+    ("shape_string", st({"a": tensor(0, 4, ["1"])}, D4), "a size in quotes"),
+    ("shape_real", st({"a": tensor(0, 4, [1.0])}, D4), "a size with a fraction"),
+    ("shape_exponent", st(RAW.replace(b"[1]", b"[1e0]"), D4), "a size with an exponent"),
+    ("shape_negative", st({"a": tensor(0, 4, [-1])}, D4), "a negative size"),
+    ("shape_two_negatives", st({"a": tensor(0, 4, [-1, -1])}, D4), "negative sizes whose product fits"),
+    ("shape_leading_zero", st(RAW.replace(b"[1]", b"[01]"), D4), "an octal-looking size"),
+    ("shape_plus", st(RAW.replace(b"[1]", b"[+1]"), D4), "a plus sign"),
+    ("shape_9_dims", st({"a": tensor(0, 4, [1] * 9)}, D4), "nine dimensions"),
+    ("shape_bool", st({"a": tensor(0, 4, [True])}, D4), "a truth value as size"),
+    ("shape_null", st({"a": tensor(0, 4, [None])}, D4), "null as size"),
+    ("shape_nested", st({"a": tensor(0, 4, [[1]])}, D4), "a list as size"),
+    ("product_wraps_to_0", st({"a": tensor(0, 0, [1 << 32, 1 << 32])}), "2^64 elements, 0 when it wraps"),
+    ("product_wraps_to_1", st({"a": tensor(0, 4, [(1 << 62) + 1, 4, 1])}, D4), "elements that wrap to 4"),
+    ("bytes_wrap", st({"a": tensor(0, 0, [1 << 62])}), "4 * 2^62 bytes, 0 when it wraps"),
+    ("bytes_wrap_f64", st({"a": tensor(0, 0, [1 << 61], "F64")}), "8 * 2^61 bytes, 0 when it wraps"),
+    ("wrap_before_zero", st({"a": tensor(0, 0, [1 << 40, 1 << 40, 0])}), "overflow although the product is 0"),
+    ("size_2_63", st(RAW.replace(b"[1]", b"[9223372036854775808]"), D4), "a size over int64"),
+    ("size_2_64", st(RAW.replace(b"[1]", b"[18446744073709551617]"), D4), "a size over uint64"),
+    ("size_huge", st(RAW.replace(b"[1]", b"[" + b"9" * 400 + b"]"), D4), "a number of 400 digits"),
+    ("too_few_bytes", st({"a": tensor(0, 4, [2])}, D4), "the shape needs more bytes"),
+    ("too_many_bytes", st({"a": tensor(0, 8, [1])}, D8), "the shape needs fewer bytes"),
+    ("wrong_dtype_size", st({"a": tensor(0, 4, [1], "F16")}, D4), "the type needs fewer bytes"),
+    ("scalar_of_no_bytes", st({"a": tensor(0, 0, [])}), "a scalar without its value"),
+    ("offsets_reversed", st({"a": tensor(4, 0, [1])}, D4), "end before begin"),
+    ("offsets_negative", st({"a": tensor(-4, 0, [1])}, D4), "a negative begin"),
+    ("offsets_one", st({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}, D4), "one offset"),
+    ("offsets_three", st({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}, D4), "three offsets"),
+    ("offsets_object", st({"a": {"dtype": "F32", "shape": [1], "data_offsets": {"0": 0}}}, D4), "an object"),
+    ("offsets_real", st({"a": tensor(0.0, 4.0, [1])}, D4), "offsets with a fraction"),
+    ("offsets_string", st({"a": tensor("0", "4", [1])}, D4), "offsets in quotes"),
+    ("offset_past_end", st({"a": tensor(0, 8, [2])}, D4), "end beyond the file"),
+    ("offset_int64_max", st({"a": tensor(0, (1 << 63) - 1, [1])}, D4), "end at 2^63 - 1"),
+    ("offset_over_int64", st(RAW.replace(b"[0,4]", b"[0,18446744073709551615]"), D4), "end at 2^64 - 1"),
+    ("begin_near_max", st({"a": tensor((1 << 63) - 5, (1 << 63) - 1, [1])}, D4), "begin + base wraps"),
+    ("hole_first", st({"a": tensor(4, 8, [1])}, D8), "bytes before the first tensor"),
+    ("hole_middle", st({"a": GOOD, "b": tensor(8, 12, [1])}, bytes(12)), "bytes between two tensors"),
+    ("hole_last", st({"a": GOOD}, D8), "bytes behind the last tensor"),
+    ("only_data", st({}, D4), "bytes and no tensor"),
+    ("overlap", st({"a": tensor(0, 8, [2]), "b": tensor(4, 12, [2])}, bytes(12)), "two tensors overlap"),
+    ("alias", st({"a": GOOD, "b": GOOD}, D4), "two tensors share their bytes"),
+    ("inside", st({"a": tensor(0, 16, [4]), "b": tensor(4, 8, [1])}, D16), "one tensor inside another"),
+    ("empty_inside", st({"a": tensor(0, 16, [4]), "b": tensor(8, 8, [0])}, D16), "an empty tensor inside another"),
+    ("data_cut", st({"a": tensor(0, 16, [4])}, D8), "half of the data is missing"),
+    ("data_missing", st({"a": tensor(0, 16, [4])}), "no data"),
+    ("html", b"<!DOCTYPE html><html><head><title>404</title></head></html>\n" * 3, "a web page saved as a model"),
+    ("lfs_pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 42\n",
+     "a Git LFS pointer"),
+    ("pickle", b"PK\x03\x04" + bytes(200), "a zip file, as torch.save writes"),
+    ("gguf", b"GGUF\x03\0\0\0" + bytes(64), "another model format"),
+    ("big_endian", struct.pack(">Q", len(RAW)) + RAW + D4, "length in the wrong byte order"),
+    ("random", bytes(np.random.default_rng(1).integers(0, 256, 512, dtype=np.uint8)), "noise"),
+]:
+    put(f"safetensors/{name}.safetensors", data, why)
+
+put("used/unknown_dtype.safetensors", st({"a": tensor(0, 4, [1], "F7")}, D4), "a type we do not know")
+put("used/sub_byte.safetensors", st({"a": tensor(0, 4, [8], "F4")}, D4), "a type of half a byte")
+put("used/dtype_case.safetensors", st({"a": tensor(0, 4, [1], "f32")}, D4), "the wrong case")
+put("used/dtype_empty.safetensors", st({"a": tensor(0, 4, [1], "")}, D4), "no type")
+
+# ---------------------------------------------------------------- sharded models
+
+put("index/good-1.safetensors", st({"a": GOOD}, D4), "a shard that the indices below use")
+for name, data, why in [
+    ("noinput-missing_shard", {"weight_map": {"a": "none.safetensors"}}, "a shard that is not there"),
+    ("missing_tensor", {"weight_map": {"b": "good-1.safetensors"}}, "a tensor that its shard lacks"),
+    ("absolute", {"weight_map": {"a": "/etc/passwd"}}, "an absolute shard name"),
+    ("parent", {"weight_map": {"a": "../safetensors/empty.safetensors"}}, "a shard in the folder above"),
+    ("subfolder", {"weight_map": {"a": "x/good-1.safetensors"}}, "a shard in a folder"),
+    ("dot", {"weight_map": {"a": "."}}, "the folder itself"),
+    ("dotdot", {"weight_map": {"a": ".."}}, "the folder above"),
+    ("empty_name", {"weight_map": {"a": ""}}, "a shard without a name"),
+    ("nul_name", b'{"weight_map":{"a":"good-1.safetensors\\u0000"}}', "a NUL in a shard's name"),
+    ("map_list", {"weight_map": []}, "weight_map is a list"),
+    ("map_number", {"weight_map": {"a": 1}}, "a shard that is a number"),
+    ("map_null", {"weight_map": {"a": None}}, "a shard that is null"),
+    ("no_map", {"metadata": {"total_size": 4}}, "no weight_map"),
+    ("not_json", b"weight_map", "not JSON"),
+    ("empty", b"", "no byte at all"),
+    ("list", b"[1]", "a list"),
+    ("duplicate", b'{"weight_map":{"a":"good-1.safetensors","a":"good-1.safetensors"}}', "one tensor twice"),
+    ("cut", b'{"weight_map":{"a":"good-1.saf', "the end is missing"),
+    ("deep", b'{"weight_map":' * 200, "nested without end"),
+    ("noinput-long_name", {"weight_map": {"a": "x" * 300}}, "a name longer than names can be"),
+    ("itself", {"weight_map": {"a": "itself.safetensors.index.json"}}, "the index as its own shard"),
+]:
+    put(f"index/{name}.safetensors.index.json", data if isinstance(data, bytes) else json.dumps(data).encode(), why)
+
+# ---------------------------------------------------------------- model_index.json
+
+for name, data, why in [
+    ("not_json", b"{", "not JSON"),
+    ("no_class", b"{}", "no _class_name"),
+    ("class_number", b'{"_class_name": 1}', "a class that is a number"),
+    ("three", b'{"_class_name": "P", "unet": ["a", "b", "c"]}', "three parts"),
+    ("one", b'{"_class_name": "P", "unet": ["a"]}', "one part"),
+    ("number", b'{"_class_name": "P", "unet": ["a", 1]}', "a class that is a number"),
+    ("half_null", b'{"_class_name": "P", "unet": [null, "UNet"]}', "no library"),
+    ("climb", b'{"_class_name": "P", "../x": ["a", "b"]}', "a component outside the folder"),
+    ("absolute", b'{"_class_name": "P", "/etc": ["a", "b"]}', "a component outside the folder"),
+    ("duplicate", b'{"_class_name": "P", "_class_name": "Q"}', "one key twice"),
+]:
+    put(f"pipeline/{name}/model_index.json", data, why)
+
+# ---------------------------------------------------------------- pictures
+
+small = Image.fromarray(np.random.default_rng(2).integers(0, 256, (9, 11, 3), dtype=np.uint8))
+
+
+def coded(kind, im=small, **options):
+    b = io.BytesIO()
+    im.save(b, kind, **options)
+    return b.getvalue()
+
+
+def chunk(kind, data, crc=None):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) if crc is None else crc)
+
+
+def png(w=2, h=2, depth=8, colour=2, method=0, filters=0, lace=0, body=None, before=b"", end=True):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, colour, method, filters, lace))
+    body = chunk(b"IDAT", zlib.compress(bytes(14))) if body is None else body
+    return b"\x89PNG\r\n\x1a\n" + head + before + body + (chunk(b"IEND", b"") if end else b"")
+
+
+PNG, JPG, WEBP, BMP, TGA = (coded(k) for k in ("PNG", "JPEG", "WEBP", "BMP", "TGA"))
+LOSSLESS = coded("WEBP", lossless=True)
+RLE = coded("TGA", compression="tga_rle")
+
+
+def patch(data, at, new):
+    return data[:at] + new + data[at + len(new):]
+
+
+sof = JPG.index(b"\xff\xc0")
+dht = JPG.index(b"\xff\xc4")
+dqt = JPG.index(b"\xff\xdb")
+sos = JPG.index(b"\xff\xda")
+progressive = coded("JPEG", progressive=True)
+scan = progressive[progressive.index(b"\xff\xda"):]
+scan = scan[: scan.index(b"\xff", 2 + 10 + 2)] if b"\xff" in scan[14:] else scan
+frames = io.BytesIO()
+small.save(frames, "WEBP", save_all=True, append_images=[small.rotate(90, expand=False)])
+
+for name, data, why in [
+    ("empty", b"", "no byte at all"),
+    ("text.png", b"not a picture", "text"),
+    ("html.png", b"<html></html>", "a web page"),
+    ("gif.png", b"GIF89a" + bytes(20), "a format we do not read"),
+    ("signature.png", PNG[:8], "the signature alone"),
+    ("cut_ihdr.png", PNG[:20], "cut inside IHDR"),
+    ("cut_idat.png", PNG[:-40], "cut inside the pixels"),
+    ("no_iend.png", png(end=False), "no end"),
+    ("no_idat.png", png(body=b""), "no pixels"),
+    ("short_idat.png", png(body=chunk(b"IDAT", zlib.compress(bytes(7)))), "pixels of one row of two"),
+    ("bad_zlib.png", png(body=chunk(b"IDAT", b"\xff" * 20)), "pixels that are no zlib stream"),
+    ("empty_idat.png", png(body=chunk(b"IDAT", b"")), "an empty IDAT"),
+    ("crc_ihdr.png", patch(PNG, 29, b"\0\0\0\0"), "IHDR's checksum"),
+    ("crc_idat.png", png(body=chunk(b"IDAT", zlib.compress(bytes(14)), 1)), "the pixels' checksum"),
+    ("zero_width.png", png(w=0), "no column"),
+    ("zero_height.png", png(h=0), "no row"),
+    ("wide.png", png(w=20000, h=1), "wider than the limit"),
+    ("high.png", png(w=1, h=20000), "higher than the limit"),
+    ("bomb.png", png(w=0x7fffffff, h=0x7fffffff), "2^62 pixels"),
+    ("area.png", png(w=16385, h=16385), "more pixels than the limit"),
+    ("sign.png", png(w=0x80000000), "width with the sign bit"),
+    ("depth_3.png", png(depth=3), "3 bits"),
+    ("depth_64.png", png(depth=64), "64 bits"),
+    ("colour_5.png", png(colour=5), "a colour type that does not exist"),
+    ("method_1.png", png(method=1), "an unknown compression"),
+    ("filter_1.png", png(filters=1), "an unknown filter method"),
+    ("filter_9.png", png(body=chunk(b"IDAT", zlib.compress(b"\x09" + bytes(13)))), "an unknown row filter"),
+    ("lace_2.png", png(lace=2), "an unknown interlacing"),
+    ("no_palette.png", png(colour=3, body=chunk(b"IDAT", zlib.compress(bytes(6)))), "a palette picture without one"),
+    ("palette_size.png", png(colour=3, before=chunk(b"PLTE", bytes(7))), "a palette of 7/3 colours"),
+    ("critical.png", png(before=chunk(b"ABCD", b"x")), "an unknown critical chunk"),
+    ("ihdr_twice.png", png(before=chunk(b"IHDR", bytes(13))), "a second IHDR"),
+    ("chunk_length.png", png(before=b"\xff\xff\xff\xfftEXt"), "a chunk of 4 GB"),
+    ("idat_first.png", PNG[:8] + PNG[33:], "no IHDR"),
+    ("cut_header.jpg", JPG[:30], "cut inside the header"),
+    ("cut_scan.jpg", JPG[:-60], "cut inside the pixels"),
+    ("no_scan.jpg", JPG[:sos] + b"\xff\xd9", "no pixels"),
+    ("start_only.jpg", b"\xff\xd8\xff\xd9", "start and end"),
+    ("start_ff.jpg", b"\xff\xd8" + b"\xff" * 50, "fill bytes without end"),
+    ("zero_width.jpg", patch(JPG, sof + 7, b"\0\0"), "no column"),
+    ("zero_height.jpg", patch(JPG, sof + 5, b"\0\0"), "no row"),
+    ("bomb.jpg", patch(JPG, sof + 5, b"\xff\xdc\xff\xdc"), "65500 x 65500 pixels"),
+    ("more_rows.jpg", patch(JPG, sof + 5, b"\x20\0"), "rows that are not there"),
+    ("components_0.jpg", patch(JPG, sof + 9, b"\0"), "no component"),
+    ("components_9.jpg", patch(JPG, sof + 9, b"\x09"), "nine components"),
+    ("sampling_0.jpg", patch(JPG, sof + 11, b"\0"), "a sampling factor of 0"),
+    ("sampling_15.jpg", patch(JPG, sof + 11, b"\xff"), "a sampling factor of 15"),
+    ("precision.jpg", patch(JPG, sof + 4, b"\x10"), "16 bits"),
+    ("no_huffman.jpg", patch(JPG, sos + 6, b"\x33"), "a Huffman table that is not there"),
+    ("no_quantiser.jpg", JPG[:dqt] + JPG[sof:], "no quantisation table"),
+    ("huffman_counts.jpg", patch(JPG, dht + 5, b"\xff" * 16), "a Huffman table of 4080 codes"),
+    ("marker_length.jpg", patch(JPG, dqt + 2, b"\0\0"), "a table of length 0"),
+    ("arithmetic.jpg", patch(JPG, sof + 1, b"\xcb"), "a lossless arithmetic frame"),
+    ("cmyk.jpg", coded("JPEG", small.convert("CMYK")), "four colours"),
+    ("scans.jpg", progressive[:-2] + scan * 150 + b"\xff\xd9", "the first scan again 150 times"),
+    ("riff_only.webp", WEBP[:12], "the container's header alone"),
+    ("cut.webp", WEBP[:-30], "cut inside the pixels"),
+    ("cut_lossless.webp", LOSSLESS[:-30], "cut inside the pixels"),
+    ("cut_chunk.webp", WEBP[:18], "cut inside a chunk's header"),
+    ("riff_size.webp", patch(WEBP, 4, b"\x01\0\0\0"), "a container of one byte"),
+    ("chunk_size.webp", patch(WEBP, 16, b"\xff\xff\xff\x7f"), "a chunk of 2 GB"),
+    ("chunk_size_wraps.webp", patch(WEBP, 16, b"\xff\xff\xff\xff"), "a chunk of 4 GB"),
+    ("signature.webp", patch(WEBP, 23, b"\0\0\0"), "not VP8's start code"),
+    ("zero_size.webp", patch(WEBP, 26, b"\0\0\0\0"), "0 x 0 pixels"),
+    ("partition.webp", patch(WEBP, 20, b"\xf0\xff\xff"), "a first partition beyond the file"),
+    ("lossless_signature.webp", patch(LOSSLESS, 20, b"\x00"), "not VP8L's signature"),
+    ("lossless_version.webp", patch(LOSSLESS, 24, b"\xff"), "an unknown version"),
+    ("animated.webp", frames.getvalue(), "two pictures"),
+    ("unknown_chunk.webp", patch(WEBP, 12, b"ABCD"), "no picture"),
+    ("cut_header.bmp", BMP[:30], "cut inside the header"),
+    ("cut.bmp", BMP[:-20], "cut inside the pixels"),
+    ("magic.bmp", b"BM", "the signature alone"),
+    ("bomb.bmp", patch(BMP, 18, b"\xff\xff\xff\x7f\xff\xff\xff\x7f"), "2^62 pixels"),
+    ("wide.bmp", patch(BMP, 18, struct.pack("<i", 20000)), "wider than the limit"),
+    ("zero.bmp", patch(BMP, 18, bytes(8)), "no pixel"),
+    ("negative_width.bmp", patch(BMP, 18, struct.pack("<i", -11)), "a negative width"),
+    ("int_min_height.bmp", patch(BMP, 22, struct.pack("<i", -2**31)), "a height without a positive twin"),
+    ("bits_13.bmp", patch(BMP, 28, b"\x0d"), "13 bits"),
+    ("bits_0.bmp", patch(BMP, 28, b"\0"), "0 bits"),
+    ("planes.bmp", patch(BMP, 26, b"\x07"), "seven planes"),
+    ("rle.bmp", patch(BMP, 30, b"\x01"), "a compression we do not read"),
+    ("offset.bmp", patch(BMP, 10, b"\xff\xff\xff\x7f"), "pixels beyond the file"),
+    ("offset_negative.bmp", patch(BMP, 10, b"\xff\xff\xff\xff"), "pixels before the file"),
+    ("offset_in_header.bmp", patch(BMP, 10, b"\x01\0\0\0"), "pixels inside the header"),
+    ("header_size.bmp", patch(BMP, 14, b"\xff\xff\xff\xff"), "an unknown header"),
+    ("cut.tga", TGA[:100], "cut inside the pixels"),
+    ("cut_header.tga", TGA[:12], "cut inside the header"),
+    ("cut_rle.tga", RLE[:60], "cut inside a run"),
+    ("zero.tga", patch(TGA, 12, bytes(4)), "no pixel"),
+    ("wide.tga", patch(TGA, 12, b"\x20\x4e"), "wider than the limit"),
+    ("huge.tga", patch(TGA, 12, b"\xff\xff\xff\xff"), "4 G pixels"),
+    ("bits.tga", patch(TGA, 16, b"\x07"), "7 bits"),
+    ("kind.tga", patch(TGA, 2, b"\x63"), "an unknown kind"),
+    ("palette_missing.tga", patch(TGA, 1, b"\x01\x01\0\0\xff\xff\x18"), "a palette beyond the file"),
+]:
+    put(f"image/{name}", data, why)
+
+print(len(made), "files,", sum(p.stat().st_size for p in OUT.rglob("*") if p.is_file()), "bytes")
