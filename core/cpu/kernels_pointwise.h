@@ -291,21 +291,42 @@ typedef struct {
     bool log;
 } row_job;
 
-INLINE void softmax_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
+// In f32 the exponentials wait in y for their sum; bf16 would round them, so there they are computed twice.
+INLINE void softmax_row(dtype t, const row_job *j, int64_t at) {
     int64_t C = j->C;
-    vf low = splat(-__builtin_inff());
-    for (; r < end; r++) {
-        vf top = low, sum = {0};
-        LANE_LOOP(c, 0, C, { top = vec_max(load_pad(t, j->x, r * C + c, left, low), top); });
-        top = splat(vec_top(top));
-        LANE_LOOP(c, 0, C, { sum += vec_exp(load_pad(t, j->x, r * C + c, left, low) - top); });
-        vf total = splat(vec_sum(sum)), scale = 1 / total, log_total = {0};
-        if (j->log) log_total = vec_log(total);
-        LANE_LOOP(c, 0, C, {
-            vf d = load_part(t, j->x, r * C + c, left) - top;
-            store_part(t, j->y, r * C + c, left, j->log ? d - log_total : vec_exp(d) * scale);
-        });
-    }
+    vf low = splat(-__builtin_inff()), top = low, sum = {0};
+    LANE_LOOP(c, 0, C, { top = vec_max(load_pad(t, j->x, at + c, left, low), top); });
+    top = splat(vec_top(top));
+    LANE_LOOP(c, 0, C, {
+        vf e = vec_exp(load_pad(t, j->x, at + c, left, low) - top);
+        if (t == DT_F32) store_part(t, j->y, at + c, left, e);
+        sum += e;
+    });
+    vf scale = 1 / splat(vec_sum(sum));
+    LANE_LOOP(c, 0, C, {
+        vf e =
+            t == DT_F32 ? load_part(t, j->y, at + c, left) : vec_exp(load_part(t, j->x, at + c, left) - top);
+        store_part(t, j->y, at + c, left, e * scale);
+    });
+}
+
+INLINE void log_softmax_row(dtype t, const row_job *j, int64_t at) {
+    int64_t C = j->C;
+    vf low = splat(-__builtin_inff()), top = low, sum = {0};
+    LANE_LOOP(c, 0, C, { top = vec_max(load_pad(t, j->x, at + c, left, low), top); });
+    top = splat(vec_top(top));
+    LANE_LOOP(c, 0, C, { sum += vec_exp(load_pad(t, j->x, at + c, left, low) - top); });
+    vf log_total = vec_log(splat(vec_sum(sum)));
+    LANE_LOOP(c, 0, C,
+              { store_part(t, j->y, at + c, left, load_part(t, j->x, at + c, left) - top - log_total); });
+}
+
+INLINE void softmax_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
+    for (; r < end; r++)
+        if (j->log)
+            log_softmax_row(t, j, r * j->C);
+        else
+            softmax_row(t, j, r * j->C);
 }
 
 // softmax: dx = y·(dy − Σ y·dy); log softmax: dx = dy − exp(y)·Σ dy

@@ -79,14 +79,25 @@ INLINE float vec_top(vf a) {
     return x > y ? x : y;
 }
 
-INLINE vf from_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
+INLINE vf from_bf16(vh h) {
+#if defined(__AVX512F__) // GCC 12 makes two halves of the conversion
+    return (vf)((vu)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#else
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
+}
 
 INLINE vh to_bf16(vf v) {
 #if defined(__AVX512BF16__)
     return (vh)_mm512_cvtneps_pbh((__m512)v);
 #else
     vu u = (vu)v, rounded = u + 0x7fff + (u >> 16 & 1), quiet = u | 0x400000;
-    return __builtin_convertvector((vu)sel(v == v, (vf)rounded, (vf)quiet) >> 16, vh);
+    vu top = (vu)sel(v == v, (vf)rounded, (vf)quiet) >> 16;
+#if defined(__AVX512F__)
+    return (vh)_mm512_cvtepi32_epi16((__m512i)top);
+#else
+    return __builtin_convertvector(top, vh);
+#endif
 #endif
 }
 
