@@ -75,6 +75,8 @@ static node *case_binary(graph *g, dice *d) {
 
 static node *case_affine(graph *g, dice *d) { return affine(input_of(g, random_shape(d, 3, 9)), -1.5, 0.25); }
 
+static node *case_clamp(graph *g, dice *d) { return clamp(input_of(g, random_shape(d, 3, 9)), -0.7, 1.1); }
+
 static node *case_cast(graph *g, dice *d) {
     return mul(cast(input_of(g, random_shape(d, 2, 30)), g->exact), graph_fill(g, SHAPE(1), g->exact, 2));
 }
@@ -187,6 +189,7 @@ const op_case OP_CASES[] = {
     {"unary of positive values", case_unary_positive, 0.2, 3},
     {"binary", case_binary, 0.5, 2},
     {"affine", case_affine, -2, 2},
+    {"clamp", case_clamp, -2, 2},
     {"cast", case_cast, -2, 2},
     {"geglu", case_geglu, -3, 3},
     {"slice, pad, concat", case_shapes, -2, 2},

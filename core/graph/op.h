@@ -45,7 +45,8 @@ const char *op_error(node *n, const char *fmt, ...) __attribute__((format(printf
 
 extern const op OP_POISON, OP_WEIGHT, OP_INPUT, OP_FILL, OP_PACK;
 extern const op OP_VIEW, OP_SLICE, OP_PAD, OP_CONCAT;
-extern const op OP_UNARY, OP_UNARY_GRAD, OP_BINARY, OP_AFFINE, OP_CAST, OP_GEGLU, OP_GEGLU_GRAD;
+extern const op OP_UNARY, OP_UNARY_GRAD, OP_BINARY, OP_AFFINE, OP_CLAMP, OP_CLAMP_GRAD, OP_CAST, OP_GEGLU,
+    OP_GEGLU_GRAD;
 extern const op OP_REDUCE, OP_BROADCAST, OP_SOFTMAX, OP_SOFTMAX_GRAD, OP_LOG_SOFTMAX, OP_LOG_SOFTMAX_GRAD;
 extern const op OP_MATMUL, OP_CONV, OP_CONV_DX, OP_CONV_DW;
 extern const op OP_GROUP_NORM, OP_GROUP_NORM_GRAD, OP_LAYER_NORM, OP_LAYER_NORM_GRAD;
