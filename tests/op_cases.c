@@ -1,6 +1,9 @@
 #include "tests/op_cases.h"
 
+#include "core/base/mem.h"
+
 #include <stdio.h>
+#include <string.h>
 
 // splitmix64
 uint64_t dice_roll(dice *d) {
@@ -30,11 +33,29 @@ static node *input_of(graph *g, shape s) {
     return n;
 }
 
-// A differentiable parameter.
+static const weight *find_param(const weights *self, const char *name) {
+    case_params *p = (case_params *)(uintptr_t)self;
+    for (int i = 0; i < p->n; i++)
+        if (!strcmp(p->made[i].name, name)) return &p->made[i];
+    return NULL;
+}
+
+void case_params_init(case_params *p) { *p = (case_params){.w = {.find = find_param, .origin = "the case"}}; }
+
+void case_params_free(case_params *p) {
+    for (int i = 0; i < p->n; i++) mem_free(p->made[i].value);
+}
+
+// A differentiable parameter: a trainable weight, or an input in float64, where finite differences are taken.
 static node *param_of(graph *g, shape s) {
-    node *n = input_of_type(g, s, g->exact);
-    graph_require_grad(n);
-    return n;
+    if (g->compute == DT_F64) return input_of(g, s);
+    case_params *p = (case_params *)(uintptr_t)g->weights;
+    weight *w = &p->made[p->n];
+    snprintf(p->names[p->n], sizeof p->names[0], "p%d", p->n);
+    *w = (weight){.name = p->names[p->n], .shape = s, .trainable = true, .id = weight_new_id()};
+    w->value = mem_calloc((size_t)shape_count(s), sizeof(float));
+    p->n++;
+    return graph_weight(g, w->name, s);
 }
 
 static shape random_shape(dice *d, int rank, int64_t high) {

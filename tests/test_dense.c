@@ -387,12 +387,13 @@ static const conv_shape even_shapes[] = {
     {1, 64, 64, 4, 32, 8, 8, 8, 0, 0, 0, 0},    {1, 64, 64, 256, 256, 3, 3, 1, 1, 1, 1, 1},
 };
 
-static void check_all_parts(dense_kind kind, dtype t) {
+static void check_all_parts(dense_kind kind, dtype t, bool fast) {
     if (t == DT_BF16 && !dense_has_bf16()) cr_skip_test("no bf16 here");
     for (unsigned i = 0; i < sizeof even_shapes / sizeof *even_shapes; i++) {
         dense_desc k = {.kind = kind, .x_type = t, .w_type = t, .y_type = t, .bias = kind == DENSE_CONV};
         const conv_shape *c = &even_shapes[i];
         k.conv = *c;
+        k.conv.fast = fast;
         if (kind == DENSE_CONV_DX && c->stride > 1) continue;
         int64_t big = c->H * c->W * c->Ci, small = out_h(c) * out_w(c) * c->Co;
         bool dx = kind == DENSE_CONV_DX;
@@ -400,13 +401,20 @@ static void check_all_parts(dense_kind kind, dtype t) {
     }
 }
 
-Test(dense, conv_f32_is_the_same_whatever_the_batch_and_threads) { check_all_parts(DENSE_CONV, DT_F32); }
-Test(dense, conv_bf16_is_the_same_whatever_the_batch_and_threads) { check_all_parts(DENSE_CONV, DT_BF16); }
+Test(dense, conv_f32_is_the_same_whatever_the_batch_and_threads) {
+    check_all_parts(DENSE_CONV, DT_F32, false);
+}
+Test(dense, fast_conv_is_the_same_whatever_the_batch_and_threads) {
+    check_all_parts(DENSE_CONV, DT_F32, true);
+}
+Test(dense, conv_bf16_is_the_same_whatever_the_batch_and_threads) {
+    check_all_parts(DENSE_CONV, DT_BF16, false);
+}
 Test(dense, conv_dx_f32_is_the_same_whatever_the_batch_and_threads) {
-    check_all_parts(DENSE_CONV_DX, DT_F32);
+    check_all_parts(DENSE_CONV_DX, DT_F32, false);
 }
 Test(dense, conv_dx_bf16_is_the_same_whatever_the_batch_and_threads) {
-    check_all_parts(DENSE_CONV_DX, DT_BF16);
+    check_all_parts(DENSE_CONV_DX, DT_BF16, false);
 }
 
 static void check_all_rows(dtype t) {

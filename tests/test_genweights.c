@@ -18,6 +18,8 @@ Test(genweights, values_are_those_of_python_to_the_bit) {
     cr_assert_eq(norm[4], 0x1.cd4c760000000p-1f);
     gen_weight("norm.bias", 1, (int64_t[]){5}, norm);
     cr_assert_eq(norm[4], 0x1.b485400000000p-6f);
+    gen_weight("a.lora_B.weight", 2, (int64_t[]){1, 3}, u);
+    cr_assert_eq(u[2], -0x1.8b04540000000p-4f);
     gen_uniform("input:sample", 3, u);
     cr_assert_eq(u[2], -0x1.0f74040000000p-1f);
 }

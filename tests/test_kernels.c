@@ -135,7 +135,7 @@ static double unary_slope_ref(unary_kind kind, double x) {
 static bool positive_only(unary_kind kind) { return kind == UNARY_LOG || kind == UNARY_SQRT; }
 
 Test(kernels, unary_and_its_gradient) {
-    EACH_LEVEL(k, level) EACH_TYPE(t) for (unary_kind kind = 0; kind < UNARY_KINDS; kind++) {
+    EACH_LEVEL(k, level) EACH_TYPE(t) for (unary_kind kind = 0; kind < UNARY_COUNT; kind++) {
         int64_t n = between(1, 70) + 40000 * (kind % 3 == 0);
         bool positive = positive_only(kind);
         array x = make(t, n, positive ? 9 : 0, positive ? 2 : 3), dy = make(t, n, 0, 1), y = make(t, n, 7, 1);
@@ -147,13 +147,14 @@ Test(kernels, unary_and_its_gradient) {
         check(what, level, &y, want, 6 * EPS, 1);
         for (int64_t i = 0; i < n; i++) want[i] = dy.d[i] * unary_slope_ref(kind, x.d[i]);
         k->unary_grad(NULL, kind, t, x.p, dy.p, y.p, n);
-        check(what, level, &y, want, 16 * EPS, 1);
+        // GELU's slopes multiply a rounding of sigmoid or Φ by up to x·d(2u)/dx = 11
+        check(what, level, &y, want, 40 * EPS, 1);
         drop(&x), drop(&dy), drop(&y), mem_free(want);
     }
 }
 
 Test(kernels, unary_slopes_are_derivatives) {
-    for (unary_kind kind = 0; kind < UNARY_KINDS; kind++)
+    for (unary_kind kind = 0; kind < UNARY_COUNT; kind++)
         for (double x = -4.05; x < 4; x += 0.1) {
             if (positive_only(kind) && x < 0.1) continue;
             double h = 1e-5, d = (unary_ref(kind, x + h) - unary_ref(kind, x - h)) / (2 * h);
@@ -217,7 +218,7 @@ Test(kernels, functions_keep_relative_precision) {
 }
 
 Test(kernels, nan_comes_out_of_every_function) {
-    EACH_LEVEL(k, level) EACH_TYPE(t) for (unary_kind kind = 0; kind < UNARY_KINDS; kind++) {
+    EACH_LEVEL(k, level) EACH_TYPE(t) for (unary_kind kind = 0; kind < UNARY_COUNT; kind++) {
         array x = make(t, 37, 1, 0), y = make(t, 37, 0, 0), one = make(t, 37, 1, 0);
         x.d[3] = x.d[36] = NAN;
         dtype_from_f64(t, x.d, x.p, 37);
@@ -515,7 +516,7 @@ static double binary_ref(binary_kind kind, double a, double b) {
 
 Test(kernels, binary_over_every_broadcast) {
     EACH_LEVEL(k, level) EACH_TYPE(t) EACH_TYPE(tb) for (unsigned mask = 0; mask < 16; mask++) {
-        binary_kind kind = (binary_kind)(mask % BINARY_KINDS);
+        binary_kind kind = (binary_kind)(mask % (BINARY_DIV + 1));
         int64_t n[4], m[4];
         for (int d = 0; d < 4; d++) n[d] = between(1, d == 3 ? 40 : 5), m[d] = mask >> d & 1 ? n[d] : 1;
         array a = make(t, volume(n), 0, 1), b = make(tb, volume(m), 3, 0.5), y = make(t, volume(n), 0, 1);

@@ -1,6 +1,6 @@
 #include "core/cpu/cpu.h"
 
-#include <math.h>
+#include <string.h>
 
 #include "core/base/mem.h"
 #include "core/base/threads.h"
@@ -362,14 +362,17 @@ static uint64_t hash(const char *s) {
     return h;
 }
 
+// The library adds to what y holds; where the planner could not put y over the residual, it is copied there.
 static status run_dense(const kernel *k, const kernel_io *io, error *err) {
     const cpu_kernel *c = (const cpu_kernel *)k;
-    dense_args a = {.x = io->in[0],
-                    .w = io->in[1],
-                    .bias = io->in[2],
-                    .residual = io->in[3],
-                    .y = io->out[0],
-                    .scratch = io->scratch};
+    int64_t bytes = count_of(c) * (int64_t)dtype_size(type_of(c)), run = 1 << 16;
+    if (io->in[3] && io->in[3] != io->out[0]) {
+        c->own->copy_block(io->team, io->in[3], run, io->out[0], run, bytes / run, run);
+        int64_t rest = bytes % run, at = bytes - rest;
+        if (rest) memcpy((char *)io->out[0] + at, (const char *)io->in[3] + at, (size_t)rest);
+    }
+    dense_args a = {
+        .x = io->in[0], .w = io->in[1], .bias = io->in[2], .y = io->out[0], .scratch = io->scratch};
     return dense_run(c->dense, &a, err);
 }
 
@@ -380,8 +383,8 @@ static status run_linear_dw(const kernel *k, const kernel_io *io, error *err) {
     return dense_run(c->dense, &a, err);
 }
 
-static status pack_dense(const kernel *k, const void *weight, void *packed, error *err) {
-    return dense_pack(((const cpu_kernel *)k)->dense, weight, packed, err);
+static status pack_dense(const kernel *k, const void *plain, void *packed, error *err) {
+    return dense_pack(((const cpu_kernel *)k)->dense, plain, packed, err);
 }
 
 static bool is_linear_dw(const node *n) {
@@ -487,10 +490,11 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
     }
     bool has_extra = n->op == &OP_CONV || n->op == &OP_MATMUL;
     d.bias = has_extra && n->in[2];
-    d.residual = has_extra && n->in[3];
+    d.accumulate = has_extra && n->in[3];
     cpu_kernel *k = mem_calloc(1, sizeof *k);
     if (!k) return NULL;
     k->n = n;
+    k->own = c->own;
     k->dense = dense_prepare(c->engine, &d, NULL);
     if (!k->dense) return mem_free(k), NULL;
     k->k = (kernel){.name = dense_kernel(k->dense),
@@ -499,7 +503,7 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
                     .scratch = dense_scratch_bytes(k->dense),
                     .packed_bytes = dense_packed_bytes(k->dense),
                     .pack = pack_dense};
-    if (d.residual) k->k.inplace = 1u << 3;
+    if (d.accumulate) k->k.inplace = 1u << 3;
     if (k->k.packed_bytes) k->k.packed_key = hash(dense_layout_key(k->dense));
     return &k->k;
 }
@@ -528,13 +532,13 @@ static void free_cpu(backend *b) {
     mem_free(b);
 }
 
-backend *cpu_backend(team *team, error *err) {
+backend *cpu_backend(team *t, error *err) {
     cpu *c = mem_calloc(1, sizeof *c);
     if (!c) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    *c = (cpu){.b = {.name = "cpu", .team = team, .prepare = prepare, .free = free_cpu},
+    *c = (cpu){.b = {.name = "cpu", .team = t, .prepare = prepare, .free = free_cpu},
                .own = cpu_kernels_for(CPU_AVX512_BF16)};
 #if CALO_ONEDNN
-    c->engine = dense_engine_new(team, err);
+    c->engine = dense_engine_new(t, err);
     if (!c->engine) return mem_free(c), NULL;
 #endif
     return &c->b;

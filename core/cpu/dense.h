@@ -10,11 +10,12 @@
 //   MATMUL    a (batch,M,K) b, packed or plain  y (batch,M,N)  = scale · (a · b + bias) [+ y]
 //
 // Activations are NHWC, so a 1×1 convolution without stride is a MATMUL of B·H·W rows, and the weight
-// gradient of a linear is a CONV_DW of a 1×1 kernel over a (1, M, 1, K) picture (1.1 to 1.7 times faster than
-// a MATMUL of the transposed dy: see dense.c).
+// gradient of a linear on (B, T, C) is best taken as a CONV_DW of a 1×1 kernel over a (B, 1, T, C) picture
+// (dense.c).
 //
-// Determinism: CONV, stride-1 CONV_DX and MATMUL give the same bytes for an image or a row whatever the batch
-// and the number of threads. The sums of CONV_DW are split among the threads and depend on their number.
+// Determinism: CONV, stride-1 CONV_DX and packed MATMUL (a not transposed) give the same
+// bytes for an image or a row whatever the batch and the number of threads. The sums of CONV_DW are split
+// among the threads and depend on their number.
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/status.h"
@@ -38,8 +39,9 @@ typedef struct {
             // B, H, W, Ci, Co and the kernel are those of the forward convolution in all three kinds.
             int64_t B, H, W, Ci, Co, kh, kw, stride;
             int64_t pad_top, pad_left, pad_bottom, pad_right;
-            // May use Winograd's F(4×4, 3×3) where the library has it (2.x, f32, stride 1): 2.4 to 3.2 times
-            // as fast at about ten times the rounding error, 4 times the weights and some scratch. CONV only.
+            // May use Winograd's F(4×4, 3×3) where the library has it and it wins (2.x, f32, stride 1, 32
+            // channels and more): about twice as fast and more, for about ten times the rounding error, up to
+            // 4 times the weights and some scratch. CONV only.
             bool fast;
         } conv;
         struct {

@@ -3,46 +3,27 @@
 //
 // One source (kernels_tmpl.c) is compiled for several instruction sets; cpu_kernels_for picks a table at run
 // time. Common rules:
+//
 //  - Activations have type `t` (DT_F32 or DT_BF16), are dense and row-major; images are NHWC, so S = H·W rows
-//  of C
-//    channels. Parameters, statistics and parameter gradients are f32. Arithmetic is f32, long sums are
+//    of C channels. Parameters, statistics and parameter gradients are f32. Arithmetic is f32; long sums are
 //    merged in double.
 //  - Results do not depend on the number of threads, and a sample's result not on the batch around it: sums
-//  run
-//    over fixed chunks that are merged in order. They may differ in the last bits from level to level.
+//    run over fixed chunks that are merged in order. They may differ in last bits from level to level.
 //  - NaN in gives NaN out. Gradients are written, not accumulated.
-//  - Elementwise kernels (unary, binary, geglu, affine, norms, their gradients) may write over the operand of
-//  the
-//    same shape; the others must not overlap.
+//  - Elementwise kernels (unary, binary, affine, norms, softmax and their gradients) may write over an
+//    operand of the result's shape and type, but group_norm_grad not over x; the others must not overlap.
 //  - Sizes are the caller's duty (no negative size; products fit int64). Size 0 does nothing.
-//  - `scratch` is 64-byte aligned memory of the size that the matching *_scratch function tells, in bytes.
+//  - `scratch` is 64-byte aligned memory; the matching *_scratch function tells its size in bytes.
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/threads.h"
+#include "core/graph/kinds.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef enum { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS } cpu_level;
-
-typedef enum {
-    UNARY_SILU,
-    UNARY_GELU,       // x·Φ(x), the erf form
-    UNARY_GELU_TANH,  // its tanh approximation
-    UNARY_QUICK_GELU, // x·sigmoid(1.702 x)
-    UNARY_RELU,
-    UNARY_TANH,
-    UNARY_SIGMOID,
-    UNARY_EXP,
-    UNARY_LOG,
-    UNARY_ABS,
-    UNARY_SQUARE,
-    UNARY_SQRT,
-    UNARY_KINDS
-} unary_kind;
-
-typedef enum { BINARY_ADD, BINARY_SUB, BINARY_MUL, BINARY_DIV, BINARY_KINDS } binary_kind;
 
 // One AdamW step (Loshchilov and Hutter 2019, algorithm 2, as PyTorch orders it):
 //   g ← grad_scale·g; p ← p·(1 − lr·wd); m ← b1·m + (1−b1)·g; v ← b2·v + (1−b2)·g²;

@@ -45,6 +45,7 @@ static int64_t chunk_rows(const group_job *j, int64_t chunk) {
 INLINE void moment_rows(dtype t, const void *x, int64_t at, int rows, int64_t n, int64_t C, float *mean,
                         float *square) {
     vf weight = splat((float)rows / (float)(n + rows)), before = splat((float)n);
+    fetch(t, x, at + rows * C, rows * C);
     LANE_LOOP(c, 0, C, {
         vf d[8], first = load_part(t, x, at + c, left), own = {0}, q = {0};
         for (int r = 1; r < rows; r++) own += d[r] = load_part(t, x, at + r * C + c, left) - first;
@@ -115,6 +116,7 @@ static void group_stats(const group_job *j, int64_t b) {
 INLINE void group_apply_rows(dtype t, const group_job *j, const group_space *s, int64_t at, int rows,
                              bool silu) {
     int64_t C = j->C;
+    fetch(t, j->x, at + rows * C, rows * C);
     LANE_LOOP(c, 0, C, {
         vf mean = load_part(DT_F32, s->mean, c, left), beta = load_part(DT_F32, s->beta, c, left);
         vf a = load_part(DT_F32, s->rstd, c, left) * load_part(DT_F32, s->gamma, c, left);
@@ -137,23 +139,33 @@ INLINE void group_apply(dtype t, const group_job *j, int64_t b, int64_t chunk) {
     }
 }
 
-// dz = dy, or dy·silu'(z); x̂ comes out as well.
+INLINE vf group_xhat(dtype t, const group_job *j, const group_space *s, int64_t at, int64_t c, int64_t left) {
+    return (load_part(t, j->x, at + c, left) - load_part(DT_F32, s->mean, c, left)) *
+           load_part(DT_F32, s->rstd, c, left);
+}
+
+// dz = dy, or dy·silu'(z)
 INLINE vf group_dz(dtype t, const group_job *j, const group_space *s, int64_t at, int64_t c, int64_t left,
-                   bool silu, vf *xhat) {
-    *xhat = (load_part(t, j->x, at + c, left) - load_part(DT_F32, s->mean, c, left)) *
-            load_part(DT_F32, s->rstd, c, left);
+                   bool silu, vf xhat) {
     vf dy = load_part(t, j->dy, at + c, left);
     if (!silu) return dy;
-    return dy *
-           silu_slope(*xhat * load_part(DT_F32, s->gamma, c, left) + load_part(DT_F32, s->beta, c, left));
+    return dy * silu_slope(xhat * load_part(DT_F32, s->gamma, c, left) + load_part(DT_F32, s->beta, c, left));
 }
+
+// In f32 the dz of a SiLU waits in dx for the second pass; bf16 would round it, so there it is computed
+// twice.
+INLINE bool group_keeps_dz(dtype t, bool silu) { return silu && t == DT_F32; }
 
 INLINE void group_sum_rows(dtype t, const group_job *j, const group_space *s, int64_t at, int rows, bool silu,
                            float *sum, float *dot) {
+    fetch(t, j->x, at + rows * j->C, rows * j->C);
+    fetch(t, j->dy, at + rows * j->C, rows * j->C);
     LANE_LOOP(c, 0, j->C, {
         vf a = load_part(DT_F32, sum, c, left), d = load_part(DT_F32, dot, c, left);
         for (int r = 0; r < rows; r++) {
-            vf xhat, dz = group_dz(t, j, s, at + r * j->C, c, left, silu, &xhat);
+            vf xhat = group_xhat(t, j, s, at + r * j->C, c, left);
+            vf dz = group_dz(t, j, s, at + r * j->C, c, left, silu, xhat);
+            if (group_keeps_dz(t, silu)) store_part(t, j->y, at + r * j->C + c, left, dz);
             a += dz;
             d += dz * xhat;
         }
@@ -201,7 +213,9 @@ INLINE void group_dx_rows(dtype t, const group_job *j, int64_t b, int64_t chunk,
     int64_t C = j->C, n = chunk_rows(j, chunk), first = (b * j->S + chunk * NORM_ROWS) * C;
     for (int64_t at = first; at < first + n * C; at += C)
         LANE_LOOP(c, 0, C, {
-            vf xhat, dz = group_dz(t, j, &s, at, c, left, silu, &xhat);
+            vf xhat = group_xhat(t, j, &s, at, c, left);
+            vf dz = group_keeps_dz(t, silu) ? load_part(t, j->y, at + c, left)
+                                            : group_dz(t, j, &s, at, c, left, silu, xhat);
             vf d = load_part(DT_F32, s.gamma, c, left) * dz - load_part(DT_F32, s.k0, c, left) -
                    xhat * load_part(DT_F32, s.k1, c, left);
             store_part(t, j->y, at + c, left, d * load_part(DT_F32, s.rstd, c, left));

@@ -21,6 +21,7 @@ INLINE float sum_run(dtype t, const void *x, int64_t i, int64_t end, bool square
 }
 
 INLINE void sum_rows(dtype t, const void *x, int64_t at, int rows, int64_t inner, float *sum) {
+    fetch(t, x, at + rows * inner, rows * inner);
     LANE_LOOP(c, 0, inner, {
         vf s = load_part(DT_F32, sum, c, left);
         for (int r = 0; r < rows; r++) s += load_part(t, x, at + r * inner + c, left);

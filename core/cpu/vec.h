@@ -160,6 +160,15 @@ INLINE void store_part(dtype t, void *p, int64_t i, int64_t left, vf v) {
 #endif
 }
 
+// Asks for n values from i on, in the order of memory; they may lie past the end. Loops that read several
+// rows side by side do this for their next rows: the hardware sees no stream in their own pattern, which
+// halves the bandwidth.
+INLINE void fetch(dtype t, const void *p, int64_t i, int64_t n) {
+    int64_t size = t == DT_F32 ? 4 : 2;
+    for (int64_t b = i * size; b < (i + n) * size; b += 64)
+        __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)b));
+}
+
 // Runs `body` for i = begin, begin + LANES, …, with `left` values to go: the constant LANES in the loop, so
 // that the partial loads and stores in it become plain ones, and what remains in one last copy.
 #define LANE_LOOP(i, begin, end, ...)                                                                        \

@@ -4,8 +4,10 @@
 #include <png.h>
 #include <string.h>
 
-// Ancillary chunks may not ask for more: the longest prompts known are a few hundred KB.
-enum { MAX_CHUNK = 16 << 20, MAX_CHUNKS = 1000 };
+// The longest texts known (workflows) have a few MB. libpng only warns of a chunk over its limit and takes
+// its length for true, so that all it may allocate is counted: rows need less than 1 MB, our pixels are not
+// its own.
+enum { MAX_CHUNK = 16 << 20, MAX_CHUNKS = 1000, MAX_MEMORY = 64 << 20 };
 
 // All state lives here, out of reach of longjmp.
 typedef struct {
@@ -15,6 +17,7 @@ typedef struct {
     error *err;
     status code;
     bool short_of_memory;
+    size_t budget;     // bytes that libpng may still ask for
     const uint8_t *in; // reading
     size_t left;
     uint8_t *out; // writing
@@ -37,6 +40,8 @@ static void on_warning(png_structp png, png_const_charp text) {
 
 static png_voidp get_memory(png_structp png, png_alloc_size_t n) {
     png_job *j = png_get_mem_ptr(png);
+    if (n > j->budget) return NULL; // a text is left out; anything else is an error
+    j->budget -= n;
     void *p = mem_alloc(n);
     if (!p) j->short_of_memory = true;
     return p;
@@ -100,7 +105,7 @@ static status read_pixels(png_job *j, image *im) {
 }
 
 status png_decode(const uint8_t *file, size_t n, const char *name, image *im, error *err) {
-    png_job j = {.in = file, .left = n, .name = name, .err = err};
+    png_job j = {.in = file, .left = n, .name = name, .err = err, .budget = MAX_MEMORY};
     status s = open_reader(&j);
     if (s) return s;
     s = read_pixels(&j, im);
@@ -120,7 +125,7 @@ static status add_text(png_job *j, const png_text *t, image_texts *texts) {
 }
 
 status png_read_texts(const uint8_t *file, size_t n, const char *name, image_texts *texts, error *err) {
-    png_job j = {.in = file, .left = n, .name = name, .err = err};
+    png_job j = {.in = file, .left = n, .name = name, .err = err, .budget = MAX_MEMORY};
     status s = open_reader(&j);
     if (s) return s;
     image passed = {0}; // libpng comes to the texts behind the pixels only through the pixels
@@ -211,7 +216,7 @@ static status write_pixels(png_job *j, const image *im) {
 }
 
 status png_encode(const image *im, const image_options *o, uint8_t **file, size_t *n, error *err) {
-    png_job j = {.name = "PNG", .err = err};
+    png_job j = {.name = "PNG", .err = err, .budget = SIZE_MAX};
     j.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &j, on_error, on_warning, &j, get_memory,
                                       put_memory);
     if (j.png) j.info = png_create_info_struct(j.png);

@@ -25,6 +25,9 @@
 #define STBI_FREE(p) mem_free(p)
 #include <stb/stb_image.h>
 
+// The longest run of a TGA: behind a short file stb would go on filling pixels one by one.
+enum { MAX_PIXELS_PER_BYTE = 128 };
+
 typedef struct {
     const uint8_t *file;
     size_t n, at;
@@ -68,6 +71,8 @@ status stb_decode(const uint8_t *file, size_t n, const char *name, image *im, er
     int w, h, c;
     if (!stbi_info_from_callbacks(&CALLS, &s, &w, &h, &c))
         return fail(err, ERR_DATA, "%s: damaged BMP or TGA (%s)", name, stbi_failure_reason());
+    if ((uint64_t)w * (uint64_t)h > (uint64_t)n * MAX_PIXELS_PER_BYTE)
+        return fail(err, ERR_DATA, "%s: damaged BMP or TGA (%d x %d pixels in %zu bytes)", name, w, h, n);
     if (c == 2) c = 4;
     if (image_alloc(im, w, h, c, err)) return fail_in(err, "%s", name);
     s = (source){file, n, 0, false};

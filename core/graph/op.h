@@ -14,6 +14,13 @@ typedef struct {
     double *out[1 + MAX_EXTRA];
 } ref_call;
 
+// What the error of a kernel is measured against, where a result may be small by cancellation.
+typedef enum {
+    MEASURE_RESULT,   // the size of each result
+    MEASURE_ABSOLUTE, // what the op gives on absolute inputs: the bound of a sum
+    MEASURE_LARGEST   // the largest result: softmax over one key has dq = dk = 0, but dv is not
+} error_measure;
+
 struct op {
     const char *name;
     // Sets shape, dtype and extra outputs of n from its inputs; returns what is wrong, or NULL.
@@ -24,6 +31,7 @@ struct op {
     // NULL for leaves and views, which have no kernel.
     void (*ref)(const ref_call *c);
     double (*flops)(const node *n); // NULL: bytes are what it costs
+    error_measure measure;
     // Bit i: the result may overwrite input i, which has then the same shape and type.
     unsigned inplace;
 };

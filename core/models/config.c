@@ -89,6 +89,7 @@ int config_choice(js_reader *r, const char *key, const char *const *names, int o
 int config_choices(js_reader *r, const char *key, const char *const *names, int *dst, int max) {
     const json_t *a = js_array(r, key, (size_t)max);
     int n = (int)json_array_size(a);
+    if (a && !n) config_wrong(r, key, "is an empty list");
     for (int i = 0; i < n; i++) {
         const char *s = json_string_value(json_array_get(a, (size_t)i));
         if (!s) config_wrong(r, key, "is not a list of strings");

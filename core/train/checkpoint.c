@@ -106,7 +106,8 @@ static int64_t number(const safetensors *st, const char *key) { return strtoll(a
 static status check_machine(const safetensors *st, const checkpoint_state *s, bool ignore,
                             const log_sink *log, error *err) {
     const char *machine = about(st, "machine"), *precision = about(st, "precision");
-    if (!strcmp(machine, s->machine) && !strcmp(precision, s->precision) && number(st, "threads") == s->threads)
+    if (!strcmp(machine, s->machine) && !strcmp(precision, s->precision) &&
+        number(st, "threads") == s->threads)
         return OK;
     char text[600];
     snprintf(text, sizeof text,

@@ -49,6 +49,8 @@ static const row ROWS[] = {
     {"precision", KEY_TEXT, RUN(precision), 0, 0, 0, "auto", "auto f32 bf16",
      "arithmetic of activations; auto: bf16 where the processor has it. Values, gradients and statistics "
      "are f32"},
+    {"save_as", KEY_TEXT, RUN(save_as), 0, 0, 0, "F32", "F32 F16 BF16",
+     "type of the finished model's weights"},
     {"threads", KEY_INT, RUN(threads), 0, 1024, 0, NULL, NULL, "0: one for each core"},
     {"skip_bad", KEY_BOOL, RUN(skip_bad), 0, 1, 0, NULL, NULL,
      "count broken images and missing captions instead of stopping"},
@@ -111,7 +113,11 @@ static bool among(const char *choices, const char *word) {
 static void read_text(reader *x, const row *k, const char **dst) {
     const char *text = js_string(&x->r, k->name, NULL);
     if (!text) return;
-    if (k->choices && !among(k->choices, text)) wrong(x, k->name, "must be one of: auto, f32, bf16");
+    if (k->choices && !among(k->choices, text)) {
+        char what[100];
+        snprintf(what, sizeof what, "must be one of: %s", k->choices);
+        wrong(x, k->name, what);
+    }
     *dst = keep_text(x, k->name, text);
 }
 

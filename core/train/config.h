@@ -30,6 +30,7 @@ typedef struct {
     bool ignore_machine;
     const char *model, *out;
     const char *precision; // "auto", "f32", "bf16"
+    const char *save_as;   // "F32", "F16", "BF16"
     int64_t seed, threads;
     bool skip_bad;
     double beta1, beta2, eps, weight_decay, clip, ema;

@@ -188,7 +188,8 @@ status curve_draw(const curve *c, error *err) {
         plot_lines(&p, &im);
         for (size_t i = 0; i < p.columns; i++) {
             size_t before = i ? i - 1 : 0;
-            stroke(&im, plot_x(&p, before), plot_y(&p, p.at[before]), plot_x(&p, i), plot_y(&p, p.at[i]), blue);
+            stroke(&im, plot_x(&p, before), plot_y(&p, p.at[before]), plot_x(&p, i), plot_y(&p, p.at[i]),
+                   blue);
         }
         s = image_save(c->picture, &im, &(image_options){.format = IMAGE_PNG}, true, err);
     } else {

@@ -60,8 +60,8 @@ status export_component(const params *p, const char *component, const char *file
     char *folder = arena_printf(&l.mem, "%s/%s", dir, component);
     char *weights_path = arena_printf(&l.mem, "%s/%s/%s", dir, component, file);
     char *config_path = arena_printf(&l.mem, "%s/%s/config.json", dir, component);
-    status s = folder && weights_path && config_path ? fs_mkdirs(folder, err)
-                                                     : fail(err, ERR_TEMP, "out of memory");
+    status s =
+        folder && weights_path && config_path ? fs_mkdirs(folder, err) : fail(err, ERR_TEMP, "out of memory");
     if (!s) s = list_component(&l, p, component, t, err);
     if (!s) s = safetensors_save(weights_path, l.items, l.n, &about, 1, true, err);
     if (!s) s = save_config(config, config_path, err);
@@ -124,9 +124,9 @@ static status copy_folder(const char *from, const char *to, bool weights, error 
 }
 
 // The folders that a pipeline of diffusers may have; others below a model are not its own.
-static const char *const COMPONENTS[] = {"scheduler",      "text_encoder",     "text_encoder_2",
-                                         "tokenizer",      "tokenizer_2",      "unet",
-                                         "vae",            "feature_extractor"};
+static const char *const COMPONENTS[] = {"scheduler", "text_encoder",     "text_encoder_2",
+                                         "tokenizer", "tokenizer_2",      "unet",
+                                         "vae",       "feature_extractor"};
 
 status export_rest(const char *from, const char *to, const char *const *trained, error *err) {
     status s = copy_if_missing(from, to, "model_index.json", err);

@@ -2,7 +2,9 @@
 
 #include "core/base/mem.h"
 
-static int bucket_of(const sample_source *s, uint64_t i) { return s->n_buckets > 1 ? s->bucket(s->self, i) : 0; }
+static int bucket_of(const sample_source *s, uint64_t i) {
+    return s->n_buckets > 1 ? s->bucket(s->self, i) : 0;
+}
 
 // Lists the samples of each bucket.
 static status sort_samples(feed *f, uint64_t total, error *err) {
@@ -15,7 +17,8 @@ static status sort_samples(feed *f, uint64_t total, error *err) {
     if (!f->of) return fail(err, ERR_TEMP, "out of memory");
     for (uint64_t i = 0; i < total; i++) f->count[bucket_of(&f->source, i)]++;
     for (int b = 0; b < n; b++) {
-        if (!(f->of[b] = mem_calloc(f->count[b] + 1, sizeof **f->of))) return fail(err, ERR_TEMP, "out of memory");
+        if (!(f->of[b] = mem_calloc(f->count[b] + 1, sizeof **f->of)))
+            return fail(err, ERR_TEMP, "out of memory");
         f->count[b] = 0;
     }
     for (uint64_t i = 0; i < total; i++) {
@@ -73,8 +76,8 @@ static void draw_some(void *arg, int64_t begin, int64_t end) {
     const drawing *d = arg;
     size_t bytes = (size_t)d->size.W * (size_t)d->size.H * 3;
     for (int64_t i = begin; i < end; i++)
-        d->f->source.picture(d->f->source.self, d->sample[i], d->size.W, d->size.H, d->rgb + (size_t)i * bytes,
-                             d->spots ? &d->spots[i] : NULL, &d->errors[i]);
+        d->f->source.picture(d->f->source.self, d->sample[i], d->size.W, d->size.H,
+                             d->rgb + (size_t)i * bytes, d->spots ? &d->spots[i] : NULL, &d->errors[i]);
 }
 
 status feed_pictures(const feed *f, const uint64_t *sample, int B, source_size size, uint8_t *rgb,

@@ -198,7 +198,8 @@ static bool stays_below(const char *path) {
     return true;
 }
 
-static status add_line(folder *f, const char *dir, const char *where, const char *line, size_t n, error *err) {
+static status add_line(folder *f, const char *dir, const char *where, const char *line, size_t n,
+                       error *err) {
     json_t *object = js_parse(where, line, n, err);
     if (!object) return err->code;
     js_reader r = {.object = object, .where = where, .err = err};

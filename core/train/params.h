@@ -33,4 +33,4 @@ void params_seal(params *p);
 size_t params_count(const params *p);
 param *params_at(const params *p, size_t i);
 param *params_find(const params *p, const char *name); // NULL if absent
-size_t params_elements(const params *p);                // of all tensors
+size_t params_elements(const params *p);               // of all tensors

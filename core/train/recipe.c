@@ -43,6 +43,8 @@ status recipe_source(const train_context *x, bool captions, sample_source *sourc
     return folder_open(stage->data, &o, source, err);
 }
 
+dtype recipe_export_type(const train_context *x) { return (dtype)dtype_from_name(x->config->save_as); }
+
 rng_stream recipe_stream(const train_context *x, draw what) {
     // Initial values use streams named by hashes; small numbers are free.
     return (rng_stream){(uint64_t)x->config->seed, (uint64_t)x->stage << 8 | (uint64_t)what};

@@ -1,8 +1,8 @@
 // What is learned, seen from the loop that teaches it: graphs of a loss, their inputs for each pass, samples
 // to look at and a model to leave behind. One recipe a file; recipe_make knows them all.
 #pragma once
-#include "core/graph/plan.h"
 #include "core/base/rng.h"
+#include "core/graph/plan.h"
 #include "core/train/params.h"
 #include "core/train/train.h"
 
@@ -30,6 +30,8 @@ typedef struct recipe {
     int (*variant)(void *self, int64_t pass);
     // Builds the loss, a scalar of g->exact, with weights from context->params.
     node *(*loss)(void *self, graph *g, int variant);
+    // (optional) Replaces the starting values of a new run's parameters.
+    status (*start)(void *self, error *err);
     // Fills the inputs: a pure function of configuration, stage and pass.
     status (*fill)(void *self, exec *e, int variant, int64_t pass, error *err);
     // Writes a picture that shows what the moving averages can do.
@@ -48,6 +50,9 @@ status recipe_text2img(recipe *r, train_context *context, error *err); // from n
 
 // Opens the stage's data: a folder, or what the hooks make of "word:…".
 status recipe_source(const train_context *context, bool captions, sample_source *source, error *err);
+
+// The type in which finished weights are written.
+dtype recipe_export_type(const train_context *context);
 
 // Streams of random numbers, by purpose and stage.
 typedef enum { DRAW_NOISE, DRAW_TIME, DRAW_DROPOUT, DRAW_CROP, DRAW_TELLING, DRAW_GRID } draw;

@@ -14,7 +14,8 @@ status sheet_save(const char *path, const float *pictures, int B, int H, int W, 
     for (int b = 0; b < B; b++)
         for (int y = 0; y < H; y++) {
             const float *src = pictures + ((size_t)b * (size_t)H + (size_t)y) * (size_t)W * 3;
-            uint8_t *dst = im.px + ((size_t)(b / columns * H + y) * (size_t)im.w + (size_t)(b % columns * W)) * 3;
+            uint8_t *dst =
+                im.px + ((size_t)(b / columns * H + y) * (size_t)im.w + (size_t)(b % columns * W)) * 3;
             for (int i = 0; i < 3 * W; i++)
                 dst[i] = (uint8_t)lrintf(fminf(fmaxf(src[i] * 127.5f + 127.5f, 0), 255));
         }

@@ -15,9 +15,9 @@
 #include "core/train/sheet.h"
 
 enum {
-    GRID = 8,                    // pictures of a grid, each above what is decoded of it
-    MEASURED = 32,               // batches of GRID from which the latents' mean and size are taken
-    SPOT_REACH = 5               // a crop's middle lies within SPOT_REACH/8 of its side of an object
+    GRID = 8,      // pictures of a grid, each above what is decoded of it
+    MEASURED = 32, // batches of GRID from which the latents' mean and size are taken
+    SPOT_REACH = 5 // a crop's middle lies within SPOT_REACH/8 of its side of an object
 };
 // Passes far behind any that is trained on: an endless source shows fresh samples there.
 static const int64_t UNSEEN = (int64_t)1 << 40;
@@ -95,7 +95,8 @@ static node *vae_loss(void *self, graph *g, int variant) {
 static void take_crop(const uint8_t *rgb, source_size from, int x, int y, source_size to, float *dst) {
     for (int r = 0; r < to.H; r++) {
         const uint8_t *row = rgb + ((size_t)(y + r) * (size_t)from.W + (size_t)x) * 3;
-        for (int i = 0; i < 3 * to.W; i++) dst[(size_t)r * (size_t)to.W * 3 + (size_t)i] = row[i] / 127.5f - 1;
+        for (int i = 0; i < 3 * to.W; i++)
+            dst[(size_t)r * (size_t)to.W * 3 + (size_t)i] = row[i] / 127.5f - 1;
     }
 }
 
@@ -140,7 +141,9 @@ static status vae_fill(void *self, exec *e, int variant, int64_t pass, error *er
     mem_free(rgb);
     mem_free(spots);
     int64_t f = vae_factor(&v->config), n = B * (to.W / f) * (to.H / f) * v->config.latent_channels;
-    if (!s) stream_normal(recipe_stream(v->x, DRAW_NOISE), (uint64_t)(pass * n), exec_input(e, "noise"), (size_t)n);
+    if (!s)
+        stream_normal(recipe_stream(v->x, DRAW_NOISE), (uint64_t)(pass * n), exec_input(e, "noise"),
+                      (size_t)n);
     return s;
 }
 
@@ -174,6 +177,7 @@ typedef struct {
     exec *exec;
     store *values;
     source_size size;
+    int64_t latents, values; // of GRID pictures
     uint8_t *rgb;
 } viewer;
 
@@ -197,6 +201,8 @@ static status viewer_make(viewer *w, const vae *v, error *err) {
     vae_moments m = vae_encode_build(&g, &v->config, picture);
     node *out[] = {m.mean, vae_decode_build(&g, &v->config, m.mean)};
     path_pop(&g, mark);
+    w->latents = shape_count(m.mean->shape);
+    w->values = shape_count(picture->shape);
     w->plan = plan_new(&g, out, 2, v->x->backend, err);
     if (w->plan) w->exec = exec_new(w->plan, w->values, v->x->workspace, err);
     return w->exec ? OK : err->code;
@@ -212,8 +218,7 @@ static status viewer_run(viewer *w, const vae *v, int64_t pass, error *err) {
     status s = feed_pictures(&v->feed, sample, GRID, w->size, w->rgb, NULL, err);
     if (s) return s;
     float *picture = exec_input(w->exec, "picture");
-    for (size_t i = 0; i < (size_t)GRID * (size_t)w->size.W * (size_t)w->size.H * 3; i++)
-        picture[i] = w->rgb[i] / 127.5f - 1;
+    for (int64_t i = 0; i < w->values; i++) picture[i] = w->rgb[i] / 127.5f - 1;
     return exec_run(w->exec, err);
 }
 
@@ -222,7 +227,7 @@ static status vae_grid(void *self, const char *path, error *err) {
     viewer w;
     status s = viewer_make(&w, v, err);
     if (!s) s = viewer_run(&w, v, 0, err);
-    size_t n = (size_t)GRID * (size_t)w.size.W * (size_t)w.size.H * 3;
+    size_t n = (size_t)w.values;
     float *both = s ? NULL : mem_alloc(2 * n * sizeof *both);
     if (!s && !both) s = fail(err, ERR_TEMP, "out of memory");
     if (!s) {
@@ -237,22 +242,120 @@ static status vae_grid(void *self, const char *path, error *err) {
 
 // ---- the finished model
 
-// Sums over latents, by channel, and over the decoded pictures' errors.
+enum { CHANNELS_MAX = 64 }; // of latents that are measured
+
+// Sums over latents, by channel, and over squared errors of decoded pictures.
 typedef struct {
-    double sum[1024], squares[1024], error;
+    double sum[CHANNELS_MAX], squares[CHANNELS_MAX], error;
     double latents, values; // how many
 } measure;
 
 static void measure_add(measure *m, const viewer *w, int64_t L) {
     const float *mean = exec_output(w->exec, 0), *decoded = exec_output(w->exec, 1);
     const float *picture = exec_input(w->exec, "picture");
-    size_t pixels = (size_t)GRID * (size_t)w->size.W * (size_t)w->size.H * 3;
-    int64_t rows = shape_rows(w->plan_shape);
-    (void)rows;
-    (void)mean;
-    (void)decoded;
-    (void)picture;
-    (void)pixels;
-    (void)L;
-    (void)m;
+    for (int64_t i = 0; i < w->latents; i++) {
+        m->sum[i % L] += mean[i];
+        m->squares[i % L] += (double)mean[i] * mean[i];
+    }
+    for (int64_t i = 0; i < w->values; i++) {
+        double d = fminf(fmaxf(decoded[i], -1), 1) - picture[i];
+        m->error += d * d;
+    }
+    m->latents += (double)(w->latents / L);
+    m->values += (double)w->values;
+}
+
+static status measure_all(measure *m, const vae *v, error *err) {
+    viewer w;
+    *m = (measure){0};
+    status s = viewer_make(&w, v, err);
+    for (int64_t i = 0; i < MEASURED && !s; i++)
+        if (!(s = viewer_run(&w, v, i, err))) measure_add(m, &w, v->config.latent_channels);
+    viewer_free(&w);
+    return s;
+}
+
+// Makes channel c of the latents (mean − shift)/scale by changing the averages of the two 1×1 convolutions
+// next to them: quant_conv gives it out, post_quant_conv takes it back.
+static void fold_channel(params *p, int64_t L, int64_t c, double shift, double scale) {
+    param *qw = params_find(p, "vae.quant_conv.weight"), *qb = params_find(p, "vae.quant_conv.bias");
+    param *pw = params_find(p, "vae.post_quant_conv.weight"),
+          *pb = params_find(p, "vae.post_quant_conv.bias");
+    for (int64_t i = 0; i < 2 * L; i++) qw->ema[c * 2 * L + i] = (float)(qw->ema[c * 2 * L + i] / scale);
+    qb->ema[c] = (float)((qb->ema[c] - shift) / scale);
+    qb->ema[L + c] = (float)(qb->ema[L + c] - 2 * log(scale)); // the logarithm of the variance
+    for (int64_t o = 0; o < L; o++) {
+        pb->ema[o] = (float)(pb->ema[o] + pw->ema[o * L + c] * shift);
+        pw->ema[o * L + c] = (float)(pw->ema[o * L + c] * scale);
+    }
+}
+
+// Latents get mean 0 and size 1: by channel where there are layers to fold that into, else by one factor.
+static void scale_latents(vae *v, const measure *m) {
+    int64_t L = v->config.latent_channels;
+    double all = 0;
+    bool folds = v->config.use_quant_conv && v->config.use_post_quant_conv;
+    for (int64_t c = 0; c < L; c++) {
+        double mean = m->sum[c] / m->latents;
+        double size = sqrt(fmax(m->squares[c] / m->latents - mean * mean, 1e-12));
+        log_put(v->x->log, LOG_LEVEL_INFO, "latent channel %d: mean %.3f, deviation %.3f", (int)c, mean,
+                size);
+        all += m->squares[c] / m->latents;
+        if (folds) fold_channel(v->x->params, L, c, mean, size);
+    }
+    double factor = folds ? 1 : 1 / sqrt(fmax(all / (double)L, 1e-12));
+    json_object_set_new(v->json, "scaling_factor", json_real(factor));
+}
+
+static status vae_finish(void *self, const char *dir, error *err) {
+    static const char *const trained[] = {"vae", NULL};
+    vae *v = self;
+    measure m;
+    status s = OK;
+    if (v->config.latent_channels > CHANNELS_MAX) s = fail(err, ERR_DATA, "too many latent channels");
+    if (!s) s = measure_all(&m, v, err);
+    if (s) return s;
+    double psnr = 10 * log10(4 / fmax(m.error / m.values, 1e-12));
+    log_put(v->x->log, LOG_LEVEL_INFO, "reconstruction: %.2f dB over %d pictures%s", psnr, MEASURED * GRID,
+            v->feed.source.count ? "" : " that were not trained on");
+    scale_latents(v, &m);
+    s = export_component(v->x->params, "vae", "diffusion_pytorch_model.safetensors", v->json,
+                         recipe_export_type(v->x), dir, err);
+    return s ? s : export_rest(v->x->config->model, dir, trained, err);
+}
+
+// ---- the recipe
+
+static void vae_free(void *self) {
+    vae *v = self;
+    feed_close(&v->feed);
+    json_decref(v->json);
+    mem_free(v);
+}
+
+static status read_config(vae *v, error *err) {
+    char *path = fs_join(v->x->config->model, "vae/config.json");
+    if (!path) return fail(err, ERR_TEMP, "out of memory");
+    v->json = js_load(path, CONFIG_BYTES, err);
+    status s = v->json ? vae_config_parse(&v->config, v->json, path, err) : err->code;
+    mem_free(path);
+    if (!s && (v->config.in_channels != 3 || v->config.out_channels != 3))
+        s = fail(err, ERR_DATA, "vae/config.json: pictures have 3 channels");
+    return s;
+}
+
+status recipe_vae(recipe *r, train_context *context, error *err) {
+    vae *v = mem_calloc(1, sizeof *v);
+    if (!v) return fail(err, ERR_TEMP, "out of memory");
+    v->x = context;
+    *r = (recipe){.self = v,
+                  .kind = "vae",
+                  .enter = vae_enter,
+                  .variant = vae_variant,
+                  .loss = vae_loss,
+                  .fill = vae_fill,
+                  .grid = vae_grid,
+                  .finish = vae_finish,
+                  .free = vae_free};
+    return read_config(v, err);
 }

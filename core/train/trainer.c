@@ -202,8 +202,7 @@ static status update(trainer *t, const train_stage *s, curve_point *p, error *er
 
 static status save(trainer *t, error *err) {
     status s = curve_sync(t->curve, err);
-    if (!s)
-        s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, err);
+    if (!s) s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, err);
     return s ? fail_in(err, "checkpoint of update %lld", (long long)t->state.step) : OK;
 }
 
@@ -226,7 +225,8 @@ static void tell_progress(trainer *t, const train_stage *s, const curve_point *p
             "stage %d/%d  update %lld/%lld  loss %.4f  lr %.2e  %.1f images/s  ETA %lld:%02lld:%02lld",
             t->state.stage + 1, c->n_stages, (long long)t->state.at, (long long)updates_of(s),
             curve_recent(t->curve, (size_t)c->log_every), p->lr,
-            t->seconds_per_update > 0 ? (double)(s->batch * s->accumulate) / t->seconds_per_update : 0, eta / 3600, eta / 60 % 60, eta % 60);
+            t->seconds_per_update > 0 ? (double)(s->batch * s->accumulate) / t->seconds_per_update : 0,
+            eta / 3600, eta / 60 % 60, eta % 60);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -305,6 +305,7 @@ static status continue_run(trainer *t, error *err) {
         log_put(t->context.log, LOG_LEVEL_INFO, "going on from %s, update %lld", path,
                 (long long)t->state.step);
     if (!path && c->resume) log_put(t->context.log, LOG_LEVEL_INFO, "no checkpoint yet: starting anew");
+    if (!path && t->recipe.start && !(s = t->recipe.start(t->recipe.self, err))) params_seal(t->params);
     mem_free(path);
     if (!s && t->state.stage > c->n_stages)
         s = fail(err, ERR_DATA, "the checkpoint is of stage %d, the configuration has %d", t->state.stage + 1,

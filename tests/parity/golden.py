@@ -35,9 +35,9 @@ def uniform(name, begin, end):
 
 
 def scale_and_offset(name, shape):
-    if len(shape) >= 2:
-        return math.sqrt(3.0 / math.prod(shape[1:])), 0.0
-    return 0.1, 1.0 if name.endswith(".weight") else 0.0
+    if len(shape) < 2:
+        return 0.1, 1.0 if name.endswith(".weight") else 0.0
+    return 0.1 if name.endswith(".lora_B.weight") else math.sqrt(3.0 / math.prod(shape[1:])), 0.0
 
 
 def fill(out, name, scale=1.0, offset=0.0):

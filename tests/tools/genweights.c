@@ -1,6 +1,7 @@
 #include "tests/tools/genweights.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 static uint64_t fnv1a64(uint64_t h, const char *s) {
@@ -27,14 +28,19 @@ void gen_uniform(const char *name, int64_t n, float *out) {
     for (int64_t i = 0; i < n; i++) out[i] = (float)unit(seed, i);
 }
 
+static bool ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
 void gen_weight(const char *name, int rank, const int64_t *shape, float *out) {
     uint64_t seed = hash(name);
     int64_t n = 1, fan_in = 1;
     for (int i = 0; i < rank; i++) n *= shape[i];
     for (int i = 1; i < rank; i++) fan_in *= shape[i];
-    size_t length = strlen(name);
-    double scale = rank >= 2 ? sqrt(3.0 / (double)fan_in) : 0.1;
-    double offset = rank < 2 && length >= 7 && strcmp(name + length - 7, ".weight") == 0 ? 1 : 0;
+    bool matrix = rank >= 2 && !ends_with(name, ".lora_B.weight");
+    double scale = matrix ? sqrt(3.0 / (double)fan_in) : 0.1;
+    double offset = rank < 2 && ends_with(name, ".weight") ? 1 : 0;
     for (int64_t i = 0; i < n; i++) out[i] = (float)(offset + scale * unit(seed, i));
 }
 

@@ -1,0 +1,146 @@
+// Rates of convolutions and matrix products as shares of the machine's ceiling.
+//
+//   bench_dense [threads [unet | vae | small]]
+//
+// Shapes: the layers of Stable Diffusion 1.5 (a batch of two for guidance) and of its VAE at 512 pixels, and
+// the layers of a small UNet (batch 32) and VAE (batch 16) in training. The best of a few rounds, in turn
+// with the ceiling; the share is of the f32 or bf16 ceiling.
+#include "core/base/mem.h"
+#include "core/cpu/dense.h"
+#include "tests/bench/ceiling.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { ROUNDS = 8 };
+
+typedef struct {
+    const char *group;
+    int B, Ci, Co, size, kernel, stride; // kernel 0: a linear on B × size rows
+} layer;
+
+static const layer layers[] = {
+    {"unet", 2, 320, 320, 64, 3, 1},     {"unet", 2, 640, 640, 32, 3, 1},
+    {"unet", 2, 1280, 1280, 16, 3, 1},   {"unet", 2, 1280, 1280, 8, 3, 1},
+    {"unet", 2, 960, 320, 64, 3, 1},     {"unet", 2, 320, 320, 64, 3, 2},
+    {"unet", 2, 4, 320, 64, 3, 1},       {"unet", 2, 320, 4, 64, 3, 1},
+    {"unet", 2, 320, 320, 4096, 0, 0},   {"unet", 2, 320, 2560, 4096, 0, 0},
+    {"unet", 2, 1280, 10240, 256, 0, 0}, {"unet", 2, 768, 320, 77, 0, 0},
+    {"vae", 1, 512, 512, 64, 3, 1},      {"vae", 1, 256, 256, 256, 3, 1},
+    {"vae", 1, 128, 128, 512, 3, 1},     {"vae", 1, 128, 3, 512, 3, 1},
+    {"small", 32, 64, 64, 32, 3, 1},     {"small", 32, 128, 128, 16, 3, 1},
+    {"small", 32, 128, 64, 32, 3, 1},    {"small", 32, 64, 64, 32, 3, 2},
+    {"small", 32, 4, 64, 32, 3, 1},      {"small", 32, 64, 4, 32, 3, 1},
+    {"small", 32, 64, 128, 1024, 0, 0},  {"small", 16, 16, 16, 64, 3, 1},
+    {"small", 16, 32, 32, 32, 3, 1},     {"small", 16, 64, 64, 16, 3, 1},
+    {"small", 16, 32, 32, 64, 3, 2},     {"small", 16, 16, 32, 4096, 0, 0},
+};
+
+typedef enum { FORWARD, FAST, DX, DW, PASSES } pass;
+static const char *const pass_name[] = {"forward", "winograd", "dx", "dw"};
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static dense_desc describe(const layer *l, pass p, dtype t) {
+    dense_desc k = {.x_type = t, .w_type = t, .y_type = p == DW ? DT_F32 : t};
+    if (l->kernel || p == DW) { // the weight gradient of a linear is that of a 1×1 convolution
+        int pad = l->kernel / 2, kernel = l->kernel ? l->kernel : 1, stride = l->stride ? l->stride : 1;
+        k.kind = p == DX ? DENSE_CONV_DX : p == DW ? DENSE_CONV_DW : DENSE_CONV;
+        k.conv.B = l->B, k.conv.W = l->size, k.conv.H = l->kernel ? l->size : 1;
+        k.conv.Ci = l->Ci, k.conv.Co = l->Co, k.conv.kh = k.conv.kw = kernel, k.conv.stride = stride;
+        k.conv.pad_top = k.conv.pad_left = k.conv.pad_bottom = k.conv.pad_right = pad;
+        k.conv.fast = p == FAST;
+    } else {
+        k.kind = DENSE_MATMUL;
+        k.matmul.batch = 1, k.matmul.M = (int64_t)l->B * l->size, k.matmul.packed = true;
+        k.matmul.N = p == DX ? l->Ci : l->Co, k.matmul.K = p == DX ? l->Co : l->Ci;
+        k.matmul.b_transposed = p != DX;
+    }
+    return k;
+}
+
+// Bytes for any operand of any pass, filled with ones of f32, which are fine numbers of bf16 as well.
+static float *operand(int64_t n) {
+    float *p = mem_alloc((size_t)n * sizeof *p);
+    for (int64_t i = 0; p && i < n; i++) p[i] = 1;
+    return p;
+}
+
+static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype type) {
+    dense_desc k = describe(l, p, type);
+    error err = {0};
+    dense *d = dense_prepare(e, &k, &err);
+    if (!d) {
+        printf("%s\n", err.text);
+        return;
+    }
+    if (p == FAST && !strstr(dense_kernel(d), "wino")) {
+        dense_free(d);
+        return;
+    }
+    int64_t pixels = (int64_t)l->B * l->size * (l->kernel ? l->size : 1);
+    float *x = operand(pixels * l->Ci), *y = operand(pixels * l->Co);
+    float *w = operand((int64_t)l->Ci * l->Co * (l->kernel ? l->kernel * l->kernel : 1));
+    void *packed = mem_alloc(dense_packed_bytes(d)), *scratch = mem_alloc(dense_scratch_bytes(d));
+    ceiling_kind c = type == DT_BF16 ? CEILING_AVX512_BF16 : CEILING_AVX512_F32;
+    if (!ceiling_measure(c, t)) c = CEILING_AVX2_F32;
+    dense_args a = {.x = p == DX ? y : x,
+                    .w = p == DW ? y : packed,
+                    .y = p == DX   ? x
+                         : p == DW ? w
+                                   : y,
+                    .scratch = scratch};
+    if (!x || !y || !w || !packed || !scratch || (p != DW && dense_pack(d, w, packed, &err))) {
+        printf("out of memory\n");
+        exit(1);
+    }
+    double best = 0, top = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        double ceiling = ceiling_measure(c, t), start = seconds();
+        dense_run(d, &a, &err);
+        double rate = dense_flops(d) / (seconds() - start) * 1e-9;
+        if (rate > best) best = rate;
+        if (ceiling > top) top = ceiling;
+    }
+    char name[64];
+    snprintf(name, sizeof name, "%s %dx%d%s %d-%d@%d b%d", l->group, l->kernel, l->kernel,
+             l->stride == 2 ? " s2" : "", l->Ci, l->Co, l->size, l->B);
+    printf("%-34s %-5s %-9s %7.1f GF/s %4.0f %% of %-5.0f %s\n", name, dtype_name(type), pass_name[p], best,
+           100 * best / top, top, dense_kernel(d));
+    fflush(stdout);
+    void *all[] = {x, y, w, packed, scratch};
+    for (int i = 0; i < 5; i++) mem_free(all[i]);
+    dense_free(d);
+}
+
+int main(int argc, char **argv) {
+    team *t = team_new(argc > 1 ? atoi(argv[1]) : 0);
+    error err = {0};
+    dense_engine *e = dense_engine_new(t, &err);
+    if (!e) return puts(err.text), 1;
+    for (ceiling_kind c = 0; c < CEILING_COUNT; c++) {
+        double best = 0;
+        for (int i = 0; i < ROUNDS; i++) {
+            double now = ceiling_measure(c, t);
+            if (now > best) best = now;
+        }
+        printf("%s, %d threads: %.0f GF/s\n", ceiling_name(c), team_size(t), best);
+    }
+    for (unsigned i = 0; i < sizeof layers / sizeof *layers; i++) {
+        const layer *l = &layers[i];
+        if (argc > 2 && strcmp(l->group, argv[2])) continue;
+        for (int type = 0; type < 1 + dense_has_bf16(); type++)
+            for (pass p = FORWARD; p < PASSES; p++) {
+                bool fast_fits = l->kernel == 3 && l->stride == 1 && !type;
+                if (p != FAST || fast_fits) time_layer(e, t, l, p, type ? DT_BF16 : DT_F32);
+            }
+    }
+    dense_engine_free(e);
+    team_free(t);
+}
