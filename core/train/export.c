@@ -113,12 +113,12 @@ static status copy_if_missing(const char *from, const char *to, const char *name
     return s;
 }
 
-static status copy_folder(const char *from, const char *to, bool weights, error *err) {
+static status copy_folder(const char *from, const char *to, bool weight_files, error *err) {
     char **names = NULL;
     size_t n = 0;
     status s = fs_list(from, &names, &n, err);
     for (size_t i = 0; i < n && !s; i++)
-        if (weights || !is_weights(names[i])) s = copy_if_missing(from, to, names[i], err);
+        if (weight_files || !is_weights(names[i])) s = copy_if_missing(from, to, names[i], err);
     fs_list_free(names, n);
     return s;
 }

@@ -9,11 +9,9 @@ status recipe_make(recipe *r, train_context *context, error *err) {
     switch (context->config->kind) {
     case TRAIN_VAE:
         return recipe_vae(r, context, err);
-    case TRAIN_TEXT2IMG:
-    case TRAIN_FINETUNE:
-        return recipe_text2img(r, context, err);
+    default:
+        return fail(err, ERR_USAGE, "no such kind of training");
     }
-    return fail(err, ERR_USAGE, "no such kind of training");
 }
 
 void recipe_free(recipe *r) {

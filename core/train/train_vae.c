@@ -177,7 +177,7 @@ typedef struct {
     exec *exec;
     store *values;
     source_size size;
-    int64_t latents, values; // of GRID pictures
+    int64_t latents, numbers; // values of GRID latents and pictures
     uint8_t *rgb;
 } viewer;
 
@@ -202,7 +202,7 @@ static status viewer_make(viewer *w, const vae *v, error *err) {
     node *out[] = {m.mean, vae_decode_build(&g, &v->config, m.mean)};
     path_pop(&g, mark);
     w->latents = shape_count(m.mean->shape);
-    w->values = shape_count(picture->shape);
+    w->numbers = shape_count(picture->shape);
     w->plan = plan_new(&g, out, 2, v->x->backend, err);
     if (w->plan) w->exec = exec_new(w->plan, w->values, v->x->workspace, err);
     return w->exec ? OK : err->code;
@@ -218,7 +218,7 @@ static status viewer_run(viewer *w, const vae *v, int64_t pass, error *err) {
     status s = feed_pictures(&v->feed, sample, GRID, w->size, w->rgb, NULL, err);
     if (s) return s;
     float *picture = exec_input(w->exec, "picture");
-    for (int64_t i = 0; i < w->values; i++) picture[i] = w->rgb[i] / 127.5f - 1;
+    for (int64_t i = 0; i < w->numbers; i++) picture[i] = w->rgb[i] / 127.5f - 1;
     return exec_run(w->exec, err);
 }
 
@@ -227,7 +227,7 @@ static status vae_grid(void *self, const char *path, error *err) {
     viewer w;
     status s = viewer_make(&w, v, err);
     if (!s) s = viewer_run(&w, v, 0, err);
-    size_t n = (size_t)w.values;
+    size_t n = (size_t)w.numbers;
     float *both = s ? NULL : mem_alloc(2 * n * sizeof *both);
     if (!s && !both) s = fail(err, ERR_TEMP, "out of memory");
     if (!s) {
@@ -257,12 +257,12 @@ static void measure_add(measure *m, const viewer *w, int64_t L) {
         m->sum[i % L] += mean[i];
         m->squares[i % L] += (double)mean[i] * mean[i];
     }
-    for (int64_t i = 0; i < w->values; i++) {
+    for (int64_t i = 0; i < w->numbers; i++) {
         double d = fminf(fmaxf(decoded[i], -1), 1) - picture[i];
         m->error += d * d;
     }
     m->latents += (double)(w->latents / L);
-    m->values += (double)w->values;
+    m->values += (double)w->numbers;
 }
 
 static status measure_all(measure *m, const vae *v, error *err) {
