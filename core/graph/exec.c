@@ -66,7 +66,7 @@ static status compute(evaluator *v, const node *n, void *into) {
     size_t extras = 0, own = n->op == &OP_PACK ? 0 : (k->scratch + 63) & ~(size_t)63;
     for (int e = 1; e <= n->n_extra; e++) extras += (part_bytes(n, e) + 63) & ~(size_t)63;
     if (!s && own + extras && !(room = mem_alloc(own + extras))) s = fail(v->err, ERR_TEMP, "out of memory");
-    char *at = (char *)room + own;
+    char *at = room ? (char *)room + own : NULL;
     for (int e = 1; e <= n->n_extra; e++, at += (part_bytes(n, e - 1) + 63) & ~(size_t)63) io.out[e] = at;
     io.scratch = room;
     if (!s) {
@@ -107,13 +107,11 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out) 
     void *known = at.space == SPACE_VALUE ? v->e->values[at.index] : NULL;
     if (!known) known = resident(b);
     if (!known) known = store_find(v->values, expression_key(b));
-    *out = (temporary){.base = known, .data = (char *)known + offset};
-    if (known && !into) return OK;
+    if (known && !into) return *out = (temporary){.base = known, .data = (char *)known + offset}, OK;
     size_t bytes = part_bytes(b, 0);
     void *room = into ? into : mem_alloc(bytes);
     if (!room) return fail(v->err, ERR_TEMP, "out of memory for %zu bytes of %s", bytes, b->path);
-    status s = OK;
-    s = b->op == &OP_WEIGHT ? load_weight(b, room, v->err) : compute(v, b, room);
+    status s = b->op == &OP_WEIGHT ? load_weight(b, room, v->err) : compute(v, b, room);
     *out = (temporary){.base = room, .data = (char *)room + offset, .owned = !into};
     if (s && !into) mem_free(room);
     return s;
