@@ -231,22 +231,23 @@ static shape row_shape(problem *p, int row, const char **name) {
 }
 
 // Weights are in the file's layout, inputs that are images are not.
+static double *gradient_of(problem *p, const exec *e, int row, int out) {
+    const char *name, *input;
+    shape layout = row_shape(p, row, &name);
+    if (golden_row(p->c, p->run, row, &input)) layout = SHAPE(shape_count(layout));
+    return get(exec_output(e, out), p->grads[row]->dtype, layout);
+}
+
 static void compare_gradients(problem *p, const exec *e, const setting *s) {
     int out = p->about.n_outputs;
-    double *values[MAX_ROWS] = {0};
-    const char *name, *input;
+    const char *name;
     for (int r = 0; r < golden_rows(p->c, p->run); r++) {
-        if (!p->grads[r]) continue;
-        shape layout = row_shape(p, r, &name);
-        if (golden_row(p->c, p->run, r, &input)) layout = SHAPE(shape_count(layout));
-        values[r] = get(exec_output(e, out++), p->grads[r]->dtype, layout);
-    }
-    for (int r = 0; r < golden_rows(p->c, p->run); r++) {
-        double d = golden_row_distance(p->c, p->run, r, values[r]);
+        double *v = p->grads[r] ? gradient_of(p, e, r, out++) : NULL;
+        double d = golden_row_distance(p->c, p->run, r, v);
         row_shape(p, r, &name);
         cr_expect(d <= s->gradient, "%s, run %d: gradient of %s differs by %.2g", dtype_name(s->compute),
                   p->run, name, d);
-        mem_free(values[r]);
+        mem_free(v);
     }
 }
 
