@@ -335,6 +335,19 @@ Test(networks, computing_blocks_again_changes_memory_and_nothing_else) {
     team_free(t);
 }
 
+// bf16 keeps 8 bits: each rounding is worth 2⁻⁹ = 0.002, some dozens of them follow one another on the way
+// forward (0.02 was measured) and as many again on the way back (0.13). Wrong arithmetic is worth 0.5 or
+// more.
+Test(networks, bf16_activations_are_close) {
+    const char *paths[] = {"networks/text_sd1", "networks/vae_talbot", "networks/unet_talbot",
+                           "networks/unet_sdxl"};
+    team *t = team_new(0);
+    backend *be = test_backend(t);
+    for (int i = 0; i < 4; i++) check(paths[i], (setting){be, DT_BF16, 0.04, 0.25, false});
+    backend_free(be);
+    team_free(t);
+}
+
 // ---- full width: only as fast as a fast backend
 
 static void check_full(const char *path) {
