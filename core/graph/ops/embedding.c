@@ -12,8 +12,10 @@ static const char *embedding_infer(node *n) {
     return NULL;
 }
 
+// Rows that are taken often sum up many gradients: summed in the exact type, whatever the table's is.
 static void embedding_grad(node *n, node *dy, node **dx) {
-    dx[1] = NODE(OP_EMBEDDING_GRAD, NO_ATTRS, n->in[1]->shape, n->in[1]->dtype, n->in[0], dy);
+    node *table = n->in[1];
+    dx[1] = cast(NODE(OP_EMBEDDING_GRAD, NO_ATTRS, table->shape, n->g->exact, n->in[0], dy), table->dtype);
 }
 
 // An id outside the table is refused where ids enter; here it reads as zeros.
