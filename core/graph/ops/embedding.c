@@ -74,9 +74,12 @@ static void timestep_ref(const ref_call *c) {
     }
 }
 
-const op OP_TIMESTEP = {.name = "timestep_embedding", .infer = timestep_infer, .ref = timestep_ref};
+const op OP_TIMESTEP = {.name = "timestep_embedding",
+                        .attrs_bytes = sizeof(((attrs *)0)->timestep),
+                        .infer = timestep_infer,
+                        .ref = timestep_ref};
 
 node *timestep_embedding(node *t, int64_t dim, bool flip_sin_to_cos, double shift, double max_period) {
-    attrs a = {.timestep = {flip_sin_to_cos, shift, max_period}};
+    attrs a = {.timestep = {shift, max_period, flip_sin_to_cos}};
     return NODE(OP_TIMESTEP, a, SHAPE(0, dim), DT_F32, t);
 }
