@@ -208,7 +208,7 @@ static node *case_gather(graph *g, dice *d) {
 static node *case_timestep(graph *g, dice *d) {
     node *t = input_of_type(g, SHAPE(dice_range(d, 1, 4)), DT_F32);
     node *y =
-        timestep_embedding(t, dice_range(d, 2, 40), dice_range(d, 0, 1), (double)dice_range(d, 0, 1), 10000);
+        timestep_embedding(t, dice_range(d, 4, 40), dice_range(d, 0, 1), (double)dice_range(d, 0, 1), 10000);
     return mul(cast(y, g->compute), input_of(g, SHAPE(1)));
 }
 

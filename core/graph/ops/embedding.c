@@ -50,7 +50,7 @@ node *embedding(node *ids, node *table) {
 
 static const char *timestep_infer(node *n) {
     if (n->in[0]->shape.rank != 1) return "timesteps [B] are expected";
-    if (n->shape.d[1] < 2) return "at least two values";
+    if ((double)(n->shape.d[1] / 2) <= n->a.timestep.shift) return "too few values for a frequency";
     n->shape.d[0] = n->in[0]->shape.d[0];
     n->dtype = n->g->exact;
     return NULL;
