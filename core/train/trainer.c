@@ -1,6 +1,7 @@
 // The loop that all recipes share: plans, updates, the record, checkpoints, progress.
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -102,6 +103,7 @@ static status plan_gradients(trainer *t, graph *g, node *loss, node **wrt, node 
     }
     v->plan = plan_new(g, out, outputs, t->backend, err);
     if (!v->plan || !(v->exec = exec_new(v->plan, t->values, &t->room, err))) return err->code;
+    exec_time(v->exec, t->context.config->profile);
     for (int i = 0; i < n; i++) v->gradient[i] = output[i] ? exec_output(v->exec, output[i]) : NULL;
     return OK;
 }
@@ -129,6 +131,52 @@ static status make_plan(trainer *t, int variant, error *err) {
     log_put(t->context.log, LOG_LEVEL_DEBUG, "planned graph %d: %.1f MB of activations, %.1f MB of results",
             variant, (double)m.workspace * 1e-6, (double)m.persistent * 1e-6);
     return OK;
+}
+
+// ---- where the time goes
+
+enum { PROFILE_ROWS = 64 };
+
+typedef struct {
+    const char *op, *kernel;
+    double seconds, flops, bytes;
+    int n;
+} profile_row;
+
+static void profile_add(profile_row *rows, const plan_line *l) {
+    profile_row *r = rows;
+    while (r < rows + PROFILE_ROWS - 1 && r->op && (strcmp(r->op, l->op) || strcmp(r->kernel, l->kernel)))
+        r++;
+    r->op = l->op;
+    r->kernel = l->kernel;
+    r->seconds += l->seconds;
+    r->flops += l->flops;
+    r->bytes += l->bytes;
+    r->n++;
+}
+
+static int slower_first(const void *a, const void *b) {
+    double x = ((const profile_row *)a)->seconds, y = ((const profile_row *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+// Of the last run of one graph.
+static void tell_profile(const trainer *t, const pass_plan *v) {
+    profile_row rows[PROFILE_ROWS] = {0}, sum = {0};
+    for (int i = 0; i < exec_lines(v->exec); i++) {
+        plan_line l = exec_line(v->exec, i);
+        profile_add(rows, &l);
+        sum.seconds += l.seconds;
+        sum.flops += l.flops;
+    }
+    qsort(rows, PROFILE_ROWS, sizeof *rows, slower_first);
+    for (int i = 0; i < PROFILE_ROWS && rows[i].op; i++)
+        log_put(t->context.log, LOG_LEVEL_INFO,
+                "%-20s %-24s %4d  %8.3f ms %5.1f %%  %8.1f GFLOP/s %7.1f GB/s", rows[i].op, rows[i].kernel,
+                rows[i].n, rows[i].seconds * 1e3, 100 * rows[i].seconds / sum.seconds,
+                rows[i].flops / rows[i].seconds * 1e-9, rows[i].bytes / rows[i].seconds * 1e-9);
+    log_put(t->context.log, LOG_LEVEL_INFO, "one pass: %.1f ms, %.2f GFLOP, %.1f GFLOP/s; an update %.1f ms",
+            sum.seconds * 1e3, sum.flops * 1e-9, sum.flops / sum.seconds * 1e-9, t->seconds_per_update * 1e3);
 }
 
 // ---- one update
@@ -265,6 +313,9 @@ static status run_stage(trainer *t, error *err) {
         clock_update(t, now() - begin);
         code = after_update(t, s, &p, err);
     }
+    if (t->context.config->profile)
+        for (int i = 0; i < RECIPE_VARIANTS_MAX; i++)
+            if (t->variant[i].exec) tell_profile(t, &t->variant[i]);
     return code;
 }
 
