@@ -20,6 +20,7 @@ typedef struct {
     plan *plan;
     exec *exec;
     const float **gradient; // by parameter, NULL where the loss does not depend on it
+    double *best;           // by line of the exec: fewest seconds of all runs; NULL without profiling
 } pass_plan;
 
 typedef struct {
@@ -61,6 +62,7 @@ static void drop_plans(trainer *t) {
         exec_free(t->variant[i].exec);
         plan_free(t->variant[i].plan);
         mem_free(t->variant[i].gradient);
+        mem_free(t->variant[i].best);
         t->variant[i] = (pass_plan){0};
     }
 }
@@ -103,7 +105,10 @@ static status plan_gradients(trainer *t, graph *g, node *loss, node **wrt, node 
     }
     v->plan = plan_new(g, out, outputs, t->backend, err);
     if (!v->plan || !(v->exec = exec_new(v->plan, t->values, &t->room, err))) return err->code;
-    exec_time(v->exec, t->context.config->profile);
+    if (t->context.config->profile) {
+        exec_time(v->exec, true);
+        v->best = mem_calloc((size_t)exec_lines(v->exec), sizeof *v->best);
+    }
     for (int i = 0; i < n; i++) v->gradient[i] = output[i] ? exec_output(v->exec, output[i]) : NULL;
     return OK;
 }
@@ -160,11 +165,19 @@ static int slower_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-// Of the last run of one graph.
+static void time_pass(pass_plan *v) {
+    for (int i = 0; v->best && i < exec_lines(v->exec); i++) {
+        double seconds = exec_line(v->exec, i).seconds;
+        if (!v->best[i] || seconds < v->best[i]) v->best[i] = seconds;
+    }
+}
+
+// Each kernel's best time among the runs of one graph.
 static void tell_profile(const trainer *t, const pass_plan *v) {
     profile_row rows[PROFILE_ROWS] = {0}, sum = {0};
     for (int i = 0; i < exec_lines(v->exec); i++) {
         plan_line l = exec_line(v->exec, i);
+        l.seconds = v->best[i];
         profile_add(rows, &l);
         sum.seconds += l.seconds;
         sum.flops += l.flops;
@@ -188,6 +201,7 @@ static status run_pass(trainer *t, int64_t pass, double *loss, const float *cons
     if (!s) s = t->recipe.fill(t->recipe.self, v->exec, variant, pass, err);
     if (!s) s = exec_run(v->exec, err);
     if (s) return s;
+    time_pass(v);
     *loss = *(const float *)exec_output(v->exec, 0);
     *gradient = v->gradient;
     return isfinite(*loss) ? OK : fail(err, ERR_DATA, "the loss is not a number");
@@ -315,7 +329,7 @@ static status run_stage(trainer *t, error *err) {
     }
     if (t->context.config->profile)
         for (int i = 0; i < RECIPE_VARIANTS_MAX; i++)
-            if (t->variant[i].exec) tell_profile(t, &t->variant[i]);
+            if (t->variant[i].best) tell_profile(t, &t->variant[i]);
     return code;
 }
 
