@@ -98,9 +98,17 @@ static void unary_grad_ref(const ref_call *c) {
         c->out[0][i] = c->in[1][i] * unary_slope(c->n->a.unary, c->in[0][i]);
 }
 
-const op OP_UNARY = {
-    .name = "unary", .infer = same_as_first, .grad = unary_grad, .ref = unary_ref, .inplace = 1};
-const op OP_UNARY_GRAD = {.name = "unary_grad", .infer = same_as_first, .ref = unary_grad_ref, .inplace = 3};
+const op OP_UNARY = {.name = "unary",
+                     .attrs_bytes = sizeof(((attrs *)0)->unary),
+                     .infer = same_as_first,
+                     .grad = unary_grad,
+                     .ref = unary_ref,
+                     .inplace = 1};
+const op OP_UNARY_GRAD = {.name = "unary_grad",
+                          .attrs_bytes = sizeof(((attrs *)0)->unary),
+                          .infer = same_as_first,
+                          .ref = unary_grad_ref,
+                          .inplace = 3};
 
 node *unary(node *x, unary_kind kind) {
     return NODE(OP_UNARY, (attrs){.unary = kind}, ANY_SHAPE, x->dtype, x);
@@ -176,8 +184,12 @@ static void binary_ref(const ref_call *c) {
             binary_value(n->a.binary, c->in[0][i], c->in[1][broadcast_index(n->shape, n->in[1]->shape, i)]);
 }
 
-const op OP_BINARY = {
-    .name = "binary", .infer = binary_infer, .grad = binary_grad, .ref = binary_ref, .inplace = 1};
+const op OP_BINARY = {.name = "binary",
+                      .attrs_bytes = sizeof(((attrs *)0)->binary),
+                      .infer = binary_infer,
+                      .grad = binary_grad,
+                      .ref = binary_ref,
+                      .inplace = 1};
 
 node *binary(node *a, node *b, binary_kind kind) {
     if (is_poison(a) || is_poison(b)) return is_poison(a) ? a : b;
@@ -201,8 +213,12 @@ static void affine_ref(const ref_call *c) {
         c->out[0][i] = c->n->a.affine.scale * c->in[0][i] + c->n->a.affine.shift;
 }
 
-const op OP_AFFINE = {
-    .name = "affine", .infer = same_as_first, .grad = affine_grad, .ref = affine_ref, .inplace = 1};
+const op OP_AFFINE = {.name = "affine",
+                      .attrs_bytes = sizeof(((attrs *)0)->affine),
+                      .infer = same_as_first,
+                      .grad = affine_grad,
+                      .ref = affine_ref,
+                      .inplace = 1};
 
 node *affine(node *x, double scale, double shift) {
     if (scale == 1 && shift == 0) return x;
@@ -228,9 +244,17 @@ static void clamp_grad_ref(const ref_call *c) {
     }
 }
 
-const op OP_CLAMP = {
-    .name = "clamp", .infer = same_as_first, .grad = clamp_grad, .ref = clamp_ref, .inplace = 1};
-const op OP_CLAMP_GRAD = {.name = "clamp_grad", .infer = same_as_first, .ref = clamp_grad_ref, .inplace = 3};
+const op OP_CLAMP = {.name = "clamp",
+                     .attrs_bytes = sizeof(((attrs *)0)->clamp),
+                     .infer = same_as_first,
+                     .grad = clamp_grad,
+                     .ref = clamp_ref,
+                     .inplace = 1};
+const op OP_CLAMP_GRAD = {.name = "clamp_grad",
+                          .attrs_bytes = sizeof(((attrs *)0)->clamp),
+                          .infer = same_as_first,
+                          .ref = clamp_grad_ref,
+                          .inplace = 3};
 
 node *clamp(node *x, double low, double high) {
     return NODE(OP_CLAMP, ((attrs){.clamp = {low, high}}), ANY_SHAPE, x->dtype, x);

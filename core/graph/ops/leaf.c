@@ -56,7 +56,7 @@ static void fill_ref(const ref_call *c) {
     for (int64_t i = 0, n = shape_count(c->n->shape); i < n; i++) c->out[0][i] = c->n->a.leaf.value;
 }
 
-const op OP_FILL = {.name = "fill", .ref = fill_ref};
+const op OP_FILL = {.name = "fill", .attrs_bytes = sizeof(((attrs *)0)->leaf), .ref = fill_ref};
 
 node *graph_fill(graph *g, shape s, dtype t, double value) {
     return node_new(g, &OP_FILL, 0, NULL, (attrs){.leaf.value = value}, s, t);
