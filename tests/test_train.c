@@ -91,7 +91,7 @@ static void make_data(int n) {
 
 static const char VAE_KEYS[] =
     "\"size\": \"16x16\", \"samples\": 48, \"batch\": 4, \"lr\": 5e-3, \"warmup\": 2,"
-    "\"checkpoint_every\": 4, \"grid_every\": 0, \"log_every\": 4, \"threads\": 2";
+    "\"checkpoint_every\": 4, \"grid_every\": 0, \"log_every\": 4, \"threads\": 1";
 
 // Runs with "out", "model" and "data" in the test's folder and these further keys.
 static status run_in(const char *out, const char *keys, train_kind kind, bool resume, train_hooks hooks) {

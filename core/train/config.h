@@ -25,9 +25,10 @@ typedef struct {
 } train_stage;
 
 typedef struct {
-    train_kind kind; // of the call, not of the file
-    bool resume;     // of the call
-    bool ignore_machine;
+    train_kind kind;     // of the call, not of the file
+    bool resume;         // of the call
+    bool ignore_machine; // of the call
+    bool profile;        // of the call: time every kernel and tell at the end of a stage where it went
     const char *model, *out;
     const char *precision; // "auto", "f32", "bf16"
     const char *save_as;   // "F32", "F16", "BF16"

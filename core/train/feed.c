@@ -54,12 +54,13 @@ int feed_bucket(const feed *f, int64_t pass) {
 
 source_size feed_size(const feed *f, int bucket) { return f->stage->sizes[bucket]; }
 
-uint64_t feed_sample(const feed *f, int64_t pass, int k) {
+uint64_t feed_place(const feed *f, int64_t pass, int k) {
     if (!f->count) return (uint64_t)pass * (uint64_t)f->stage->batch + (uint64_t)k;
     order_batch b = order_batch_at(&f->order, (uint64_t)pass);
-    uint64_t i = order_sample(&f->order, &b, k);
-    return f->of ? f->of[b.bucket][i] : i;
+    return order_sample(&f->order, &b, k);
 }
+
+uint64_t feed_at(const feed *f, int bucket, uint64_t place) { return f->of ? f->of[bucket][place] : place; }
 
 // ---- pictures
 

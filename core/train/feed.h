@@ -19,8 +19,10 @@ void feed_close(feed *f); // a zeroed feed is fine
 // All samples of a pass have the size of one bucket.
 int feed_bucket(const feed *f, int64_t pass);
 source_size feed_size(const feed *f, int bucket);
-// Sample k of a pass, from 0 to batch − 1: its index in the source.
-uint64_t feed_sample(const feed *f, int64_t pass, int k);
+// Sample k of a pass, from 0 to batch − 1: its place in the pass's bucket. Of an endless feed, its index.
+uint64_t feed_place(const feed *f, int64_t pass, int k);
+// The index in the source of a bucket's sample.
+uint64_t feed_at(const feed *f, int bucket, uint64_t place);
 
 // B pictures of one size, drawn by all threads: [B,H,W,3], and the spots of each unless NULL.
 status feed_pictures(const feed *f, const uint64_t *sample, int B, source_size size, uint8_t *rgb,

@@ -9,9 +9,11 @@ status recipe_make(recipe *r, train_context *context, error *err) {
     switch (context->config->kind) {
     case TRAIN_VAE:
         return recipe_vae(r, context, err);
-    default:
-        return fail(err, ERR_USAGE, "no such kind of training");
+    case TRAIN_TEXT2IMG:
+    case TRAIN_FINETUNE:
+        return recipe_text2img(r, context, err);
     }
+    return fail(err, ERR_USAGE, "no such kind of training");
 }
 
 void recipe_free(recipe *r) {

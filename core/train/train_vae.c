@@ -12,6 +12,7 @@
 #include "core/models/vae.h"
 #include "core/train/export.h"
 #include "core/train/feed.h"
+#include "core/train/runner.h"
 #include "core/train/sheet.h"
 
 enum {
@@ -124,7 +125,8 @@ static status fetch(const vae *v, int64_t pass, int B, source_size size, uint8_t
                     error *err) {
     uint64_t *sample = mem_calloc((size_t)B, sizeof *sample);
     if (!sample) return fail(err, ERR_TEMP, "out of memory");
-    for (int k = 0; k < B; k++) sample[k] = feed_sample(&v->feed, pass, k);
+    int bucket = feed_bucket(&v->feed, pass);
+    for (int k = 0; k < B; k++) sample[k] = feed_at(&v->feed, bucket, feed_place(&v->feed, pass, k));
     status s = feed_pictures(&v->feed, sample, B, size, rgb, spots, err);
     mem_free(sample);
     return s;
@@ -173,29 +175,24 @@ static status vae_enter(void *self, error *err) {
 
 // Encoder and decoder with the averaged weights, on GRID pictures.
 typedef struct {
-    plan *plan;
-    exec *exec;
-    store *values;
+    runner run;
     source_size size;
     int64_t latents, numbers; // values of GRID latents and pictures
     uint8_t *rgb;
 } viewer;
 
 static void viewer_free(viewer *w) {
-    exec_free(w->exec);
-    plan_free(w->plan);
-    store_free(w->values);
+    runner_free(&w->run);
     mem_free(w->rgb);
     *w = (viewer){0};
 }
 
 static status viewer_make(viewer *w, const vae *v, error *err) {
     graph g;
-    *w = (viewer){.size = feed_size(&v->feed, 0), .values = store_new()};
+    *w = (viewer){.size = feed_size(&v->feed, 0)};
     w->rgb = mem_alloc((size_t)GRID * (size_t)w->size.W * (size_t)w->size.H * 3);
-    if (!w->values || !w->rgb) return fail(err, ERR_TEMP, "out of memory");
-    graph_init(&g, v->x->compute);
-    g.weights = params_average(v->x->params);
+    if (!w->rgb) return fail(err, ERR_TEMP, "out of memory");
+    runner_graph(v->x, &g, params_average(v->x->params));
     int mark = path_push(&g, "vae");
     node *picture = graph_input(&g, "picture", SHAPE(GRID, w->size.H, w->size.W, 3), DT_F32, RATE_STEP);
     vae_moments m = vae_encode_build(&g, &v->config, picture);
@@ -203,9 +200,7 @@ static status viewer_make(viewer *w, const vae *v, error *err) {
     path_pop(&g, mark);
     w->latents = shape_count(m.mean->shape);
     w->numbers = shape_count(picture->shape);
-    w->plan = plan_new(&g, out, 2, v->x->backend, err);
-    if (w->plan) w->exec = exec_new(w->plan, w->values, v->x->workspace, err);
-    return w->exec ? OK : err->code;
+    return runner_make(&w->run, v->x, &g, out, 2, err);
 }
 
 static status viewer_run(viewer *w, const vae *v, int64_t pass, error *err) {
@@ -217,9 +212,9 @@ static status viewer_run(viewer *w, const vae *v, int64_t pass, error *err) {
     }
     status s = feed_pictures(&v->feed, sample, GRID, w->size, w->rgb, NULL, err);
     if (s) return s;
-    float *picture = exec_input(w->exec, "picture");
+    float *picture = exec_input(w->run.exec, "picture");
     for (int64_t i = 0; i < w->numbers; i++) picture[i] = w->rgb[i] / 127.5f - 1;
-    return exec_run(w->exec, err);
+    return exec_run(w->run.exec, err);
 }
 
 static status vae_grid(void *self, const char *path, error *err) {
@@ -231,8 +226,8 @@ static status vae_grid(void *self, const char *path, error *err) {
     float *both = s ? NULL : mem_alloc(2 * n * sizeof *both);
     if (!s && !both) s = fail(err, ERR_TEMP, "out of memory");
     if (!s) {
-        memcpy(both, exec_input(w.exec, "picture"), n * sizeof *both);
-        memcpy(both + n, exec_output(w.exec, 1), n * sizeof *both);
+        memcpy(both, exec_input(w.run.exec, "picture"), n * sizeof *both);
+        memcpy(both + n, exec_output(w.run.exec, 1), n * sizeof *both);
         s = sheet_save(path, both, 2 * GRID, w.size.H, w.size.W, GRID, err);
     }
     mem_free(both);
@@ -251,8 +246,8 @@ typedef struct {
 } measure;
 
 static void measure_add(measure *m, const viewer *w, int64_t L) {
-    const float *mean = exec_output(w->exec, 0), *decoded = exec_output(w->exec, 1);
-    const float *picture = exec_input(w->exec, "picture");
+    const float *mean = exec_output(w->run.exec, 0), *decoded = exec_output(w->run.exec, 1);
+    const float *picture = exec_input(w->run.exec, "picture");
     for (int64_t i = 0; i < w->latents; i++) {
         m->sum[i % L] += mean[i];
         m->squares[i % L] += (double)mean[i] * mean[i];

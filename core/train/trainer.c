@@ -1,6 +1,7 @@
 // The loop that all recipes share: plans, updates, the record, checkpoints, progress.
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -19,6 +20,7 @@ typedef struct {
     plan *plan;
     exec *exec;
     const float **gradient; // by parameter, NULL where the loss does not depend on it
+    double *best;           // by line of the exec: fewest seconds of all runs; NULL without profiling
 } pass_plan;
 
 typedef struct {
@@ -60,6 +62,7 @@ static void drop_plans(trainer *t) {
         exec_free(t->variant[i].exec);
         plan_free(t->variant[i].plan);
         mem_free(t->variant[i].gradient);
+        mem_free(t->variant[i].best);
         t->variant[i] = (pass_plan){0};
     }
 }
@@ -102,6 +105,10 @@ static status plan_gradients(trainer *t, graph *g, node *loss, node **wrt, node 
     }
     v->plan = plan_new(g, out, outputs, t->backend, err);
     if (!v->plan || !(v->exec = exec_new(v->plan, t->values, &t->room, err))) return err->code;
+    if (t->context.config->profile) {
+        exec_time(v->exec, true);
+        v->best = mem_calloc((size_t)exec_lines(v->exec), sizeof *v->best);
+    }
     for (int i = 0; i < n; i++) v->gradient[i] = output[i] ? exec_output(v->exec, output[i]) : NULL;
     return OK;
 }
@@ -131,6 +138,60 @@ static status make_plan(trainer *t, int variant, error *err) {
     return OK;
 }
 
+// ---- where the time goes
+
+enum { PROFILE_ROWS = 64 };
+
+typedef struct {
+    const char *op, *kernel;
+    double seconds, flops, bytes;
+    int n;
+} profile_row;
+
+static void profile_add(profile_row *rows, const plan_line *l) {
+    profile_row *r = rows;
+    while (r < rows + PROFILE_ROWS - 1 && r->op && (strcmp(r->op, l->op) || strcmp(r->kernel, l->kernel)))
+        r++;
+    r->op = l->op;
+    r->kernel = l->kernel;
+    r->seconds += l->seconds;
+    r->flops += l->flops;
+    r->bytes += l->bytes;
+    r->n++;
+}
+
+static int slower_first(const void *a, const void *b) {
+    double x = ((const profile_row *)a)->seconds, y = ((const profile_row *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+static void time_pass(pass_plan *v) {
+    for (int i = 0; v->best && i < exec_lines(v->exec); i++) {
+        double seconds = exec_line(v->exec, i).seconds;
+        if (!v->best[i] || seconds < v->best[i]) v->best[i] = seconds;
+    }
+}
+
+// Each kernel's best time among the runs of one graph.
+static void tell_profile(const trainer *t, const pass_plan *v) {
+    profile_row rows[PROFILE_ROWS] = {0}, sum = {0};
+    for (int i = 0; i < exec_lines(v->exec); i++) {
+        plan_line l = exec_line(v->exec, i);
+        l.seconds = v->best[i];
+        profile_add(rows, &l);
+        sum.seconds += l.seconds;
+        sum.flops += l.flops;
+    }
+    qsort(rows, PROFILE_ROWS, sizeof *rows, slower_first);
+    for (int i = 0; i < PROFILE_ROWS && rows[i].op; i++)
+        log_put(t->context.log, LOG_LEVEL_INFO,
+                "%-20s %-24s %4d  %8.3f ms %5.1f %%  %8.1f GFLOP/s %7.1f GB/s", rows[i].op, rows[i].kernel,
+                rows[i].n, rows[i].seconds * 1e3, 100 * rows[i].seconds / sum.seconds,
+                rows[i].flops / rows[i].seconds * 1e-9, rows[i].bytes / rows[i].seconds * 1e-9);
+    log_put(t->context.log, LOG_LEVEL_INFO, "one pass: %.1f ms, %.2f GFLOP, %.1f GFLOP/s; an update %.1f ms",
+            sum.seconds * 1e3, sum.flops * 1e-9, sum.flops / sum.seconds * 1e-9, t->seconds_per_update * 1e3);
+}
+
 // ---- one update
 
 static status run_pass(trainer *t, int64_t pass, double *loss, const float *const **gradient, error *err) {
@@ -140,6 +201,7 @@ static status run_pass(trainer *t, int64_t pass, double *loss, const float *cons
     if (!s) s = t->recipe.fill(t->recipe.self, v->exec, variant, pass, err);
     if (!s) s = exec_run(v->exec, err);
     if (s) return s;
+    time_pass(v);
     *loss = *(const float *)exec_output(v->exec, 0);
     *gradient = v->gradient;
     return isfinite(*loss) ? OK : fail(err, ERR_DATA, "the loss is not a number");
@@ -265,6 +327,9 @@ static status run_stage(trainer *t, error *err) {
         clock_update(t, now() - begin);
         code = after_update(t, s, &p, err);
     }
+    if (t->context.config->profile)
+        for (int i = 0; i < RECIPE_VARIANTS_MAX; i++)
+            if (t->variant[i].best) tell_profile(t, &t->variant[i]);
     return code;
 }
 
