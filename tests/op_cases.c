@@ -1,6 +1,9 @@
 #include "tests/op_cases.h"
 
+#include "core/base/mem.h"
+
 #include <stdio.h>
+#include <string.h>
 
 // splitmix64
 uint64_t dice_roll(dice *d) {
@@ -30,11 +33,29 @@ static node *input_of(graph *g, shape s) {
     return n;
 }
 
-// A differentiable parameter.
+static const weight *find_param(const weights *self, const char *name) {
+    case_params *p = (case_params *)(uintptr_t)self;
+    for (int i = 0; i < p->n; i++)
+        if (!strcmp(p->made[i].name, name)) return &p->made[i];
+    return NULL;
+}
+
+void case_params_init(case_params *p) { *p = (case_params){.w = {.find = find_param, .origin = "the case"}}; }
+
+void case_params_free(case_params *p) {
+    for (int i = 0; i < p->n; i++) mem_free(p->made[i].value);
+}
+
+// A differentiable parameter: a trainable weight, or an input in float64, where finite differences are taken.
 static node *param_of(graph *g, shape s) {
-    node *n = input_of_type(g, s, g->exact);
-    graph_require_grad(n);
-    return n;
+    if (g->compute == DT_F64) return input_of(g, s);
+    case_params *p = (case_params *)(uintptr_t)g->weights;
+    weight *w = &p->made[p->n];
+    snprintf(p->names[p->n], sizeof p->names[0], "p%d", p->n);
+    *w = (weight){.name = p->names[p->n], .shape = s, .trainable = true, .id = weight_new_id()};
+    w->value = mem_calloc((size_t)shape_count(s), sizeof(float));
+    p->n++;
+    return graph_weight(g, w->name, s);
 }
 
 static shape random_shape(dice *d, int rank, int64_t high) {
@@ -74,6 +95,8 @@ static node *case_binary(graph *g, dice *d) {
 }
 
 static node *case_affine(graph *g, dice *d) { return affine(input_of(g, random_shape(d, 3, 9)), -1.5, 0.25); }
+
+static node *case_clamp(graph *g, dice *d) { return clamp(input_of(g, random_shape(d, 3, 9)), -0.7, 1.1); }
 
 static node *case_cast(graph *g, dice *d) {
     return mul(cast(input_of(g, random_shape(d, 2, 30)), g->exact), graph_fill(g, SHAPE(1), g->exact, 2));
@@ -187,6 +210,7 @@ const op_case OP_CASES[] = {
     {"unary of positive values", case_unary_positive, 0.2, 3},
     {"binary", case_binary, 0.5, 2},
     {"affine", case_affine, -2, 2},
+    {"clamp", case_clamp, -2, 2},
     {"cast", case_cast, -2, 2},
     {"geglu", case_geglu, -3, 3},
     {"slice, pad, concat", case_shapes, -2, 2},

@@ -10,9 +10,19 @@ uint64_t dice_roll(dice *d);
 int64_t dice_range(dice *d, int64_t low, int64_t high); // both included
 double dice_real(dice *d, double low, double high);
 
+// The parameters of one case: trainable weights, as a layer's are.
+typedef struct {
+    weights w;
+    weight made[8];
+    char names[8][8];
+    int n;
+} case_params;
+void case_params_init(case_params *p);
+void case_params_free(case_params *p);
+
 typedef struct {
     const char *name;
-    // Builds the op on fresh inputs of random shapes (input_of) and returns its result.
+    // Builds the op on fresh inputs of random shapes and returns its result. g->weights is a case_params.
     node *(*build)(graph *g, dice *d);
     double low, high; // range of the inputs' values
 } op_case;

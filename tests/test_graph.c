@@ -144,6 +144,27 @@ Test(graph, slower_values_are_computed_once) {
     forget(&m);
 }
 
+Test(graph, weights_in_memory_are_widened_for_float64) {
+    maker m = make();
+    float held[16];
+    weight *w = (weight *)(uintptr_t)find_made(&m.w, "held");
+    read_made(w, held, NULL);
+    w->value = held;
+    graph g;
+    graph_init(&g, DT_F64);
+    g.weights = &m.w;
+    node *in[2] = {graph_weight(&g, "held", made_shape), graph_weight(&g, "on_file", made_shape)}, *out[2];
+    for (int i = 0; i < 2; i++) out[i] = affine(in[i], 2, 0);
+    runner r = start(&g, out, 2);
+    go(&r);
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 16; k++)
+            cr_expect_eq(((const double *)exec_output(r.e, i))[k],
+                         2 * (double)(float)sin((k + 1) * (i ? 7.0 : 4.0)));
+    stop(&r);
+    forget(&m);
+}
+
 Test(graph, plans_share_what_depends_on_the_model_alone) {
     maker m = make();
     for (int T = 1; T <= 3; T++) {

@@ -14,6 +14,7 @@ enum { MAX_INPUTS = 16 };
 // A case as a scalar loss Σ y∘r with the gradient of every input.
 typedef struct {
     graph g;
+    case_params params;
     node *inputs[MAX_INPUTS], *grads[MAX_INPUTS];
     int n_inputs;
     node *outputs[2 + MAX_INPUTS]; // loss, y, gradients
@@ -24,11 +25,14 @@ static void build(problem *p, const op_case *c, uint64_t seed, dtype compute) {
     *p = (problem){0};
     dice d = {seed};
     graph_init(&p->g, compute);
+    case_params_init(&p->params);
+    p->g.weights = &p->params.w;
     node *y = c->build(&p->g, &d);
     cr_assert_eq(p->g.err.code, OK, "%s: %s", c->name, p->g.err.text);
     node *wrt[MAX_INPUTS];
     for (int i = 0; i < p->g.n_nodes; i++)
-        if (p->g.nodes[i]->op == &OP_INPUT && p->g.nodes[i]->needs_grad) wrt[p->n_inputs++] = p->g.nodes[i];
+        if ((p->g.nodes[i]->op == &OP_INPUT || p->g.nodes[i]->op == &OP_WEIGHT) && p->g.nodes[i]->needs_grad)
+            wrt[p->n_inputs++] = p->g.nodes[i];
     node *r = graph_input(&p->g, "r", y->shape, y->dtype, RATE_STEP);
     node *loss = reduce_sum(mul(y, r), SHAPE(1), p->g.exact);
     graph_grad(&p->g, loss, wrt, p->n_inputs, p->grads);
@@ -44,7 +48,9 @@ static void build(problem *p, const op_case *c, uint64_t seed, dtype compute) {
 static void fill_inputs(exec *e, const graph *g, const op_case *c, dice *d) {
     for (int i = 0; i < g->n_nodes; i++) {
         const node *n = g->nodes[i];
-        void *x = n->op == &OP_INPUT ? exec_input(e, n->a.leaf.name) : NULL;
+        void *x = n->op == &OP_INPUT    ? exec_input(e, n->a.leaf.name)
+                  : n->op == &OP_WEIGHT ? n->a.leaf.w->value
+                                        : NULL;
         for (int64_t k = 0; x && k < shape_count(n->shape); k++) {
             double v = n->dtype == DT_I32 ? (double)dice_range(d, 0, 2) : dice_real(d, c->low, c->high);
             dtype_from_f64(n->dtype, &v, (char *)x + (size_t)k * dtype_size(n->dtype), 1);
@@ -94,6 +100,7 @@ static void check_gradients(const op_case *c, uint64_t seed) {
     workspace_free(&ws);
     store_free(values);
     backend_free(be);
+    case_params_free(&p.params);
 }
 
 Test(ops, gradients_equal_finite_differences) {
@@ -123,6 +130,7 @@ static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *
     workspace_free(&ws);
     store_free(values);
     backend_free(be);
+    case_params_free(&p.params);
 }
 
 Test(ops, kernels_equal_the_reference) {
@@ -143,6 +151,7 @@ static bool covers(const op *o) {
             bool found = false;
             for (int i = 0; i < p.g.n_nodes; i++) found |= p.g.nodes[i]->op == o;
             graph_free(&p.g);
+            case_params_free(&p.params);
             if (found) return true;
         }
     return false;

@@ -154,6 +154,7 @@ size_t js_ints(js_reader *r, const char *key, int64_t *dst, size_t max, int64_t 
     }
     if (!js_array(r, key, max)) return 0;
     size_t n = json_array_size(v);
+    if (!n) r->code = fail(r->err, ERR_DATA, "%s: '%s' is an empty list", r->where, key);
     for (size_t i = 0; i < n; i++) dst[i] = int_value(r, key, json_array_get(v, i), lo, lo, hi);
     return n;
 }

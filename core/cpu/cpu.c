@@ -494,6 +494,7 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
     cpu_kernel *k = mem_calloc(1, sizeof *k);
     if (!k) return NULL;
     k->n = n;
+    k->own = c->own;
     k->dense = dense_prepare(c->engine, &d, NULL);
     if (!k->dense) return mem_free(k), NULL;
     k->k = (kernel){.name = dense_kernel(k->dense),

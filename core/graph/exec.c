@@ -79,6 +79,25 @@ static status compute(evaluator *v, const node *n, void *into) {
     return s;
 }
 
+// The values of a tensor in the precision of its graph, read or copied into `room`.
+static status load_weight(const node *n, void *room, error *err) {
+    const weight *w = n->a.leaf.w;
+    size_t count = (size_t)shape_count(w->shape);
+    if (n->dtype == DT_F32)
+        return w->value ? (memcpy(room, w->value, count * sizeof(float)), OK) : w->read(w, room, err);
+    float *values = w->value ? w->value : mem_alloc(count * sizeof *values);
+    if (!values) return fail(err, ERR_TEMP, "out of memory for %s", w->name);
+    status s = w->value ? OK : w->read(w, values, err);
+    if (!s) dtype_to_f64(DT_F32, values, room, count);
+    if (!w->value) mem_free(values);
+    return s;
+}
+
+// f32 graphs read resident weights in place.
+static void *resident(const node *n) {
+    return n->op == &OP_WEIGHT && n->dtype == DT_F32 ? n->a.leaf.w->value : NULL;
+}
+
 // The value of a model-rate node: resident, from the store, or computed into `into` (a fresh buffer if NULL).
 static status evaluate(evaluator *v, const node *n, void *into, temporary *out) {
     int part;
@@ -86,7 +105,7 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out) 
     const node *b = base_of(n, &part, &offset);
     place at = v->e->p->at[b->id][0];
     void *known = at.space == SPACE_VALUE ? v->e->values[at.index] : NULL;
-    if (!known && b->op == &OP_WEIGHT) known = b->a.leaf.w->value;
+    if (!known) known = resident(b);
     if (!known) known = store_find(v->values, expression_key(b));
     *out = (temporary){.base = known, .data = (char *)known + offset};
     if (known && !into) return OK;
@@ -94,10 +113,7 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out) 
     void *room = into ? into : mem_alloc(bytes);
     if (!room) return fail(v->err, ERR_TEMP, "out of memory for %zu bytes of %s", bytes, b->path);
     status s = OK;
-    if (b->op == &OP_WEIGHT)
-        s = b->a.leaf.w->read(b->a.leaf.w, room, v->err);
-    else
-        s = compute(v, b, room);
+    s = b->op == &OP_WEIGHT ? load_weight(b, room, v->err) : compute(v, b, room);
     *out = (temporary){.base = room, .data = (char *)room + offset, .owned = !into};
     if (s && !into) mem_free(room);
     return s;
@@ -107,11 +123,8 @@ static status fill_values(evaluator *v) {
     const plan *p = v->e->p;
     for (int i = 0; i < p->n_values; i++) {
         const node *n = p->values[i];
-        if (n->op == &OP_WEIGHT && n->a.leaf.w->value) {
-            v->e->values[i] = n->a.leaf.w->value;
-            continue;
-        }
-        if (n->op == &OP_WEIGHT && n->rate == RATE_STEP)
+        if ((v->e->values[i] = resident(n))) continue;
+        if (n->op == &OP_WEIGHT && n->a.leaf.w->trainable && !n->a.leaf.w->value)
             return fail(v->err, ERR_INTERNAL, "%s: a trainable weight must be resident", n->path);
         store_key key = expression_key(n);
         if ((v->e->values[i] = store_find(v->values, key))) continue;
@@ -350,6 +363,10 @@ static void sizes_of(reference_run *r, double size[1 + MAX_EXTRA]) {
     const node *n = r->call.n;
     for (int k = 0; k <= n->n_extra; k++)
         size[k] = norm(r->call.out[k], shape_count(k ? n->extra[k - 1].shape : n->shape));
+    if (n->op->measure != MEASURE_LARGEST) return;
+    double largest = 0;
+    for (int k = 0; k <= n->n_extra; k++) largest = fmax(largest, size[k]);
+    for (int k = 0; k <= n->n_extra; k++) size[k] = largest;
 }
 
 // Replaces the results by those on absolute inputs, which bound what rounding can do to a sum.
@@ -367,7 +384,8 @@ static status checked_step(exec *e, int rate_index, int i, error *err) {
     double size[1 + MAX_EXTRA];
     status st = run_reference(e, s, &e->io[rate_index][i], &r, err);
     if (!st) sizes_of(&r, size);
-    if (!st && n->op->cancels && !(st = run_reference(e, s, &e->io[rate_index][i], &bound, err))) {
+    if (!st && n->op->measure == MEASURE_ABSOLUTE &&
+        !(st = run_reference(e, s, &e->io[rate_index][i], &bound, err))) {
         absolute(&bound);
         sizes_of(&bound, size);
     }

@@ -58,6 +58,9 @@ typedef union {
         double scale, shift;
     } affine;
     struct {
+        double low, high;
+    } clamp;
+    struct {
         bool ta, tb; // operand is stored transposed
         double scale;
     } matmul;
@@ -162,6 +165,7 @@ node *add(node *a, node *b);
 node *sub(node *a, node *b);
 node *mul(node *a, node *b);
 node *affine(node *x, double scale, double shift); // scale·x + shift
+node *clamp(node *x, double low, double high);     // no gradient passes outside
 node *cast(node *x, dtype t);
 node *geglu(node *x); // [.., 2C] → [.., C]: first half · gelu(second half)
 

@@ -14,6 +14,13 @@ typedef struct {
     double *out[1 + MAX_EXTRA];
 } ref_call;
 
+// What the error of a kernel is measured against, where a result may be small by cancellation.
+typedef enum {
+    MEASURE_RESULT,   // the size of each result
+    MEASURE_ABSOLUTE, // what the op gives on absolute inputs: the bound of a sum
+    MEASURE_LARGEST   // the largest result: softmax over one key has dq = dk = 0, but dv is not
+} error_measure;
+
 struct op {
     const char *name;
     // Sets shape, dtype and extra outputs of n from its inputs; returns what is wrong, or NULL.
@@ -24,8 +31,7 @@ struct op {
     // NULL for leaves and views, which have no kernel.
     void (*ref)(const ref_call *c);
     double (*flops)(const node *n); // NULL: bytes are what it costs
-    // The result may be small by cancellation: its error is measured against the same op on absolute values.
-    bool cancels;
+    error_measure measure;
     // Bit i: the result may overwrite input i, which has then the same shape and type.
     unsigned inplace;
 };
@@ -47,7 +53,8 @@ const char *op_error(node *n, const char *fmt, ...) __attribute__((format(printf
 
 extern const op OP_POISON, OP_WEIGHT, OP_INPUT, OP_FILL, OP_PACK;
 extern const op OP_VIEW, OP_SLICE, OP_PAD, OP_CONCAT;
-extern const op OP_UNARY, OP_UNARY_GRAD, OP_BINARY, OP_AFFINE, OP_CAST, OP_GEGLU, OP_GEGLU_GRAD;
+extern const op OP_UNARY, OP_UNARY_GRAD, OP_BINARY, OP_AFFINE, OP_CLAMP, OP_CLAMP_GRAD, OP_CAST, OP_GEGLU,
+    OP_GEGLU_GRAD;
 extern const op OP_REDUCE, OP_BROADCAST, OP_SOFTMAX, OP_SOFTMAX_GRAD, OP_LOG_SOFTMAX, OP_LOG_SOFTMAX_GRAD;
 extern const op OP_MATMUL, OP_CONV, OP_CONV_DX, OP_CONV_DW;
 extern const op OP_GROUP_NORM, OP_GROUP_NORM_GRAD, OP_LAYER_NORM, OP_LAYER_NORM_GRAD;

@@ -54,10 +54,12 @@ static bool of_weights(const planner *pl, const node *n) {
     return all;
 }
 
-// The packed form of weight w that kernel k wants; one node for all kernels that want the same.
+// The packed form of weight w that kernel k wants; one node for all kernels that want the same. A trainable
+// weight is packed for each reader: shared, its packed form would live from the forward pass until a block is
+// computed again.
 static node *packed(planner *pl, node *w, const kernel *k, int before) {
     graph *g = &pl->p->g;
-    for (int id = before; id < g->n_nodes; id++) {
+    for (int id = before; id < g->n_nodes && w->rate == RATE_MODEL; id++) {
         node *n = g->nodes[id];
         if (n->op == &OP_PACK && n->in[0] == w && n->a.pack.key[0] == k->packed_key) return n;
     }

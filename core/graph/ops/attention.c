@@ -142,5 +142,8 @@ static void attention_grad_ref(const ref_call *c) {
 
 static double attention_grad_flops(const node *n) { return 2.5 * attention_flops(n); }
 
-const op OP_ATTENTION_GRAD = {
-    .name = "attention_grad", .infer = grad_infer, .ref = attention_grad_ref, .flops = attention_grad_flops};
+const op OP_ATTENTION_GRAD = {.name = "attention_grad",
+                              .infer = grad_infer,
+                              .ref = attention_grad_ref,
+                              .flops = attention_grad_flops,
+                              .measure = MEASURE_LARGEST};

@@ -192,7 +192,7 @@ node *add(node *a, node *b) { return commutative(a, b, BINARY_ADD); }
 node *sub(node *a, node *b) { return binary(a, b, BINARY_SUB); }
 node *mul(node *a, node *b) { return commutative(a, b, BINARY_MUL); }
 
-// ---- affine, cast
+// ---- affine, clamp, cast
 
 static void affine_grad(node *n, node *dy, node **dx) { dx[0] = affine(dy, n->a.affine.scale, 0); }
 
@@ -207,6 +207,33 @@ const op OP_AFFINE = {
 node *affine(node *x, double scale, double shift) {
     if (scale == 1 && shift == 0) return x;
     return NODE(OP_AFFINE, ((attrs){.affine = {scale, shift}}), ANY_SHAPE, x->dtype, x);
+}
+
+static void clamp_grad(node *n, node *dy, node **dx) {
+    dx[0] = NODE(OP_CLAMP_GRAD, n->a, ANY_SHAPE, n->dtype, n->in[0], dy);
+}
+
+static void clamp_ref(const ref_call *c) {
+    double low = c->n->a.clamp.low, high = c->n->a.clamp.high;
+    for (int64_t i = 0, n = shape_count(c->n->shape); i < n; i++) {
+        double x = c->in[0][i];
+        c->out[0][i] = x < low ? low : x > high ? high : x; // a NaN stays one
+    }
+}
+
+static void clamp_grad_ref(const ref_call *c) {
+    for (int64_t i = 0, n = shape_count(c->n->shape); i < n; i++) {
+        double x = c->in[0][i];
+        c->out[0][i] = x >= c->n->a.clamp.low && x <= c->n->a.clamp.high ? c->in[1][i] : 0;
+    }
+}
+
+const op OP_CLAMP = {
+    .name = "clamp", .infer = same_as_first, .grad = clamp_grad, .ref = clamp_ref, .inplace = 1};
+const op OP_CLAMP_GRAD = {.name = "clamp_grad", .infer = same_as_first, .ref = clamp_grad_ref, .inplace = 3};
+
+node *clamp(node *x, double low, double high) {
+    return NODE(OP_CLAMP, ((attrs){.clamp = {low, high}}), ANY_SHAPE, x->dtype, x);
 }
 
 static const char *cast_infer(node *n) {

@@ -16,7 +16,7 @@ static bool same_but_for_1x1(shape a, shape b) {
 static node *leaf_of(graph *g, const weight *w) {
     for (int i = 0; i < g->n_nodes; i++)
         if (g->nodes[i]->op == &OP_WEIGHT && g->nodes[i]->a.leaf.w == w) return g->nodes[i];
-    node *n = node_new(g, &OP_WEIGHT, 0, NULL, (attrs){.leaf.w = w}, w->shape, g->exact);
+    node *n = node_new(g, &OP_WEIGHT, 0, NULL, (attrs){.leaf.w = w}, w->shape, DT_F32);
     if (is_poison(n)) return n;
     n->rate = w->trainable ? RATE_STEP : RATE_MODEL;
     n->needs_grad = w->trainable;
@@ -36,7 +36,7 @@ node *graph_weight(graph *g, const char *name, shape s) {
         n = poison(g, "%s holds %s where %s is expected", origin, shape_text(w->shape, have),
                    shape_text(s, want));
     else
-        n = leaf_of(g, w);
+        n = cast(leaf_of(g, w), g->exact); // the leaf is what its provider holds, f32
     path_pop(g, mark);
     return shape_equal(n->shape, s) ? n : reshape(n, s);
 }

@@ -40,7 +40,11 @@ static void reduce_ref(const ref_call *c) {
         c->out[0][small_index(big, small, i)] += c->in[0][i];
 }
 
-const op OP_REDUCE = {.name = "reduce_sum", .infer = reduce_infer, .grad = reduce_grad, .ref = reduce_ref, .cancels = true};
+const op OP_REDUCE = {.name = "reduce_sum",
+                      .infer = reduce_infer,
+                      .grad = reduce_grad,
+                      .ref = reduce_ref,
+                      .measure = MEASURE_ABSOLUTE};
 
 node *reduce_sum(node *x, shape to, dtype t) {
     if (is_poison(x)) return x;

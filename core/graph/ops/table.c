@@ -9,6 +9,8 @@ const op *const OPS[] = {
     &OP_UNARY_GRAD,
     &OP_BINARY,
     &OP_AFFINE,
+    &OP_CLAMP,
+    &OP_CLAMP_GRAD,
     &OP_CAST,
     &OP_GEGLU,
     &OP_GEGLU_GRAD,
