@@ -23,10 +23,15 @@ static node *leaf_of(graph *g, const weight *w) {
     return n;
 }
 
+static const weight *provided(const weights *from, const char *name, shape s) {
+    if (!from) return NULL;
+    return from->create ? from->create(from, name, s) : from->find(from, name);
+}
+
 node *graph_weight(graph *g, const char *name, shape s) {
     if (g->err.code) return g->poison;
     int mark = path_push(g, "%s", name);
-    const weight *w = g->weights ? g->weights->find(g->weights, g->path) : NULL;
+    const weight *w = provided(g->weights, g->path, s);
     char want[128], have[128];
     const char *origin = g->weights && g->weights->origin ? g->weights->origin : "the model";
     node *n;
