@@ -1,4 +1,5 @@
 // Every network's output and gradients beside those of diffusers and transformers (tests/golden/networks).
+#include "adapters/lora.h"
 #include "core/base/mem.h"
 #include "core/base/threads.h"
 #include "core/graph/op.h"
@@ -22,6 +23,7 @@ typedef struct {
     dtype compute;
     double forward, gradient;
     bool recompute;
+    const tap *tap; // NULL for none
 } setting;
 
 typedef struct {
@@ -163,6 +165,8 @@ static void build(problem *p, golden *c, int run, const setting *s) {
     *p = (problem){.c = c, .run = run, .recompute = s->recompute, .about = golden_run_at(c, run)};
     graph_init(&p->g, s->compute);
     p->g.weights = golden_weights(c, p->about.gradients);
+    p->g.taps = &s->tap;
+    p->g.n_taps = s->tap != NULL;
     if (!strncmp(p->about.network, "text", 4))
         build_text(p);
     else if (!strncmp(p->about.network, "vae", 3))
@@ -275,10 +279,15 @@ static size_t check_run(golden *c, int run, const setting *s) {
 }
 
 // Returns the bytes of the first run.
-static size_t check(const char *path, setting s) {
-    golden *c = golden_open(path);
+static size_t check_case(golden *c, setting s) {
     size_t bytes = 0;
     for (int run = golden_runs(c) - 1; run >= 0; run--) bytes = check_run(c, run, &s);
+    return bytes;
+}
+
+static size_t check(const char *path, setting s) {
+    golden *c = golden_open(path);
+    size_t bytes = check_case(c, s);
     golden_close(c);
     return bytes;
 }
@@ -343,7 +352,23 @@ Test(networks, bf16_activations_are_close) {
                            "networks/unet_sdxl"};
     team *t = team_new(0);
     backend *be = test_backend(t);
-    for (int i = 0; i < 4; i++) check(paths[i], (setting){be, DT_BF16, 0.04, 0.25, false});
+    for (int i = 0; i < 4; i++) check(paths[i], (setting){be, DT_BF16, 0.04, 0.25});
+    backend_free(be);
+    team_free(t);
+}
+
+// A LoRA with alpha 8 on every linear layer, beside peft's.
+Test(networks, lora_sd15) {
+    team *t = team_new(0);
+    backend *exact = reference_backend(t), *be = test_backend(t);
+    for (lora_mode mode = LORA_OUTPUT; mode <= LORA_MERGED; mode++) {
+        golden *c = golden_open("lora/lora_sd15");
+        lora l = lora_make(golden_weights(c, true), 8, NULL, mode);
+        check_case(c, (setting){exact, DT_F64, 1e-6, 1e-6, .tap = &l.tap});
+        check_case(c, (setting){be, DT_F32, 1e-5, 1e-4, .tap = &l.tap});
+        golden_close(c);
+    }
+    backend_free(exact);
     backend_free(be);
     team_free(t);
 }
