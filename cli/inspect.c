@@ -1,0 +1,218 @@
+// calotype inspect: what files hold, and what a network's plan costs.
+#include "cli/commands.h"
+#include "cli/session.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    common common;
+    const char *plan;
+    int width, height, batch;
+} options;
+
+static const option OPTIONS[] = {
+    {0, "plan", OPTION_TEXT, offsetof(options, plan), "NETWORK",
+     "every kernel of unet, vae_decoder, text_encoder, ... with its time"},
+    {'W', "width", OPTION_INT, offsetof(options, width), "N", "pixels, for --plan (default: the model's)", 1,
+     8192},
+    {'H', "height", OPTION_INT, offsetof(options, height), "N", "pixels", 1, 8192},
+    {'b', "batch", OPTION_INT, offsetof(options, batch), "N",
+     "rows of the network's batch (2 for the unet, else 1)", 1, 64},
+    {0}};
+
+static const command_line LINE = {
+    "inspect",
+    "[PATH] [--plan NETWORK]",
+    "Shows what a model folder, a safetensors file or a picture holds. Without a path: the model.",
+    NULL,
+    {OPTIONS, COMMON_OPTIONS},
+    1};
+
+// ---- text for people
+
+// Text of a file, which may hold anything: control characters but line ends are not sent to the terminal.
+static void print_plain(const char *text) {
+    for (; *text; text++) putchar((unsigned char)*text < 0x20 && *text != '\n' ? '?' : *text);
+}
+
+static const char *string_of(const json_t *j, const char *key) {
+    const char *s = json_string_value(json_object_get(j, key));
+    return s ? s : "";
+}
+
+static double number_of(const json_t *j, const char *key) {
+    return json_number_value(json_object_get(j, key));
+}
+
+static void print_size(double n, const char *unit) {
+    static const char *const PREFIX[] = {"", "k", "M", "G", "T"};
+    int i = 0;
+    for (; n >= 1000 && i < 4; i++) n /= 1000;
+    printf(i ? "%.3g %s%s" : "%.0f %s%s", n, PREFIX[i], unit);
+}
+
+static void print_component(const json_t *c) {
+    const json_t *w = json_object_get(c, "weights");
+    json_t *count;
+    const char *type;
+    printf("  %-18s ", string_of(c, "name"));
+    print_plain(string_of(c, "class"));
+    if (w) {
+        fputs("  ", stdout);
+        print_size(number_of(w, "parameters"), "parameters, ");
+        print_size(number_of(w, "bytes"), "B");
+        json_object_foreach(json_object_get(w, "types"), type, count) printf(" %s", type);
+    }
+    putchar('\n');
+}
+
+static void print_model(const json_t *j) {
+    size_t i;
+    json_t *c;
+    print_plain(string_of(j, "name"));
+    printf("  ");
+    print_plain(string_of(j, "class"));
+    printf("  (%s)\n", string_of(j, "folder"));
+    json_array_foreach(json_object_get(j, "components"), i, c) print_component(c);
+}
+
+static void print_tensors(const json_t *j) {
+    const char *key;
+    json_t *v, *d;
+    size_t i, k;
+    json_object_foreach(json_object_get(j, "metadata"), key, v) {
+        print_plain(key);
+        printf(": ");
+        print_plain(json_string_value(v));
+        putchar('\n');
+    }
+    json_array_foreach(json_object_get(j, "tensors"), i, v) {
+        printf("%-5s [", string_of(v, "type"));
+        json_array_foreach(json_object_get(v, "shape"), k, d)
+            printf("%s%" JSON_INTEGER_FORMAT, k ? "," : "", json_integer_value(d));
+        printf("]  ");
+        print_plain(string_of(v, "name"));
+        putchar('\n');
+    }
+    printf("%zu tensors, ", json_array_size(json_object_get(j, "tensors")));
+    print_size(number_of(j, "values"), "values, ");
+    print_size(number_of(j, "bytes"), "B\n");
+}
+
+static void print_picture(const json_t *j) {
+    static const char *const KINDS[] = {"", "grey", "", "RGB", "RGBA"};
+    const char *key;
+    json_t *v;
+    printf("%.0fx%.0f %s\n", number_of(j, "width"), number_of(j, "height"),
+           KINDS[(int)number_of(j, "channels")]);
+    json_object_foreach(json_object_get(j, "texts"), key, v) {
+        putchar('\n');
+        print_plain(key);
+        printf(":\n");
+        print_plain(json_string_value(v));
+        putchar('\n');
+    }
+}
+
+static int print_description(session *s, char *text) {
+    if (s->options->json) {
+        puts(text);
+        return 0;
+    }
+    json_t *j = json_loads(text, 0, NULL);
+    const char *kind = string_of(j, "kind");
+    if (!strcmp(kind, "model"))
+        print_model(j);
+    else if (!strcmp(kind, "tensors"))
+        print_tensors(j);
+    else
+        print_picture(j);
+    json_decref(j);
+    return 0;
+}
+
+// ---- plans
+
+static void print_plan_json(const calo_plan_line *l) {
+    printf("{\"path\":");
+    print_json_string(l->path);
+    printf(",\"op\":\"%s\",\"kernel\":", l->op);
+    print_json_string(l->kernel);
+    printf(
+        ",\"rate\":\"%s\",\"shape\":\"%s\",\"type\":\"%s\",\"flops\":%.0f,\"bytes\":%.0f,\"seconds\":%.9f}\n",
+        l->rate, l->shape, l->type, l->flops, l->bytes, l->seconds);
+}
+
+static void print_plan_row(const calo_plan_line *l) {
+    printf("%9.3f %8.3f %8.2f  %-6s %-5s %-16s %-28s %s\n", l->seconds * 1e3, l->flops * 1e-9,
+           l->bytes * 1e-6, l->rate, l->type, l->shape, l->kernel, l->path);
+}
+
+static void print_plan(const session *s, const calo_plan *p) {
+    double seconds = 0, flops = 0;
+    if (!s->options->json)
+        printf("%9s %8s %8s  %-6s %-5s %-16s %-28s %s\n", "ms", "GFLOP", "MB", "rate", "type", "shape",
+               "kernel", "path");
+    for (size_t i = 0; i < calo_plan_count(p); i++) {
+        calo_plan_line l = calo_plan_at(p, i);
+        seconds += l.seconds;
+        flops += l.flops;
+        if (s->options->json)
+            print_plan_json(&l);
+        else
+            print_plan_row(&l);
+    }
+    if (s->options->json) return;
+    printf("%9.3f %8.3f %8s  %zu kernels, ", seconds * 1e3, flops * 1e-9, "", calo_plan_count(p));
+    print_size(seconds > 0 ? flops / seconds : 0, "FLOP/s, workspace ");
+    print_size((double)calo_plan_workspace(p), "B\n");
+}
+
+static int inspect_plan(session *s, const options *o) {
+    calo_model *m = NULL;
+    calo_plan *p = NULL;
+    int batch = o->batch ? o->batch : strcmp(o->plan, "unet") ? 1 : 2;
+    int code = session_model(s, &m);
+    if (!code) code = session_end(s, calo_plan_new(m, o->plan, batch, o->width, o->height, &p));
+    if (!code) print_plan(s, p);
+    calo_plan_free(p);
+    calo_model_free(m);
+    return code;
+}
+
+// ---- the command
+
+static int inspect_model(session *s) {
+    calo_model *m = NULL;
+    char *text = NULL;
+    int code = session_model(s, &m);
+    if (!code) code = session_end(s, calo_inspect_model(m, &text));
+    if (!code) code = print_description(s, text);
+    calo_free(text);
+    calo_model_free(m);
+    return code;
+}
+
+static int inspect_path(session *s, const char *path) {
+    char *text = NULL;
+    int code = session_end(s, calo_inspect(s->ctx, path, &text));
+    if (!code) code = print_description(s, text);
+    calo_free(text);
+    return code;
+}
+
+int cmd_inspect(int argc, char **argv) {
+    options o = {.common = common_defaults()};
+    session s;
+    int n = options_parse(&LINE, &o, argc, argv);
+    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n && o.plan) o.common.model = argv[0];
+    int code = session_open(&s, &o.common, CALO_PRECISION_AUTO);
+    if (!code) code = o.plan ? inspect_plan(&s, &o) : n ? inspect_path(&s, argv[0]) : inspect_model(&s);
+    session_close(&s);
+    return code;
+}

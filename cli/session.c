@@ -1,0 +1,202 @@
+#include "cli/session.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
+
+const option COMMON_OPTIONS[] = {
+    {'m', "model", OPTION_TEXT, offsetof(common, model), "DIR",
+     "model folder (default: the one that comes along)"},
+    {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,
+     1024},
+    {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
+     .choices = PRECISIONS},
+    {0, "json", OPTION_FLAG, offsetof(common, json), NULL, "results as JSON, one object a line"},
+    {'q', "quiet", OPTION_FLAG, offsetof(common, quiet), NULL, "errors only"},
+    {'v', "verbose", OPTION_FLAG, offsetof(common, verbose), NULL, "say more"},
+    {0}};
+
+common common_defaults(void) { return (common){.precision = -1}; }
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double session_seconds(const session *s) { return now() - s->begun; }
+
+// ---- interruption: the first signal stops after the step, the second at once
+
+static volatile sig_atomic_t stopped_by;
+
+static void stop(int number) { stopped_by = number; }
+
+static void watch_signals(void) {
+    struct sigaction a = {.sa_handler = stop, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+static int is_stopped(void *user) {
+    (void)user;
+    return stopped_by;
+}
+
+// ---- messages
+
+void session_clear(session *s) {
+    if (s->bar) fputs("\r\033[K", stderr);
+    s->bar = false;
+}
+
+static const char *colour(const char *code) {
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    bool plain = (no && *no) || !term || !strcmp(term, "dumb") || !isatty(STDERR_FILENO);
+    return plain ? "" : code;
+}
+
+static void log_line(void *user, calo_log_level level, const char *text) {
+    static const char *const NAMES[] = {"error: ", "warning: ", "", ""};
+    session_clear(user);
+    fprintf(stderr, "calotype: %s%s\n", NAMES[level], text);
+}
+
+void session_say(session *s, const char *format, ...) {
+    if (s->options->quiet) return;
+    session_clear(s);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void print_json_string(const char *text) {
+    putchar('"');
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            printf("\\%c", *p);
+        else if (*p < 0x20 || *p == 0x7f)
+            printf("\\u%04x", *p);
+        else
+            putchar(*p);
+    }
+    putchar('"');
+}
+
+static int report(session *s, int code, const char *text) {
+    session_clear(s);
+    fprintf(stderr, "%scalotype: %s%s\n", colour("\033[31m"), text, colour("\033[m"));
+    if (!s->options->json) return code;
+    printf("{\"event\":\"error\",\"code\":%d,\"message\":", code);
+    print_json_string(text);
+    puts("}");
+    return code;
+}
+
+int session_fail(session *s, int code, const char *format, ...) {
+    char text[2000];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    return report(s, code, text);
+}
+
+int session_end(session *s, calo_status status) {
+    if (status == CALO_OK) return 0;
+    if (status == CALO_ERR_CANCELLED && stopped_by) {
+        session_say(s, "stopped");
+        return 128 + stopped_by;
+    }
+    return report(s, (int)status, calo_message(s->ctx));
+}
+
+// ---- progress
+
+static void print_duration(double seconds) {
+    if (seconds < 60)
+        fprintf(stderr, "%.1f s", seconds);
+    else
+        fprintf(stderr, "%d:%02d min", (int)(seconds / 60), (int)seconds % 60);
+}
+
+static void print_bar(session *s, const calo_progress *p, double share, double left) {
+    enum { WIDTH = 30 };
+    int full = (int)(share * WIDTH + 0.5);
+    fputs("\r\033[K", stderr);
+    for (int i = 0; i < WIDTH; i++) fputs(i < full ? "█" : "░", stderr);
+    fprintf(stderr, " %3d%%", (int)(share * 100));
+    if (p->images > 1) fprintf(stderr, "  picture %d of %d", p->image + 1, p->images);
+    fprintf(stderr, "  step %d of %d, %.3g s a step, ", p->step, p->steps, p->seconds);
+    print_duration(left);
+    fputs(" left", stderr);
+    s->bar = true;
+}
+
+// A line for every tenth, or after ten seconds.
+static void print_line(session *s, const calo_progress *p, double share, double left) {
+    int percent = (int)(share * 100);
+    if (percent / 10 == s->percent / 10 && now() - s->shown < 10) return;
+    s->percent = percent;
+    s->shown = now();
+    fprintf(stderr, "%3d%%  picture %d of %d, step %d of %d, ", percent, p->image + 1, p->images, p->step,
+            p->steps);
+    print_duration(left);
+    fputs(" left\n", stderr);
+}
+
+static void print_event(const calo_progress *p) {
+    printf("{\"event\":\"%s\",\"step\":%d,\"steps\":%d,\"image\":%d,\"group\":%d,\"images\":%d,\"seconds\":%."
+           "6f}\n",
+           p->stage, p->step, p->steps, p->image, p->group, p->images, p->seconds);
+    fflush(stdout);
+}
+
+static void show_progress(void *user, const calo_progress *p) {
+    session *s = user;
+    if (s->options->json) print_event(p);
+    if (s->options->quiet || strcmp(p->stage, "sample") != 0 || !p->images) return;
+    double all = (double)p->images * p->steps,
+           done = (double)p->image * p->steps + (double)p->group * p->step;
+    double left = (all - done) / p->group * p->seconds;
+    if (isatty(STDERR_FILENO))
+        print_bar(s, p, done / all, left);
+    else
+        print_line(s, p, done / all, left);
+}
+
+// ---- opening and closing
+
+int session_open(session *s, const common *options, calo_precision otherwise) {
+    *s = (session){.options = options, .begun = now(), .shown = now()};
+    calo_context_options o = calo_context_defaults();
+    o.threads = options->threads;
+    o.precision = options->precision < 0 ? otherwise : (calo_precision)options->precision;
+    o.log = log_line;
+    o.log_level = options->verbose ? CALO_LOG_DEBUG : options->quiet ? CALO_LOG_ERROR : CALO_LOG_WARN;
+    o.progress = show_progress;
+    o.cancelled = is_stopped;
+    o.user = s;
+    watch_signals();
+    calo_status status = calo_context_new(&o, &s->ctx);
+    return status ? session_end(s, status) : 0;
+}
+
+void session_close(session *s) {
+    session_clear(s);
+    calo_context_free(s->ctx);
+    s->ctx = NULL;
+}
+
+int session_model(session *s, calo_model **model) {
+    return session_end(s, calo_model_open(s->ctx, s->options->model, model));
+}

@@ -1,0 +1,41 @@
+// What every command has: common options, a context, an open model, messages, progress, interruption.
+#pragma once
+#include "cli/options.h"
+#include "core/calotype.h"
+
+// Begins the struct that a command's options are stored in.
+typedef struct {
+    const char *model;
+    int threads, precision; // precision: index in auto, f32, bf16; -1: not given
+    bool json, quiet, verbose;
+} common;
+
+extern const option COMMON_OPTIONS[];
+common common_defaults(void);
+
+typedef struct {
+    const common *options;
+    calo_context *ctx;
+    double begun, shown; // seconds; `shown`: when progress was last printed
+    int percent;         // of progress last printed
+    bool bar;            // a progress bar stands on the terminal's last line
+} session;
+
+// Opens the context; on failure prints why and returns its code.
+int session_open(session *s, const common *options, calo_precision otherwise);
+void session_close(session *s);
+int session_model(session *s, calo_model **model);
+
+// The exit code of a call: prints the context's message when there is one. An interrupt gives 128 + its
+// signal.
+int session_end(session *s, calo_status status);
+// One line on stderr, silenced by -q.
+void session_say(session *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// A usage error or the like: always printed, and as an event with --json. Returns `code`.
+int session_fail(session *s, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+// Removes the progress bar, so that a line can be printed.
+void session_clear(session *s);
+double session_seconds(const session *s);
+
+// Writes JSON text with its quotes.
+void print_json_string(const char *text);

@@ -1,0 +1,156 @@
+#include "core/api.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/arena.h"
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "core/cpu/cpu.h"
+
+_Static_assert((int)CALO_ERR_USAGE == (int)ERR_USAGE && (int)CALO_ERR_DATA == (int)ERR_DATA &&
+                   (int)CALO_ERR_NOINPUT == (int)ERR_NOINPUT && (int)CALO_ERR_INTERNAL == (int)ERR_INTERNAL &&
+                   (int)CALO_ERR_CANTCREAT == (int)ERR_CANTCREAT && (int)CALO_ERR_IO == (int)ERR_IO &&
+                   (int)CALO_ERR_TEMP == (int)ERR_TEMP && (int)CALO_ERR_CANCELLED == (int)ERR_CANCELLED,
+               "the public codes are the internal ones");
+_Static_assert((int)CALO_LOG_DEBUG == (int)LOG_LEVEL_DEBUG, "and so are the levels");
+
+const char *calo_version(void) { return CALO_VERSION; }
+void calo_free(void *p) { mem_free(p); }
+
+error *api_enter(calo_context *ctx) {
+    ctx->err = (error){0};
+    return &ctx->err;
+}
+
+// ---- context
+
+calo_context_options calo_context_defaults(void) {
+    return (calo_context_options){.size = sizeof(calo_context_options), .log_level = CALO_LOG_WARN};
+}
+
+static void log_to_caller(void *user, log_level level, const char *text) {
+    const calo_context *ctx = user;
+    ctx->options.log(ctx->options.user, (calo_log_level)level, text);
+}
+
+calo_status calo_context_new(const calo_context_options *options, calo_context **out) {
+    *out = NULL;
+    calo_context_options o = options ? *options : calo_context_defaults();
+    if (o.size != sizeof o || o.threads < 0 || o.threads > 1024) return CALO_ERR_USAGE;
+    calo_context *ctx = mem_calloc(1, sizeof *ctx);
+    if (!ctx) return CALO_ERR_TEMP;
+    ctx->options = o;
+    if (o.log) ctx->log = (log_sink){log_to_caller, ctx, (log_level)o.log_level};
+    if (!(ctx->team = team_new(o.threads))) return mem_free(ctx), CALO_ERR_TEMP;
+    *out = ctx;
+    return CALO_OK;
+}
+
+void calo_context_free(calo_context *ctx) {
+    if (!ctx) return;
+    backend_free(ctx->be);
+    team_free(ctx->team);
+    workspace_free(&ctx->ws);
+    mem_free(ctx);
+}
+
+const char *calo_message(const calo_context *ctx) { return ctx ? ctx->err.text : "out of memory"; }
+
+dtype api_compute(calo_precision p) {
+    if (p == CALO_PRECISION_AUTO) p = cpu_has_bf16() ? CALO_PRECISION_BF16 : CALO_PRECISION_F32;
+    return p == CALO_PRECISION_BF16 ? DT_BF16 : DT_F32;
+}
+
+const char *calo_precision_name(calo_context *ctx) {
+    return api_compute(ctx->options.precision) == DT_BF16 ? "bf16" : "f32";
+}
+
+exec *api_network(calo_model *m, const network_shape *s, error *err) {
+    calo_context *ctx = m->ctx;
+    if (!ctx->be && !(ctx->be = cpu_backend(ctx->team, err))) return NULL;
+    return model_network(m->m, s, ctx->be, &ctx->ws, err);
+}
+
+status api_progress(calo_context *ctx, const calo_progress *p, error *err) {
+    const calo_context_options *o = &ctx->options;
+    if (o->progress) o->progress(o->user, p);
+    return o->cancelled && o->cancelled(o->user) ? fail(err, ERR_CANCELLED, "stopped") : OK;
+}
+
+// ---- models
+
+enum { MAX_PLACES = 4 };
+
+// Where the model that comes with the program may lie. Beside the program means the source tree or an
+// installation that was moved.
+static int embedded_places(arena *a, const char **places) {
+    char exe[4096];
+    const char *data = getenv("CALOTYPE_DATA");
+    int n = 0;
+    ssize_t length = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (data && *data) places[n++] = arena_printf(a, "%s/talbot", data);
+    if (length > 0) {
+        exe[length] = 0;
+        char *dir = fs_dirname(exe);
+        places[n++] = arena_printf(a, "%s/../../assets/talbot", dir ? dir : ".");
+        places[n++] = arena_printf(a, "%s/../share/calotype/talbot", dir ? dir : ".");
+        mem_free(dir);
+    }
+    places[n++] = arena_printf(a, "%s/talbot", CALO_DATADIR);
+    return n;
+}
+
+static model *open_embedded(error *err) {
+    arena a = {0};
+    const char *places[MAX_PLACES];
+    int n = embedded_places(&a, places);
+    model *m = NULL;
+    const char *looked = "";
+    for (int i = 0; i < n; i++) {
+        const char *index = arena_printf(&a, "%s/model_index.json", places[i] ? places[i] : "");
+        if (index && fs_exists(index)) {
+            m = model_open(places[i], err);
+            goto done;
+        }
+        looked = arena_printf(&a, "%s%s%s", looked ? looked : "", i ? ", " : "", places[i] ? places[i] : "?");
+    }
+    fail(err, ERR_NOINPUT,
+         "no model given, and the one that comes with calotype is not there (looked in %s): name a model's "
+         "folder, or "
+         "set CALOTYPE_DATA to the folder that holds talbot",
+         looked ? looked : "?");
+done:
+    arena_free(&a);
+    return m;
+}
+
+calo_status calo_model_open(calo_context *ctx, const char *dir, calo_model **out) {
+    error *err = api_enter(ctx);
+    *out = NULL;
+    calo_model *m = mem_calloc(1, sizeof *m);
+    if (!m) return api_leave(fail(err, ERR_TEMP, "out of memory"));
+    m->ctx = ctx;
+    if (!(m->m = dir ? model_open(dir, err) : open_embedded(err))) return mem_free(m), api_leave(err->code);
+    log_put(&ctx->log, LOG_LEVEL_DEBUG, "model %s", model_dir(m->m));
+    *out = m;
+    return CALO_OK;
+}
+
+void calo_model_free(calo_model *m) {
+    if (!m) return;
+    model_free(m->m);
+    mem_free(m);
+}
+
+calo_status calo_tokenize(calo_model *m, const char *text, size_t length, int32_t **ids, size_t *n) {
+    error *err = api_enter(m->ctx);
+    *ids = NULL;
+    model_part part = model_has(m->m, PART_TEXT_ENCODER) || !model_has(m->m, PART_TEXT_ENCODER_2)
+                          ? PART_TEXT_ENCODER
+                          : PART_TEXT_ENCODER_2;
+    const tokenizer *t = model_tokenizer(m->m, part, err);
+    return api_leave(t ? tokenizer_encode(t, text, length, ids, n, err) : err->code);
+}

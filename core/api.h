@@ -1,0 +1,35 @@
+// What the public handles are, and what every public function does around its work.
+#pragma once
+#include "core/base/log.h"
+#include "core/base/threads.h"
+#include "core/calotype.h"
+#include "core/models/model.h"
+
+struct calo_context {
+    calo_context_options options;
+    log_sink log;
+    team *team;
+    backend *be; // made for the first network
+    workspace ws;
+    error err; // of the last failed call
+};
+
+struct calo_model {
+    calo_context *ctx;
+    model *m;
+    char sha256[65]; // of the UNet's weights; "" until asked for
+};
+
+// A public function's first and last line: forget the last error; hand out the code.
+error *api_enter(calo_context *ctx);
+static inline calo_status api_leave(status s) { return (calo_status)s; }
+
+// What number format a precision means here.
+dtype api_compute(calo_precision p);
+// The network ready to run, as model_network.
+exec *api_network(calo_model *m, const network_shape *s, error *err);
+// Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not.
+status api_progress(calo_context *ctx, const calo_progress *p, error *err);
+
+// The hexadecimal SHA-256 of the UNet's weights, remembered in the cache folder under path, size and time.
+status model_sha256(calo_model *m, error *err);

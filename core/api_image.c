@@ -1,0 +1,116 @@
+// Pictures: made from text, kept, saved.
+#include "core/pipeline.h"
+
+#include <string.h>
+
+#include "core/base/mem.h"
+#include "core/files/image.h"
+
+struct calo_images {
+    calo_image *at;
+    size_t n, room;
+};
+
+calo_txt2img_request calo_txt2img_defaults(void) {
+    return (calo_txt2img_request){
+        .size = sizeof(calo_txt2img_request), .steps = 20, .cfg_scale = 7, .cfg_rescale = -1};
+}
+
+const char *calo_sampler_name(int i) {
+    const sampler *s = sampler_at(i);
+    return s ? s->name : NULL;
+}
+
+// ---- kept images own copies of everything they point to
+
+static void *copy(const void *p, size_t n) {
+    void *c = mem_alloc(n);
+    return c ? memcpy(c, p, n) : NULL;
+}
+
+static void free_image(calo_image *im) {
+    mem_free((void *)(uintptr_t)im->rgb);
+    mem_free((void *)(uintptr_t)im->latents);
+    mem_free((void *)(uintptr_t)im->parameters);
+    mem_free((void *)(uintptr_t)im->json);
+}
+
+static status keep(calo_images *list, const calo_image *im, error *err) {
+    if (list->n == list->room) {
+        size_t room = list->room ? 2 * list->room : 4;
+        calo_image *more = mem_realloc(list->at, room, sizeof *more);
+        if (!more) return fail(err, ERR_TEMP, "out of memory");
+        list->at = more;
+        list->room = room;
+    }
+    size_t latents = (size_t)im->latent_shape[0] * (size_t)im->latent_shape[1] * (size_t)im->latent_shape[2];
+    calo_image c = *im;
+    c.rgb = copy(im->rgb, 3 * (size_t)im->width * (size_t)im->height);
+    c.latents = copy(im->latents, latents * sizeof *im->latents);
+    c.parameters = mem_strdup(im->parameters);
+    c.json = mem_strdup(im->json);
+    if (c.rgb && c.latents && c.parameters && c.json) return list->at[list->n++] = c, OK;
+    free_image(&c);
+    return fail(err, ERR_TEMP, "out of memory");
+}
+
+size_t calo_images_count(const calo_images *images) { return images ? images->n : 0; }
+
+const calo_image *calo_images_at(const calo_images *images, size_t i) {
+    return images && i < images->n ? &images->at[i] : NULL;
+}
+
+void calo_images_free(calo_images *images) {
+    if (!images) return;
+    for (size_t i = 0; i < images->n; i++) free_image(&images->at[i]);
+    mem_free(images->at);
+    mem_free(images);
+}
+
+// ---- txt2img
+
+typedef struct {
+    const calo_txt2img_request *request;
+    calo_images *images; // or NULL
+} receiver;
+
+static status receive(void *user, const calo_image *im, error *err) {
+    receiver *r = user;
+    status s = r->images ? keep(r->images, im, err) : OK;
+    if (s || !r->request->on_image) return s;
+    calo_status own = r->request->on_image(r->request->user, im);
+    if (own && !err->code) fail(err, (status)own, "stopped by the receiver of pictures");
+    return (status)own;
+}
+
+calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, calo_images **images) {
+    error *err = api_enter(m->ctx);
+    txt2img t;
+    receiver to = {request, NULL};
+    if (images && !(*images = to.images = mem_calloc(1, sizeof *to.images)))
+        return api_leave(fail(err, ERR_TEMP, "out of memory"));
+    status s = txt2img_init(&t, m, request, err);
+    if (!s && !request->no_hash) s = model_sha256(m, err);
+    if (!s) s = txt2img_run(&t, receive, &to, err);
+    txt2img_free(&t);
+    return api_leave(s);
+}
+
+// ---- files
+
+calo_save_options calo_save_defaults(void) { return (calo_save_options){.size = sizeof(calo_save_options)}; }
+
+calo_status calo_image_save(calo_context *ctx, const calo_image *picture, const char *path,
+                            const calo_save_options *options) {
+    error *err = api_enter(ctx);
+    calo_save_options o = options ? *options : calo_save_defaults();
+    if (!picture || !picture->rgb || o.size != sizeof o || o.quality < 0 || o.quality > 100)
+        return api_leave(
+            fail(err, ERR_USAGE, "%s: nothing to save, or options that are not of this version", path));
+    image_text texts[] = {{"parameters", picture->parameters}, {"calotype", picture->json}};
+    image_options how = {.quality = o.quality,
+                         .texts = texts,
+                         .n_texts = o.no_metadata || !picture->parameters || !picture->json ? 0 : 2};
+    image im = {.w = picture->width, .h = picture->height, .c = 3, .px = (uint8_t *)(uintptr_t)picture->rgb};
+    return api_leave(image_save(path, &im, &how, o.overwrite, err));
+}

@@ -1,0 +1,162 @@
+// What files hold, told as JSON.
+#include "core/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/fs.h"
+#include "core/base/json.h"
+#include "core/base/mem.h"
+#include "core/files/image.h"
+#include "core/files/model_dir.h"
+
+// Hands out a JSON value as text; takes it over. NULL stands for short memory, as in jansson.
+static status give(json_t *j, char **text, error *err) {
+    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    *text = dump ? mem_strdup(dump) : NULL;
+    free(dump);
+    json_decref(j);
+    return *text ? OK : fail(err, ERR_TEMP, "out of memory");
+}
+
+// A string of a file: what is not UTF-8 is not shown.
+static json_t *text_of(const char *s) {
+    json_t *j = json_string(s);
+    return j ? j : json_string("(not UTF-8)");
+}
+
+// ---- tensors
+
+static json_t *shape_of(const safetensors_tensor *t) {
+    json_t *j = json_array();
+    for (int i = 0; i < t->ndim; i++) json_array_append_new(j, json_integer(t->shape[i]));
+    return j;
+}
+
+static json_t *describe_tensors(const safetensors *f) {
+    json_t *j = json_object(), *list = json_array(), *meta = json_object();
+    uint64_t values = 0, bytes = 0;
+    for (size_t i = 0; i < safetensors_count(f); i++) {
+        const safetensors_tensor *t = safetensors_at(f, i);
+        values += t->count;
+        bytes += t->bytes;
+        json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", text_of(t->name), "type",
+                                              t->type_name, "shape", shape_of(t)));
+    }
+    for (size_t i = 0; i < safetensors_metadata_count(f); i++) {
+        safetensors_pair p = safetensors_metadata_at(f, i);
+        json_object_set_new(meta, p.key, text_of(p.value));
+    }
+    json_object_set_new(j, "kind", json_string("tensors"));
+    json_object_set_new(j, "values", json_integer((json_int_t)values));
+    json_object_set_new(j, "bytes", json_integer((json_int_t)bytes));
+    json_object_set_new(j, "metadata", meta);
+    json_object_set_new(j, "tensors", list);
+    return j;
+}
+
+static status inspect_tensors(const char *path, char **json, error *err) {
+    safetensors *f = safetensors_open(path, err);
+    if (!f) return err->code;
+    status s = give(describe_tensors(f), json, err);
+    safetensors_close(f);
+    return s;
+}
+
+// ---- pictures
+
+static status inspect_picture(const char *path, char **json, error *err) {
+    char *data;
+    size_t n;
+    image im = {0};
+    image_texts texts = {0};
+    status s = fs_read_file(path, IMAGE_MAX_FILE, &data, &n, err);
+    if (s) return s;
+    s = image_decode(data, n, path, &im, err);
+    if (!s) s = image_read_texts(data, n, path, &texts, err);
+    if (!s) {
+        json_t *j = json_pack("{s:s, s:i, s:i, s:i}", "kind", "picture", "width", im.w, "height", im.h,
+                              "channels", im.c);
+        json_t *list = json_object();
+        for (size_t i = 0; i < texts.n; i++)
+            json_object_set_new(list, texts.at[i].key, text_of(texts.at[i].text));
+        json_object_set_new(j, "texts", list);
+        s = give(j, json, err);
+    }
+    image_texts_free(&texts);
+    image_free(&im);
+    mem_free(data);
+    return s;
+}
+
+// ---- models
+
+static json_t *describe_weights(const model_files *f) {
+    uint64_t values = 0, bytes = 0;
+    json_t *types = json_object();
+    for (size_t i = 0; i < model_files_count(f); i++) {
+        const safetensors_tensor *t = model_files_at(f, i).tensor;
+        values += t->count;
+        bytes += t->bytes;
+        json_t *n = json_object_get(types, t->type_name);
+        json_object_set_new(types, t->type_name, json_integer(json_integer_value(n) + (json_int_t)t->count));
+    }
+    return json_pack("{s:s, s:i, s:I, s:I, s:o}", "file", fs_basename(model_files_path(f)), "tensors",
+                     (int)model_files_count(f), "parameters", (json_int_t)values, "bytes", (json_int_t)bytes,
+                     "types", types);
+}
+
+// A component's configuration file as it is, and a summary of its weights where it has some.
+static json_t *describe_component(const model *m, const model_component *c) {
+    json_t *j = json_pack("{s:s, s:s}", "name", c->name, "class", c->class_name);
+    char *dir = fs_is_plain_name(c->name) ? model_component_dir(m, c->name) : NULL;
+    static const char *const CONFIGS[] = {"config.json", "scheduler_config.json", "tokenizer_config.json"};
+    error ignored;
+    for (size_t i = 0; dir && i < sizeof CONFIGS / sizeof *CONFIGS; i++) {
+        char *path = fs_join(dir, CONFIGS[i]);
+        json_t *config = path && fs_exists(path) ? js_load(path, 1 << 20, &ignored) : NULL;
+        if (config) json_object_set_new(j, "config", config);
+        mem_free(path);
+    }
+    model_files *f = dir && fs_is_dir(dir) ? model_files_open(dir, NULL, &ignored) : NULL;
+    if (f) json_object_set_new(j, "weights", describe_weights(f));
+    model_files_close(f);
+    mem_free(dir);
+    return j;
+}
+
+static status inspect_model(const model *m, char **json, error *err) {
+    model_index *x = model_index_open(model_dir(m), err);
+    if (!x) return err->code;
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "kind", "model", "name", model_name(m), "folder",
+                          model_dir(m), "class", model_index_class(x));
+    json_t *list = json_array();
+    for (size_t i = 0; i < model_index_count(x); i++) {
+        model_component c = model_index_at(x, i);
+        json_array_append_new(list, describe_component(m, &c));
+    }
+    json_object_set_new(j, "components", list);
+    model_index_close(x);
+    return give(j, json, err);
+}
+
+calo_status calo_inspect_model(calo_model *m, char **json) {
+    error *err = api_enter(m->ctx);
+    *json = NULL;
+    return api_leave(inspect_model(m->m, json, err));
+}
+
+static bool is_safetensors(const char *path) { return !strcmp(fs_extension(path), "safetensors"); }
+
+calo_status calo_inspect(calo_context *ctx, const char *path, char **json) {
+    error *err = api_enter(ctx);
+    *json = NULL;
+    if (!fs_is_dir(path)) {
+        status s = is_safetensors(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
+        return api_leave(s);
+    }
+    model *m = model_open(path, err);
+    status s = m ? inspect_model(m, json, err) : err->code;
+    model_free(m);
+    return api_leave(s);
+}

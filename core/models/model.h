@@ -1,0 +1,71 @@
+// A model folder in the layout of diffusers: its components, each read when first needed, and the plans of
+// their networks.
+#pragma once
+#include "core/files/weights_file.h"
+#include "core/graph/plan.h"
+#include "core/models/clip.h"
+#include "core/models/tokenizer.h"
+#include "core/models/unet.h"
+#include "core/models/vae.h"
+
+typedef enum { PART_TEXT_ENCODER, PART_TEXT_ENCODER_2, PART_UNET, PART_VAE, N_PARTS } model_part;
+
+typedef struct model model;
+
+// `dir` holds model_index.json. Components that it lists but that have no folder count as absent. NULL on
+// failure.
+model *model_open(const char *dir, error *err);
+void model_free(model *m); // NULL is fine; frees the plans too
+
+const char *model_dir(const model *m);
+const char *model_name(const model *m);  // last part of the path
+const char *model_class(const model *m); // "StableDiffusionPipeline"
+bool model_has(const model *m, model_part part);
+const char *model_part_name(model_part part); // "unet": its folder
+// A component's folder by any name ("scheduler"); mem_free. NULL when memory is short.
+char *model_component_dir(const model *m, const char *name);
+// A flag of model_index.json.
+bool model_flag(const model *m, const char *key, bool otherwise);
+
+// Configurations and tables belong to the model. NULL on failure: ERR_NOINPUT when the model lacks the
+// component.
+const clip_config *model_clip(model *m, model_part text_encoder, error *err);
+const unet_config *model_unet(model *m, error *err);
+const vae_config *model_vae(model *m, error *err);
+const tokenizer *model_tokenizer(model *m, model_part text_encoder, error *err);
+// Opens the weights' files too; the values are read when a plan packs them.
+const weights *model_weights(model *m, model_part part, error *err);
+
+// ---- networks
+
+typedef enum {
+    NET_TEXT_ENCODER,
+    NET_TEXT_ENCODER_2,
+    NET_UNET,
+    NET_VAE_ENCODER,
+    NET_VAE_DECODER,
+    N_NETS
+} network;
+
+// What a plan depends on; fields that a network does not have are 0.
+typedef struct {
+    network net;
+    dtype compute;
+    int64_t B;
+    int64_t H, W;           // of the network's own input: latents, or pixels for the encoder
+    int64_t T;              // tokens
+    bool has_timestep_cond; // the UNet is told of guidance
+} network_shape;
+
+const char *network_name(network net); // "vae_decoder"
+int network_find(const char *name);    // -1 when unknown
+
+// The network ready to run, from the cache or made now. Images are NHWC, all floats F32. Inputs, by name:
+//     text encoders  input_ids I32 [B,T], eos I32 [B] (row b·T + position) → last_hidden_state, penultimate,
+//     pooled unet           sample, timestep [B], encoder_hidden_states [B,T,E] and what the configuration
+//     asks for → sample vae            sample → mean, logvar; latent → sample
+// Borrowed until the next call. The plan lives on `be` and runs in `ws`, which must be the same in every
+// call.
+exec *model_network(model *m, const network_shape *s, const backend *be, workspace *ws, error *err);
+// Bytes of weights in memory.
+size_t model_bytes(const model *m);

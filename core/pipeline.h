@@ -1,0 +1,30 @@
+// From a prompt to latents and pictures: what calo_txt2img does, step by step.
+#pragma once
+#include "core/api.h"
+#include "samplers/samplers.h"
+
+// A request with every choice made.
+typedef struct {
+    calo_model *model;
+    const calo_txt2img_request *request;
+    const char *prompt, *negative;
+    bool no_negative; // none was given: SDXL may then use zeros instead of the embedding of ""
+    int width, height, steps, count;
+    int64_t C, h, w; // latents
+    double cfg_scale, cfg_rescale;
+    bool guided; // the UNet sees the negative prompt too
+    dtype compute;
+    const sampler *sampler;
+    schedule schedule;
+    schedule_steps points;
+} txt2img;
+
+// Fills in the model's defaults; ERR_USAGE names what is out of range. Free with txt2img_free in any case.
+status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, error *err);
+void txt2img_free(txt2img *t);
+// Draws all images, each handed to `image` as it is finished; the image is valid during the call.
+status txt2img_run(const txt2img *t, status (*image)(void *user, const calo_image *im, error *err),
+                   void *user, error *err);
+
+// How a picture is made, for its file: A1111's words and our JSON. Both are mem_free'd by the caller.
+status txt2img_describe(const txt2img *t, uint64_t seed, char **parameters, char **json, error *err);
