@@ -361,7 +361,7 @@ static void run(const network *n, dtype compute, int rounds, int n_variants, cha
     g.weights = &m.w;
     node *out = n->build(&g, json_object_get(m.json, "config"), &err);
     if (!out) die(err.text);
-    backend *be = cpu_backend(b.t, &err);
+    backend *be = cpu_backend_fast(b.t, &err);
     if (!be) die(err.text);
     double start = seconds();
     plan *p = plan_new(&g, &out, 1, be, &err);
