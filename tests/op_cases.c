@@ -198,10 +198,17 @@ static node *case_embedding(graph *g, dice *d) {
     return embedding(ids, param_of(g, SHAPE(V, C)));
 }
 
+// Rows of activations, as the text encoder takes its pooled state.
+static node *case_gather(graph *g, dice *d) {
+    int64_t V = dice_range(d, 3, 30), C = dice_range(d, 1, 40);
+    node *ids = input_of_type(g, SHAPE(dice_range(d, 1, 5)), DT_I32);
+    return embedding(ids, input_of(g, SHAPE(V, C)));
+}
+
 static node *case_timestep(graph *g, dice *d) {
     node *t = input_of_type(g, SHAPE(dice_range(d, 1, 4)), DT_F32);
     node *y =
-        timestep_embedding(t, dice_range(d, 2, 40), dice_range(d, 0, 1), (double)dice_range(d, 0, 1), 10000);
+        timestep_embedding(t, dice_range(d, 4, 40), dice_range(d, 0, 1), (double)dice_range(d, 0, 1), 10000);
     return mul(cast(y, g->compute), input_of(g, SHAPE(1)));
 }
 
@@ -224,6 +231,7 @@ const op_case OP_CASES[] = {
     {"attention", case_attention, -2, 2},
     {"resample", case_resample, -2, 2},
     {"embedding", case_embedding, -2, 2},
+    {"embedding of activations", case_gather, -2, 2},
     {"timestep_embedding", case_timestep, 0, 2},
     {0},
 };

@@ -161,3 +161,20 @@ Test(ops, every_op_has_a_case) {
     for (const op *const *o = OPS; *o; o++)
         cr_expect(covers(*o), "%s has no case in tests/op_cases.c", (*o)->name);
 }
+
+// Values are shared between plans by op, attributes and inputs: an op must say how large its attributes are.
+Test(ops, attributes_are_part_of_the_key) {
+    for (const op_case *c = OP_CASES; c->name; c++)
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            problem p;
+            build(&p, c, seed, DT_BF16);
+            for (int i = 0; i < p.g.n_nodes; i++) {
+                const node *n = p.g.nodes[i];
+                static const attrs none;
+                if (n->op == &OP_INPUT || n->op == &OP_WEIGHT || n->op->attrs_bytes) continue;
+                cr_expect_eq(memcmp(&n->a, &none, sizeof(int64_t)), 0, "%s has attributes", n->op->name);
+            }
+            graph_free(&p.g);
+            case_params_free(&p.params);
+        }
+}

@@ -80,12 +80,14 @@ typedef struct {
 
 static void run_lane(void *arg, int64_t begin, int64_t end) {
     pass *p = arg;
-    for (int64_t lane = begin; lane < end; lane++)
+    for (int64_t lane = begin; lane < end; lane++) {
+        float *own = p->lane_bytes ? (float *)(p->lanes + lane * p->lane_bytes) : NULL;
         for (;;) {
             int64_t i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
             if (i >= p->items) break;
-            p->run(p->a, p->k, i / p->per_head, i % p->per_head, (float *)(p->lanes + lane * p->lane_bytes));
+            p->run(p->a, p->k, i / p->per_head, i % p->per_head, own);
         }
+    }
 }
 
 static void run_pass(team *threads, pass *p) {

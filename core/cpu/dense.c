@@ -636,8 +636,12 @@ static dnnl_status_t reorder(const dense *d, dnnl_primitive_t p, const void *fro
                    (binding[]){{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}, {DNNL_ARG_SCRATCHPAD, library}});
 }
 
+// No scratch at all is no place to count from.
+static char *behind(char *p, size_t bytes) { return bytes ? p + bytes : p; }
+
 static dnnl_status_t run_once(const dense *d, const dense_args *a) {
-    char *x_staged = a->scratch, *y_staged = x_staged + d->x_bytes, *library = y_staged + d->y_bytes;
+    char *x_staged = a->scratch, *y_staged = behind(x_staged, d->x_bytes),
+         *library = behind(y_staged, d->y_bytes);
     dnnl_status_t s = d->into_x ? reorder(d, d->into_x, a->x, x_staged, library) : dnnl_success;
     if (s) return s;
     int n = 0;

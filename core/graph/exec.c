@@ -43,7 +43,7 @@ static store_key expression_key(const node *n) {
     if (n->op == &OP_PACK)
         k = key_add(k, n->a.pack.key, sizeof n->a.pack.key);
     else
-        k = key_add(k, &n->a, sizeof n->a);
+        k = key_add(k, &n->a, n->op->attrs_bytes);
     for (int i = 0; i < n->n_in; i++) {
         store_key in = n->in[i] ? expression_key(n->in[i]) : (store_key){0, (uint64_t)i};
         k = key_add(k, &in, sizeof in);
@@ -66,7 +66,7 @@ static status compute(evaluator *v, const node *n, void *into) {
     size_t extras = 0, own = n->op == &OP_PACK ? 0 : (k->scratch + 63) & ~(size_t)63;
     for (int e = 1; e <= n->n_extra; e++) extras += (part_bytes(n, e) + 63) & ~(size_t)63;
     if (!s && own + extras && !(room = mem_alloc(own + extras))) s = fail(v->err, ERR_TEMP, "out of memory");
-    char *at = (char *)room + own;
+    char *at = room ? (char *)room + own : NULL;
     for (int e = 1; e <= n->n_extra; e++, at += (part_bytes(n, e - 1) + 63) & ~(size_t)63) io.out[e] = at;
     io.scratch = room;
     if (!s) {
@@ -79,24 +79,8 @@ static status compute(evaluator *v, const node *n, void *into) {
     return s;
 }
 
-// The values of a tensor in the precision of its graph, read or copied into `room`.
-static status load_weight(const node *n, void *room, error *err) {
-    const weight *w = n->a.leaf.w;
-    size_t count = (size_t)shape_count(w->shape);
-    if (n->dtype == DT_F32)
-        return w->value ? (memcpy(room, w->value, count * sizeof(float)), OK) : w->read(w, room, err);
-    float *values = w->value ? w->value : mem_alloc(count * sizeof *values);
-    if (!values) return fail(err, ERR_TEMP, "out of memory for %s", w->name);
-    status s = w->value ? OK : w->read(w, values, err);
-    if (!s) dtype_to_f64(DT_F32, values, room, count);
-    if (!w->value) mem_free(values);
-    return s;
-}
-
-// f32 graphs read resident weights in place.
-static void *resident(const node *n) {
-    return n->op == &OP_WEIGHT && n->dtype == DT_F32 ? n->a.leaf.w->value : NULL;
-}
+// Weights in memory are read in place.
+static void *resident(const node *n) { return n->op == &OP_WEIGHT ? n->a.leaf.w->value : NULL; }
 
 // The value of a model-rate node: resident, from the store, or computed into `into` (a fresh buffer if NULL).
 static status evaluate(evaluator *v, const node *n, void *into, temporary *out) {
@@ -107,13 +91,11 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out) 
     void *known = at.space == SPACE_VALUE ? v->e->values[at.index] : NULL;
     if (!known) known = resident(b);
     if (!known) known = store_find(v->values, expression_key(b));
-    *out = (temporary){.base = known, .data = (char *)known + offset};
-    if (known && !into) return OK;
+    if (known && !into) return *out = (temporary){.base = known, .data = (char *)known + offset}, OK;
     size_t bytes = part_bytes(b, 0);
     void *room = into ? into : mem_alloc(bytes);
     if (!room) return fail(v->err, ERR_TEMP, "out of memory for %zu bytes of %s", bytes, b->path);
-    status s = OK;
-    s = b->op == &OP_WEIGHT ? load_weight(b, room, v->err) : compute(v, b, room);
+    status s = b->op == &OP_WEIGHT ? b->a.leaf.w->read(b->a.leaf.w, room, v->err) : compute(v, b, room);
     *out = (temporary){.base = room, .data = (char *)room + offset, .owned = !into};
     if (s && !into) mem_free(room);
     return s;

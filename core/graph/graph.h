@@ -33,11 +33,12 @@ enum { MAX_IN = 8, MAX_EXTRA = 3 };
 typedef enum { ACT_NONE, ACT_SILU } norm_act; // what a group norm applies to its result
 
 typedef struct {
-    int stride;
-    int top, left, bottom, right; // zero padding
+    int64_t stride;
+    int64_t top, left, bottom, right; // zero padding
 } conv_geometry;
 
-// Attributes of a node, by op. What changes from step to step is an input, never one of these.
+// Attributes of a node, by op. What changes from step to step is an input, never one of these. The structs
+// have no holes: their bytes are part of the key under which values are shared between plans.
 typedef union {
     struct {
         const weight *w;
@@ -45,12 +46,11 @@ typedef union {
         double value;     // fill
     } leaf;
     struct {
-        int part;       // 0 the result itself, k its k-th extra output
+        int64_t part;   // 0 the result itself, k its k-th extra output
         int64_t offset; // elements
     } view;
     struct {
-        int axis;
-        int64_t start; // slice: first index taken; pad: zeros before
+        int64_t axis, start; // slice: first index taken; pad: zeros before
     } span;
     unary_kind unary;
     binary_kind binary;
@@ -61,26 +61,25 @@ typedef union {
         double low, high;
     } clamp;
     struct {
-        bool ta, tb; // operand is stored transposed
         double scale;
+        int ta, tb; // operand is stored transposed
     } matmul;
     struct {
-        conv_geometry geo;
         int64_t H, W; // conv_dx: size of the result; conv_dw: kernel height and width
+        conv_geometry geo;
     } conv;
     struct {
-        int groups;
         double eps;
+        int groups;
         norm_act act;
     } norm;
     struct {
-        int heads;
         double scale;
-        bool causal;
+        int heads, causal;
     } attention;
     struct {
-        bool flip_sin_to_cos;
         double shift, max_period;
+        int64_t flip_sin_to_cos;
     } timestep;
     struct {
         const void *layout; // the backend's description of a packed form, alive as long as the plan

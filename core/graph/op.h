@@ -32,6 +32,7 @@ struct op {
     void (*ref)(const ref_call *c);
     double (*flops)(const node *n); // NULL: bytes are what it costs
     error_measure measure;
+    size_t attrs_bytes; // of the member of `attrs` that it uses
     // Bit i: the result may overwrite input i, which has then the same shape and type.
     unsigned inplace;
 };

@@ -21,6 +21,9 @@ typedef struct weights {
     // NULL when there is no such tensor.
     const weight *(*find)(const struct weights *self, const char *name);
     const char *origin; // what a message calls it: a file or folder name
+    // (optional) Asked instead of find: makes the tensor when there is none yet, as a set of parameters to be
+    // trained from scratch does. NULL when memory is short.
+    const weight *(*create)(const struct weights *self, const char *name, shape s);
 } weights;
 
 // An id that no other weight of this process has.

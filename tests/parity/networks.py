@@ -209,6 +209,17 @@ def unet_class_projection():
           projection_class_embeddings_input_dim=12)
 
 
+def unet_class_simple():
+    small("unet_class_simple", dict(class_labels=(2, 12)), class_embed_type="simple_projection",
+          projection_class_embeddings_input_dim=12)
+
+
+def unet_rare():  # what no published model of these families sets, and the format allows
+    small("unet_rare", center_input_sample=True, downsample_padding=0, conv_in_kernel=5, conv_out_kernel=1,
+          mid_block_scale_factor=1.5, layers_per_block=[1, 2], norm_eps=1e-4, time_embedding_dim=36,
+          transformer_layers_per_block=[2, 1])
+
+
 def unet_time_cond():
     small("unet_time_cond", dict(timestep_cond=(2, 9)), time_cond_proj_dim=9, flip_sin_to_cos=False, freq_shift=1)
 
@@ -235,7 +246,7 @@ def unet_sd15_full():
 
 CASES = [text_sd1, text_eos, text_sd2, text_sdxl, vae_sd, vae_talbot, vae_noquant, unet_sd15, unet_sd2, unet_sdxl,
          unet_talbot, unet_class_label, unet_class_timestep, unet_class_identity, unet_class_projection,
-         unet_time_cond, unet_only_cross, unet_attn, unet_no_mid, text_sd15_full, vae_sd15_full, unet_sd15_full]
+         unet_class_simple, unet_rare, unet_time_cond, unet_only_cross, unet_attn, unet_no_mid, text_sd15_full, vae_sd15_full, unet_sd15_full]
 
 if __name__ == "__main__":
     for case in CASES:

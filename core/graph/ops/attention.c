@@ -85,13 +85,14 @@ static double attention_flops(const node *n) {
 }
 
 const op OP_ATTENTION = {.name = "attention",
+                         .attrs_bytes = sizeof(((attrs *)0)->attention),
                          .infer = attention_infer,
                          .grad = attention_grad,
                          .ref = attention_ref,
                          .flops = attention_flops};
 
 node *attention(node *q, node *k, node *v, int heads, double scale, bool causal) {
-    return NODE(OP_ATTENTION, ((attrs){.attention = {heads, scale, causal}}), ANY_SHAPE, q->dtype, q, k, v);
+    return NODE(OP_ATTENTION, ((attrs){.attention = {scale, heads, causal}}), ANY_SHAPE, q->dtype, q, k, v);
 }
 
 // ---- gradient: inputs q, k, v, o, lse, do; results dq, dk, dv
@@ -143,6 +144,7 @@ static void attention_grad_ref(const ref_call *c) {
 static double attention_grad_flops(const node *n) { return 2.5 * attention_flops(n); }
 
 const op OP_ATTENTION_GRAD = {.name = "attention_grad",
+                              .attrs_bytes = sizeof(((attrs *)0)->attention),
                               .infer = grad_infer,
                               .ref = attention_grad_ref,
                               .flops = attention_grad_flops,

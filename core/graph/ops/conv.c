@@ -7,7 +7,7 @@
 
 typedef struct {
     int64_t B, H, W, I, OH, OW, O, kh, kw; // x [B,H,W,I], y [B,OH,OW,O]
-    int s, top, left;
+    int64_t s, top, left;
 } geometry;
 
 static geometry geometry_of(shape x, shape y, int64_t kh, int64_t kw, conv_geometry g) {
@@ -89,8 +89,12 @@ static void conv_ref(const ref_call *c) {
     parallel_for(c->team, j.g.B * j.g.OH, 1, forward_rows, &j);
 }
 
-const op OP_CONV = {
-    .name = "conv2d", .infer = conv_infer, .grad = conv_grad, .ref = conv_ref, .flops = conv_flops};
+const op OP_CONV = {.name = "conv2d",
+                    .attrs_bytes = sizeof(((attrs *)0)->conv),
+                    .infer = conv_infer,
+                    .grad = conv_grad,
+                    .ref = conv_ref,
+                    .flops = conv_flops};
 
 // in[3], a residual of the result's shape and type, is put there by folding only.
 node *conv2d(node *x, node *w, node *bias, conv_geometry geo) {
@@ -125,7 +129,8 @@ static void conv_dx_ref(const ref_call *c) {
     parallel_for(c->team, j.g.B * j.g.H, 1, dx_rows, &j);
 }
 
-const op OP_CONV_DX = {.name = "conv2d_dx", .ref = conv_dx_ref, .flops = conv_flops};
+const op OP_CONV_DX = {
+    .name = "conv2d_dx", .attrs_bytes = sizeof(((attrs *)0)->conv), .ref = conv_dx_ref, .flops = conv_flops};
 
 // ---- gradient of the weight: for each tap, x shifted against dy
 
@@ -151,4 +156,5 @@ static void conv_dw_ref(const ref_call *c) {
     parallel_for(c->team, shape_count(c->n->shape), 16, dw_rows, &j);
 }
 
-const op OP_CONV_DW = {.name = "conv2d_dw", .ref = conv_dw_ref, .flops = conv_flops};
+const op OP_CONV_DW = {
+    .name = "conv2d_dw", .attrs_bytes = sizeof(((attrs *)0)->conv), .ref = conv_dw_ref, .flops = conv_flops};

@@ -98,9 +98,17 @@ static void unary_grad_ref(const ref_call *c) {
         c->out[0][i] = c->in[1][i] * unary_slope(c->n->a.unary, c->in[0][i]);
 }
 
-const op OP_UNARY = {
-    .name = "unary", .infer = same_as_first, .grad = unary_grad, .ref = unary_ref, .inplace = 1};
-const op OP_UNARY_GRAD = {.name = "unary_grad", .infer = same_as_first, .ref = unary_grad_ref, .inplace = 3};
+const op OP_UNARY = {.name = "unary",
+                     .attrs_bytes = sizeof(((attrs *)0)->unary),
+                     .infer = same_as_first,
+                     .grad = unary_grad,
+                     .ref = unary_ref,
+                     .inplace = 1};
+const op OP_UNARY_GRAD = {.name = "unary_grad",
+                          .attrs_bytes = sizeof(((attrs *)0)->unary),
+                          .infer = same_as_first,
+                          .ref = unary_grad_ref,
+                          .inplace = 3};
 
 node *unary(node *x, unary_kind kind) {
     return NODE(OP_UNARY, (attrs){.unary = kind}, ANY_SHAPE, x->dtype, x);
@@ -110,13 +118,8 @@ node *unary(node *x, unary_kind kind) {
 
 static const char *binary_infer(node *n) {
     const node *a = n->in[0], *b = n->in[1];
-    bool fits = b->shape.rank <= a->shape.rank && a->dtype == b->dtype;
-    for (int i = 1; fits && i <= b->shape.rank; i++) {
-        int64_t db = b->shape.d[b->shape.rank - i];
-        fits = db == 1 || db == a->shape.d[a->shape.rank - i];
-    }
     char at[128], bt[128];
-    if (!fits)
+    if (a->dtype != b->dtype || !shape_broadcasts(b->shape, a->shape))
         return op_error(n, "%s %s cannot be broadcast to %s %s", dtype_name(b->dtype),
                         shape_text(b->shape, bt), dtype_name(a->dtype), shape_text(a->shape, at));
     return same_as_first(n);
@@ -143,18 +146,6 @@ static void binary_grad(node *n, node *dy, node **dx) {
     if (b->needs_grad) dx[1] = reduce_sum(db, b->shape, b->dtype);
 }
 
-// Walks y in order and gives the matching index of the broadcast operand.
-static int64_t broadcast_index(shape y, shape b, int64_t i) {
-    int64_t at = 0, step = 1;
-    for (int k = 1; k <= b.rank; k++) {
-        int64_t dy = y.d[y.rank - k], db = b.d[b.rank - k];
-        if (db > 1) at += i % dy * step;
-        i /= dy;
-        step *= db;
-    }
-    return at;
-}
-
 static double binary_value(binary_kind k, double a, double b) {
     switch (k) {
     case BINARY_ADD:
@@ -173,11 +164,15 @@ static void binary_ref(const ref_call *c) {
     const node *n = c->n;
     for (int64_t i = 0, count = shape_count(n->shape); i < count; i++)
         c->out[0][i] =
-            binary_value(n->a.binary, c->in[0][i], c->in[1][broadcast_index(n->shape, n->in[1]->shape, i)]);
+            binary_value(n->a.binary, c->in[0][i], c->in[1][shape_index(n->in[1]->shape, n->shape, i)]);
 }
 
-const op OP_BINARY = {
-    .name = "binary", .infer = binary_infer, .grad = binary_grad, .ref = binary_ref, .inplace = 1};
+const op OP_BINARY = {.name = "binary",
+                      .attrs_bytes = sizeof(((attrs *)0)->binary),
+                      .infer = binary_infer,
+                      .grad = binary_grad,
+                      .ref = binary_ref,
+                      .inplace = 1};
 
 node *binary(node *a, node *b, binary_kind kind) {
     if (is_poison(a) || is_poison(b)) return is_poison(a) ? a : b;
@@ -201,8 +196,12 @@ static void affine_ref(const ref_call *c) {
         c->out[0][i] = c->n->a.affine.scale * c->in[0][i] + c->n->a.affine.shift;
 }
 
-const op OP_AFFINE = {
-    .name = "affine", .infer = same_as_first, .grad = affine_grad, .ref = affine_ref, .inplace = 1};
+const op OP_AFFINE = {.name = "affine",
+                      .attrs_bytes = sizeof(((attrs *)0)->affine),
+                      .infer = same_as_first,
+                      .grad = affine_grad,
+                      .ref = affine_ref,
+                      .inplace = 1};
 
 node *affine(node *x, double scale, double shift) {
     if (scale == 1 && shift == 0) return x;
@@ -228,9 +227,17 @@ static void clamp_grad_ref(const ref_call *c) {
     }
 }
 
-const op OP_CLAMP = {
-    .name = "clamp", .infer = same_as_first, .grad = clamp_grad, .ref = clamp_ref, .inplace = 1};
-const op OP_CLAMP_GRAD = {.name = "clamp_grad", .infer = same_as_first, .ref = clamp_grad_ref, .inplace = 3};
+const op OP_CLAMP = {.name = "clamp",
+                     .attrs_bytes = sizeof(((attrs *)0)->clamp),
+                     .infer = same_as_first,
+                     .grad = clamp_grad,
+                     .ref = clamp_ref,
+                     .inplace = 1};
+const op OP_CLAMP_GRAD = {.name = "clamp_grad",
+                          .attrs_bytes = sizeof(((attrs *)0)->clamp),
+                          .infer = same_as_first,
+                          .ref = clamp_grad_ref,
+                          .inplace = 3};
 
 node *clamp(node *x, double low, double high) {
     return NODE(OP_CLAMP, ((attrs){.clamp = {low, high}}), ANY_SHAPE, x->dtype, x);

@@ -12,8 +12,10 @@ static const char *embedding_infer(node *n) {
     return NULL;
 }
 
+// Rows that are taken often sum up many gradients: summed in the exact type, whatever the table's is.
 static void embedding_grad(node *n, node *dy, node **dx) {
-    dx[1] = NODE(OP_EMBEDDING_GRAD, NO_ATTRS, n->in[1]->shape, n->in[1]->dtype, n->in[0], dy);
+    node *table = n->in[1];
+    dx[1] = cast(NODE(OP_EMBEDDING_GRAD, NO_ATTRS, table->shape, n->g->exact, n->in[0], dy), table->dtype);
 }
 
 // An id outside the table is refused where ids enter; here it reads as zeros.
@@ -48,7 +50,7 @@ node *embedding(node *ids, node *table) {
 
 static const char *timestep_infer(node *n) {
     if (n->in[0]->shape.rank != 1) return "timesteps [B] are expected";
-    if (n->shape.d[1] < 2) return "at least two values";
+    if ((double)(n->shape.d[1] / 2) <= n->a.timestep.shift) return "too few values for a frequency";
     n->shape.d[0] = n->in[0]->shape.d[0];
     n->dtype = n->g->exact;
     return NULL;
@@ -72,9 +74,12 @@ static void timestep_ref(const ref_call *c) {
     }
 }
 
-const op OP_TIMESTEP = {.name = "timestep_embedding", .infer = timestep_infer, .ref = timestep_ref};
+const op OP_TIMESTEP = {.name = "timestep_embedding",
+                        .attrs_bytes = sizeof(((attrs *)0)->timestep),
+                        .infer = timestep_infer,
+                        .ref = timestep_ref};
 
 node *timestep_embedding(node *t, int64_t dim, bool flip_sin_to_cos, double shift, double max_period) {
-    attrs a = {.timestep = {flip_sin_to_cos, shift, max_period}};
+    attrs a = {.timestep = {shift, max_period, flip_sin_to_cos}};
     return NODE(OP_TIMESTEP, a, SHAPE(0, dim), DT_F32, t);
 }

@@ -23,10 +23,15 @@ static node *leaf_of(graph *g, const weight *w) {
     return n;
 }
 
+static const weight *provided(const weights *from, const char *name, shape s) {
+    if (!from) return NULL;
+    return from->create ? from->create(from, name, s) : from->find(from, name);
+}
+
 node *graph_weight(graph *g, const char *name, shape s) {
     if (g->err.code) return g->poison;
     int mark = path_push(g, "%s", name);
-    const weight *w = g->weights ? g->weights->find(g->weights, g->path) : NULL;
+    const weight *w = provided(g->weights, g->path, s);
     char want[128], have[128];
     const char *origin = g->weights && g->weights->origin ? g->weights->origin : "the model";
     node *n;
@@ -51,7 +56,7 @@ static void fill_ref(const ref_call *c) {
     for (int64_t i = 0, n = shape_count(c->n->shape); i < n; i++) c->out[0][i] = c->n->a.leaf.value;
 }
 
-const op OP_FILL = {.name = "fill", .ref = fill_ref};
+const op OP_FILL = {.name = "fill", .attrs_bytes = sizeof(((attrs *)0)->leaf), .ref = fill_ref};
 
 node *graph_fill(graph *g, shape s, dtype t, double value) {
     return node_new(g, &OP_FILL, 0, NULL, (attrs){.leaf.value = value}, s, t);

@@ -101,10 +101,14 @@ static double matmul_flops(const node *n) {
     return 2.0 * (double)(p.batch * p.M) * (double)p.N * (double)p.K;
 }
 
-const op OP_MATMUL = {
-    .name = "matmul", .infer = matmul_infer, .grad = matmul_grad, .ref = matmul_ref, .flops = matmul_flops};
+const op OP_MATMUL = {.name = "matmul",
+                      .attrs_bytes = sizeof(((attrs *)0)->matmul),
+                      .infer = matmul_infer,
+                      .grad = matmul_grad,
+                      .ref = matmul_ref,
+                      .flops = matmul_flops};
 
 // in[3], a residual of the result's shape and type, is put there by folding only.
 node *matmul(node *a, node *b, node *bias, bool ta, bool tb, double scale, dtype t) {
-    return NODE(OP_MATMUL, ((attrs){.matmul = {ta, tb, scale}}), ANY_SHAPE, t, a, b, bias, NULL);
+    return NODE(OP_MATMUL, ((attrs){.matmul = {scale, ta, tb}}), ANY_SHAPE, t, a, b, bias, NULL);
 }

@@ -136,12 +136,18 @@ static void group_norm_grad_ref(const ref_call *c) {
         }
 }
 
-const op OP_GROUP_NORM = {
-    .name = "group_norm", .infer = group_norm_infer, .grad = group_norm_grad, .ref = group_norm_ref};
-const op OP_GROUP_NORM_GRAD = {.name = "group_norm_grad", .infer = grad_infer, .ref = group_norm_grad_ref};
+const op OP_GROUP_NORM = {.name = "group_norm",
+                          .attrs_bytes = sizeof(((attrs *)0)->norm),
+                          .infer = group_norm_infer,
+                          .grad = group_norm_grad,
+                          .ref = group_norm_ref};
+const op OP_GROUP_NORM_GRAD = {.name = "group_norm_grad",
+                               .attrs_bytes = sizeof(((attrs *)0)->norm),
+                               .infer = grad_infer,
+                               .ref = group_norm_grad_ref};
 
 node *group_norm(node *x, node *gamma, node *beta, int groups, double eps, norm_act act) {
-    return NODE(OP_GROUP_NORM, ((attrs){.norm = {groups, eps, act}}), ANY_SHAPE, x->dtype, x, gamma, beta);
+    return NODE(OP_GROUP_NORM, ((attrs){.norm = {eps, groups, act}}), ANY_SHAPE, x->dtype, x, gamma, beta);
 }
 
 // ---- layer norm: every row of C
@@ -174,10 +180,16 @@ static void layer_norm_grad_ref(const ref_call *c) {
                        c->out[0] + r * C, c->out[1], c->out[2]);
 }
 
-const op OP_LAYER_NORM = {
-    .name = "layer_norm", .infer = layer_norm_infer, .grad = layer_norm_grad, .ref = layer_norm_ref};
-const op OP_LAYER_NORM_GRAD = {.name = "layer_norm_grad", .infer = grad_infer, .ref = layer_norm_grad_ref};
+const op OP_LAYER_NORM = {.name = "layer_norm",
+                          .attrs_bytes = sizeof(((attrs *)0)->norm),
+                          .infer = layer_norm_infer,
+                          .grad = layer_norm_grad,
+                          .ref = layer_norm_ref};
+const op OP_LAYER_NORM_GRAD = {.name = "layer_norm_grad",
+                               .attrs_bytes = sizeof(((attrs *)0)->norm),
+                               .infer = grad_infer,
+                               .ref = layer_norm_grad_ref};
 
 node *layer_norm(node *x, node *gamma, node *beta, double eps) {
-    return NODE(OP_LAYER_NORM, ((attrs){.norm = {1, eps, ACT_NONE}}), ANY_SHAPE, x->dtype, x, gamma, beta);
+    return NODE(OP_LAYER_NORM, ((attrs){.norm = {eps, 1, ACT_NONE}}), ANY_SHAPE, x->dtype, x, gamma, beta);
 }

@@ -24,7 +24,8 @@ static void view_grad(node *n, node *dy, node **dx) {
     if (n->a.view.part == 0) dx[0] = reshape(dy, n->in[0]->shape);
 }
 
-const op OP_VIEW = {.name = "view", .infer = view_infer, .grad = view_grad};
+const op OP_VIEW = {
+    .name = "view", .attrs_bytes = sizeof(((attrs *)0)->view), .infer = view_infer, .grad = view_grad};
 
 node *reshape(node *x, shape s) {
     char a[128], b[128];
@@ -87,7 +88,11 @@ static void slice_ref(const ref_call *c) {
               n->in[0]->shape.d[axis], n->a.span.start, n->shape.d[axis], 0, n->shape.d[axis]);
 }
 
-const op OP_SLICE = {.name = "slice", .infer = slice_infer, .grad = slice_grad, .ref = slice_ref};
+const op OP_SLICE = {.name = "slice",
+                     .attrs_bytes = sizeof(((attrs *)0)->span),
+                     .infer = slice_infer,
+                     .grad = slice_grad,
+                     .ref = slice_ref};
 
 node *slice(node *x, int axis, int64_t start, int64_t length) {
     if (is_poison(x)) return x;
@@ -116,7 +121,11 @@ static void pad_ref(const ref_call *c) {
               n->shape.d[axis], n->a.span.start, length);
 }
 
-const op OP_PAD = {.name = "pad", .infer = pad_infer, .grad = pad_grad, .ref = pad_ref};
+const op OP_PAD = {.name = "pad",
+                   .attrs_bytes = sizeof(((attrs *)0)->span),
+                   .infer = pad_infer,
+                   .grad = pad_grad,
+                   .ref = pad_ref};
 
 node *pad(node *x, int axis, int64_t before, int64_t after) {
     if (is_poison(x) || before + after == 0) return x;
@@ -159,7 +168,11 @@ static void concat_ref(const ref_call *c) {
     copy_span(c->in[1], c->out[0], outer, inner, nb, 0, total, na, nb);
 }
 
-const op OP_CONCAT = {.name = "concat", .infer = concat_infer, .grad = concat_grad, .ref = concat_ref};
+const op OP_CONCAT = {.name = "concat",
+                      .attrs_bytes = sizeof(((attrs *)0)->span),
+                      .infer = concat_infer,
+                      .grad = concat_grad,
+                      .ref = concat_ref};
 
 node *concat(node *a, node *b, int axis) {
     if (is_poison(a)) return a;

@@ -1,0 +1,164 @@
+#include "core/train/checkpoint.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/arena.h"
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "core/files/safetensors.h"
+
+// A parameter's four tensors, in the order of their prefixes.
+enum { KINDS = 4 };
+static const char *const PREFIX[KINDS] = {"value", "m", "v", "ema"};
+
+static float *tensor_of(const param *p, int kind) {
+    float *const at[KINDS] = {p->w.value, p->m, p->v, p->ema};
+    return at[kind];
+}
+
+// ---- saving
+
+static bool is_checkpoint(const char *name) {
+    int end = 0;
+    return sscanf(name, "step-%*[0-9].safetensors%n", &end) == 0 && end && !name[end];
+}
+
+// Names have a fixed number of digits, so that their order is that of the steps. What cannot be removed
+// stays.
+static void remove_old(const char *dir, int keep) {
+    char **names = NULL;
+    size_t n = 0;
+    if (fs_list(dir, &names, &n, NULL)) return;
+    int newer = 0;
+    for (size_t i = n; i-- > 0;) {
+        if (!is_checkpoint(names[i]) || newer++ < keep) continue;
+        char *path = fs_join(dir, names[i]);
+        if (path) unlink(path);
+        mem_free(path);
+    }
+    fs_list_free(names, n);
+}
+
+static safetensors_item *items_of(const params *p, arena *mem) {
+    size_t n = params_count(p);
+    safetensors_item *items = mem_calloc(KINDS * n + 1, sizeof *items);
+    for (size_t i = 0; items && i < KINDS * n; i++) {
+        const param *q = params_at(p, i / KINDS);
+        items[i] = (safetensors_item){.type = DT_F32,
+                                      .name = arena_printf(mem, "%s.%s", PREFIX[i % KINDS], q->w.name),
+                                      .ndim = q->w.shape.rank,
+                                      .data = tensor_of(q, i % KINDS)};
+        for (int k = 0; k < q->w.shape.rank; k++) items[i].shape[k] = q->w.shape.d[k];
+        if (items[i].name) continue;
+        mem_free(items);
+        return NULL;
+    }
+    return items;
+}
+
+status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, error *err) {
+    arena mem = {0};
+    safetensors_item *items = items_of(p, &mem);
+    safetensors_pair about[] = {
+        {"kind", s->kind},
+        {"step", arena_printf(&mem, "%lld", (long long)s->step)},
+        {"stage", arena_printf(&mem, "%d", s->stage)},
+        {"at", arena_printf(&mem, "%lld", (long long)s->at)},
+        {"machine", s->machine},
+        {"precision", s->precision},
+        {"threads", arena_printf(&mem, "%lld", (long long)s->threads)},
+    };
+    char *path = arena_printf(&mem, "%s/step-%010lld.safetensors", dir, (long long)s->step);
+    status st = fs_mkdirs(dir, err);
+    if (!st && (!items || !path || !about[1].value || !about[2].value || !about[3].value || !about[6].value))
+        st = fail(err, ERR_TEMP, "out of memory");
+    if (!st)
+        st = safetensors_save(path, items, KINDS * params_count(p), about, sizeof about / sizeof *about, true,
+                              err);
+    if (!st) remove_old(dir, keep);
+    mem_free(items);
+    arena_free(&mem);
+    return st;
+}
+
+// ---- loading
+
+char *checkpoint_latest(const char *dir) {
+    char **names = NULL, *path = NULL;
+    size_t n = 0;
+    if (fs_list(dir, &names, &n, NULL)) return NULL;
+    for (size_t i = n; i-- > 0 && !path;)
+        if (is_checkpoint(names[i])) path = fs_join(dir, names[i]);
+    fs_list_free(names, n);
+    return path;
+}
+
+static const char *about(const safetensors *st, const char *key) {
+    const char *text = safetensors_metadata(st, key);
+    return text ? text : "";
+}
+
+static int64_t number(const safetensors *st, const char *key) { return strtoll(about(st, key), NULL, 10); }
+
+static status check_machine(const safetensors *st, const checkpoint_state *s, bool ignore,
+                            const log_sink *log, error *err) {
+    const char *machine = about(st, "machine"), *precision = about(st, "precision");
+    if (!strcmp(machine, s->machine) && !strcmp(precision, s->precision) &&
+        number(st, "threads") == s->threads)
+        return OK;
+    char text[600];
+    snprintf(text, sizeof text,
+             "%s was made with %s, %s and %lld threads; this is %s, %s and %lld threads, so the run would "
+             "not continue bit for bit",
+             safetensors_path(st), machine, precision, (long long)number(st, "threads"), s->machine,
+             s->precision, (long long)s->threads);
+    if (!ignore) return fail(err, ERR_DATA, "%s (--ignore-machine continues all the same)", text);
+    log_put(log, LOG_LEVEL_WARN, "%s", text);
+    return OK;
+}
+
+static status load_param(const safetensors *st, const param *p, error *err) {
+    for (int kind = 0; kind < KINDS; kind++) {
+        char name[700];
+        snprintf(name, sizeof name, "%s.%s", PREFIX[kind], p->w.name);
+        const safetensors_tensor *t = safetensors_find(st, name);
+        bool fits = t && t->type == DT_F32 && t->ndim == p->w.shape.rank;
+        for (int k = 0; fits && k < t->ndim; k++) fits = t->shape[k] == p->w.shape.d[k];
+        if (!fits)
+            return fail(err, ERR_DATA, "%s: %s is missing or of another shape: not this network",
+                        safetensors_path(st), name);
+        status s = safetensors_read_f32(st, t, 0, t->count, tensor_of(p, kind), err);
+        if (s) return s;
+    }
+    return OK;
+}
+
+static status load_all(const safetensors *st, checkpoint_state *s, params *p, bool ignore,
+                       const log_sink *log, error *err) {
+    if (strcmp(about(st, "kind"), s->kind))
+        return fail(err, ERR_DATA, "%s: a checkpoint of \"%s\", not of \"%s\"", safetensors_path(st),
+                    about(st, "kind"), s->kind);
+    if (safetensors_count(st) != KINDS * params_count(p))
+        return fail(err, ERR_DATA, "%s: holds %zu tensors where %zu are expected: not this network",
+                    safetensors_path(st), safetensors_count(st), KINDS * params_count(p));
+    status code = check_machine(st, s, ignore, log, err);
+    for (size_t i = 0; i < params_count(p) && !code; i++) code = load_param(st, params_at(p, i), err);
+    s->step = number(st, "step");
+    s->stage = (int)number(st, "stage");
+    s->at = number(st, "at");
+    if (!code && (s->step < 0 || s->stage < 0 || s->at < 0 || s->at > s->step))
+        code = fail(err, ERR_DATA, "%s: says nonsense about its step", safetensors_path(st));
+    return code;
+}
+
+status checkpoint_load(const char *path, checkpoint_state *s, params *p, bool ignore_machine,
+                       const log_sink *log, error *err) {
+    safetensors *st = safetensors_open(path, err);
+    if (!st) return err ? err->code : ERR_DATA;
+    status code = load_all(st, s, p, ignore_machine, log, err);
+    safetensors_close(st);
+    return code;
+}

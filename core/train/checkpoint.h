@@ -1,0 +1,27 @@
+// A checkpoint: one safetensors file with the values, moments and averages of all parameters, and in its
+// metadata where the run stands. It appears whole or not at all.
+#pragma once
+#include "core/base/log.h"
+#include "core/train/params.h"
+
+typedef struct {
+    const char *kind; // "vae"
+    int64_t step;     // updates done, of all stages together
+    int stage;        // in which the next update lies
+    int64_t at;       // updates done in that stage
+    // What must be equal for a bit-identical continuation.
+    const char *machine, *precision;
+    int64_t threads;
+} checkpoint_state;
+
+// DIR/step-00001000.safetensors; afterwards only the newest `keep` remain.
+status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, error *err);
+
+// The newest checkpoint of the folder, NULL if there is none (or memory is short); mem_free.
+char *checkpoint_latest(const char *dir);
+
+// Fills sealed parameters and `at` (its kind, machine and precision are what this run has). Another kind or
+// other tensors are ERR_DATA, and so is another machine, precision or number of threads, unless
+// `ignore_machine` makes that a warning.
+status checkpoint_load(const char *path, checkpoint_state *s, params *p, bool ignore_machine,
+                       const log_sink *log, error *err);
