@@ -297,8 +297,8 @@ static size_t check(const char *path, setting s) {
 static void check_shrunk(const char *path) {
     team *t = team_new(0);
     backend *exact = reference_backend(t), *be = test_backend(t);
-    check(path, (setting){exact, DT_F64, 1e-6, 1e-6, false});
-    check(path, (setting){be, DT_F32, 1e-5, 1e-4, false});
+    check(path, (setting){exact, DT_F64, 1e-6, 1e-6});
+    check(path, (setting){be, DT_F32, 1e-5, 1e-4});
     backend_free(exact);
     backend_free(be);
     team_free(t);
@@ -379,7 +379,7 @@ static void check_full(const char *path) {
     team *t = team_new(0);
     backend *be = test_backend(t);
     if (strcmp(be->name, "reference"))
-        check(path, (setting){be, DT_F32, 1e-5, 1e-4, false});
+        check(path, (setting){be, DT_F32, 1e-5, 1e-4});
     else
         cr_log_warn("%s is left out on the reference backend", path);
     backend_free(be);

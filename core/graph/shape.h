@@ -36,5 +36,10 @@ static inline shape shape_with_last(shape s, int64_t last) {
     return s;
 }
 
+// Whether `small` can be broadcast to `big`: aligned at the innermost, each dimension is 1 or equal.
+bool shape_broadcasts(shape small, shape big);
+// The index in `small` of element i of `big`.
+int64_t shape_index(shape small, shape big, int64_t i);
+
 // Writes "2x64x64x320" into a buffer of at least 128 bytes and returns it.
 const char *shape_text(shape s, char *buf);

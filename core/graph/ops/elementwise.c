@@ -118,13 +118,8 @@ node *unary(node *x, unary_kind kind) {
 
 static const char *binary_infer(node *n) {
     const node *a = n->in[0], *b = n->in[1];
-    bool fits = b->shape.rank <= a->shape.rank && a->dtype == b->dtype;
-    for (int i = 1; fits && i <= b->shape.rank; i++) {
-        int64_t db = b->shape.d[b->shape.rank - i];
-        fits = db == 1 || db == a->shape.d[a->shape.rank - i];
-    }
     char at[128], bt[128];
-    if (!fits)
+    if (a->dtype != b->dtype || !shape_broadcasts(b->shape, a->shape))
         return op_error(n, "%s %s cannot be broadcast to %s %s", dtype_name(b->dtype),
                         shape_text(b->shape, bt), dtype_name(a->dtype), shape_text(a->shape, at));
     return same_as_first(n);
@@ -151,18 +146,6 @@ static void binary_grad(node *n, node *dy, node **dx) {
     if (b->needs_grad) dx[1] = reduce_sum(db, b->shape, b->dtype);
 }
 
-// Walks y in order and gives the matching index of the broadcast operand.
-static int64_t broadcast_index(shape y, shape b, int64_t i) {
-    int64_t at = 0, step = 1;
-    for (int k = 1; k <= b.rank; k++) {
-        int64_t dy = y.d[y.rank - k], db = b.d[b.rank - k];
-        if (db > 1) at += i % dy * step;
-        i /= dy;
-        step *= db;
-    }
-    return at;
-}
-
 static double binary_value(binary_kind k, double a, double b) {
     switch (k) {
     case BINARY_ADD:
@@ -181,7 +164,7 @@ static void binary_ref(const ref_call *c) {
     const node *n = c->n;
     for (int64_t i = 0, count = shape_count(n->shape); i < count; i++)
         c->out[0][i] =
-            binary_value(n->a.binary, c->in[0][i], c->in[1][broadcast_index(n->shape, n->in[1]->shape, i)]);
+            binary_value(n->a.binary, c->in[0][i], c->in[1][shape_index(n->in[1]->shape, n->shape, i)]);
 }
 
 const op OP_BINARY = {.name = "binary",

@@ -3,26 +3,10 @@
 
 #include <math.h>
 
-// Index in `small` (dimensions 1 or equal, aligned at the innermost) of element i of `big`.
-static int64_t small_index(shape big, shape small, int64_t i) {
-    int64_t at = 0, step = 1;
-    for (int k = 1; k <= small.rank; k++) {
-        int64_t db = big.d[big.rank - k], ds = small.d[small.rank - k];
-        if (ds > 1) at += i % db * step;
-        i /= db;
-        step *= ds;
-    }
-    return at;
-}
-
 static const char *check_small(node *n, shape big, shape small) {
-    bool fits = small.rank <= big.rank;
-    for (int k = 1; fits && k <= small.rank; k++) {
-        int64_t ds = small.d[small.rank - k];
-        fits = ds == 1 || ds == big.d[big.rank - k];
-    }
     char a[128], b[128];
-    return fits ? NULL : op_error(n, "%s and %s", shape_text(small, a), shape_text(big, b));
+    if (shape_broadcasts(small, big)) return NULL;
+    return op_error(n, "%s and %s", shape_text(small, a), shape_text(big, b));
 }
 
 // ---- reduce
@@ -37,7 +21,7 @@ static void reduce_ref(const ref_call *c) {
     shape big = c->n->in[0]->shape, small = c->n->shape;
     for (int64_t i = 0, n = shape_count(small); i < n; i++) c->out[0][i] = 0;
     for (int64_t i = 0, n = shape_count(big); i < n; i++)
-        c->out[0][small_index(big, small, i)] += c->in[0][i];
+        c->out[0][shape_index(small, big, i)] += c->in[0][i];
 }
 
 const op OP_REDUCE = {.name = "reduce_sum",
@@ -70,7 +54,7 @@ static void broadcast_grad(node *n, node *dy, node **dx) {
 
 static void broadcast_ref(const ref_call *c) {
     shape big = c->n->shape, small = c->n->in[0]->shape;
-    for (int64_t i = 0, n = shape_count(big); i < n; i++) c->out[0][i] = c->in[0][small_index(big, small, i)];
+    for (int64_t i = 0, n = shape_count(big); i < n; i++) c->out[0][i] = c->in[0][shape_index(small, big, i)];
 }
 
 const op OP_BROADCAST = {

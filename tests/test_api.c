@@ -1,0 +1,513 @@
+// The library as a program uses it: pictures beside diffusers' own, determinism, limits, refusals.
+#include "core/base/fs.h"
+#include "core/base/json.h"
+#include "core/base/mem.h"
+#include "core/calotype.h"
+#include "tests/tiny_model.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    char dir[512];
+    calo_context *ctx;
+    calo_model *model;
+} fixture;
+
+static void begin_with(fixture *f, const char *name, const char *scheduler, const calo_context_options *o) {
+    tiny_model_write(name, scheduler, f->dir, sizeof f->dir);
+    setenv("XDG_CACHE_HOME", f->dir, 1);
+    cr_assert_eq(calo_context_new(o, &f->ctx), CALO_OK);
+    cr_assert_eq(calo_model_open(f->ctx, f->dir, &f->model), CALO_OK, "%s", calo_message(f->ctx));
+}
+
+static calo_context_options options_of(calo_precision p, int threads) {
+    calo_context_options o = calo_context_defaults();
+    o.precision = p;
+    o.threads = threads;
+    return o;
+}
+
+static void begin(fixture *f, const char *name, const char *scheduler) {
+    calo_context_options o = options_of(CALO_PRECISION_F32, 1); // quickest for networks this small
+    begin_with(f, name, scheduler, &o);
+}
+
+static void end(fixture *f) {
+    calo_model_free(f->model);
+    calo_context_free(f->ctx);
+    tiny_model_remove(f->dir);
+}
+
+static calo_images *draw(fixture *f, const calo_txt2img_request *r) {
+    calo_images *images;
+    cr_assert_eq(calo_txt2img(f->model, r, &images), CALO_OK, "%s", calo_message(f->ctx));
+    return images;
+}
+
+// ---- the same pictures as diffusers
+
+static calo_tensor tensor_named(const calo_tensors *t, int run, const char *what) {
+    char name[32];
+    snprintf(name, sizeof name, "%d.%s", run, what);
+    for (size_t i = 0; i < calo_tensors_count(t); i++)
+        if (!strcmp(calo_tensors_at(t, i).name, name)) return calo_tensors_at(t, i);
+    cr_assert(false, "no golden '%s'", name);
+    return (calo_tensor){0};
+}
+
+static calo_txt2img_request request_of(const json_t *run) {
+    error err = {0};
+    js_reader r = {run, "runs.json", &err, OK};
+    calo_txt2img_request q = calo_txt2img_defaults();
+    q.prompt = js_string(&r, "prompt", "");
+    q.negative_prompt = js_string(&r, "negative_prompt", NULL);
+    q.sampler = js_string(&r, "sampler", NULL);
+    q.spacing = js_string(&r, "scheduler", NULL) ? CALO_SPACING_KARRAS
+                : strcmp(q.sampler, "ddim")      ? CALO_SPACING_LINSPACE
+                                                 : CALO_SPACING_AUTO;
+    q.steps = (int)js_int(&r, "steps", 0, 1, 100);
+    q.cfg_scale = js_real(&r, "cfg_scale", 1, 0, 100);
+    q.cfg_rescale = js_real(&r, "cfg_rescale", 0, 0, 1);
+    q.seed = (uint64_t)js_int(&r, "seed", 0, 0, 100);
+    q.count = (int)js_int(&r, "count", 1, 1, 4);
+    q.width = (int)js_int(&r, "width", 0, 0, 100);
+    q.height = (int)js_int(&r, "height", 0, 0, 100);
+    cr_assert_eq(r.code, OK, "%s", err.text);
+    return q;
+}
+
+// A difference in float32 arithmetic (1e-6 a network) grows by the guidance scale and the steps: 1e-4 at the
+// end. Bytes then differ where a value stands on the border of two, by one.
+static void compare(const calo_images *images, const calo_tensors *golden, int run, const char *model) {
+    calo_tensor latents = tensor_named(golden, run, "latents"), picture = tensor_named(golden, run, "image");
+    double difference = 0, norm = 0;
+    int most = 0;
+    for (size_t i = 0; i < calo_images_count(images); i++) {
+        const calo_image *im = calo_images_at(images, i);
+        size_t n = (size_t)(latents.shape[1] * latents.shape[2] * latents.shape[3]);
+        for (size_t k = 0; k < n; k++) {
+            double want = (double)((const float *)latents.data)[i * n + k];
+            difference += pow((double)im->latents[k] - want, 2);
+            norm += want * want;
+        }
+        size_t bytes = 3 * (size_t)im->width * (size_t)im->height;
+        for (size_t k = 0; k < bytes; k++)
+            most = (int)fmax(most, fabs(im->rgb[k] - (double)((const float *)picture.data)[i * bytes + k]));
+    }
+    cr_expect_leq(sqrt(difference / norm), 1e-4, "%s run %d: latents differ by %.2g", model, run,
+                  sqrt(difference / norm));
+    cr_expect_leq(most, 1, "%s run %d: bytes differ by %d", model, run, most);
+}
+
+static void pictures_are_those_of_diffusers(const char *model) {
+    char path[128];
+    fixture f[2];
+    error err = {0};
+    calo_tensors *golden;
+    begin(&f[0], model, "eps");
+    begin(&f[1], model, "v");
+    snprintf(path, sizeof path, "tests/golden/pipeline/%s/runs.safetensors", model);
+    cr_assert_eq(calo_tensors_load(f[0].ctx, path, &golden), CALO_OK, "%s", calo_message(f[0].ctx));
+    snprintf(path, sizeof path, "tests/golden/pipeline/%s/runs.json", model);
+    json_t *j = js_load(path, 1 << 20, &err), *runs = json_object_get(j, "runs");
+    cr_assert_geq(json_array_size(runs), 5, "%s", err.text);
+    for (size_t i = 0; i < json_array_size(runs); i++) {
+        const json_t *run = json_array_get(runs, i);
+        calo_txt2img_request r = request_of(run);
+        calo_images *images = draw(&f[json_object_get(run, "schedule") != NULL], &r);
+        compare(images, golden, (int)i, model);
+        calo_images_free(images);
+    }
+    json_decref(j);
+    calo_tensors_free(golden);
+    end(&f[0]);
+    end(&f[1]);
+}
+
+Test(api, pictures_are_those_of_diffusers) { pictures_are_those_of_diffusers("sd"); }
+Test(api, pictures_of_two_text_encoders_are_those_of_diffusers) { pictures_are_those_of_diffusers("sdxl"); }
+
+// ---- the same bytes
+
+static void expect_same(const calo_image *a, const calo_image *b, const char *what) {
+    size_t latents = (size_t)a->latent_shape[0] * (size_t)a->latent_shape[1] * (size_t)a->latent_shape[2];
+    cr_expect_eq(memcmp(a->rgb, b->rgb, 3 * (size_t)a->width * (size_t)a->height), 0, "pixels, %s", what);
+    cr_expect_eq(memcmp(a->latents, b->latents, latents * sizeof(float)), 0, "latents, %s", what);
+    cr_expect_str_eq(a->json, b->json, "%s", what);
+}
+
+Test(api, bytes_do_not_depend_on_threads_or_batch) {
+    for (int p = CALO_PRECISION_F32; p <= CALO_PRECISION_BF16; p++) {
+        calo_txt2img_request r = calo_txt2img_defaults();
+        r.prompt = "a boat";
+        r.steps = 2;
+        r.width = 48;
+        r.sampler = "euler_a";
+        r.seed = 11;
+        r.count = 4;
+        calo_images *four[3];
+        fixture f[3];
+        for (int t = 0; t < 3; t++) {
+            calo_context_options o = options_of((calo_precision)p, t + 1);
+            begin_with(&f[t], "sd", "v", &o);
+            four[t] = draw(&f[t], &r);
+        }
+        for (size_t i = 0; i < 4; i++) {
+            calo_txt2img_request one = r;
+            one.seed = r.seed + i;
+            one.count = 1;
+            calo_images *alone = draw(&f[0], &one);
+            expect_same(calo_images_at(four[0], i), calo_images_at(alone, 0), "one of four");
+            expect_same(calo_images_at(four[0], i), calo_images_at(four[1], i), "two threads");
+            expect_same(calo_images_at(four[0], i), calo_images_at(four[2], i), "three threads");
+            calo_images_free(alone);
+        }
+        for (int t = 0; t < 3; t++) {
+            calo_images_free(four[t]);
+            end(&f[t]);
+        }
+    }
+}
+
+Test(api, initial_latents_replace_the_seeds_noise) {
+    static const float noise[4 * 8 * 8] = {[0] = 1, [70] = -2, [255] = 0.5f};
+    calo_tensor init = {"latents", CALO_F32, 4, {1, 4, 8, 8}, noise};
+    fixture f;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 2;
+    calo_images *seeded = draw(&f, &r);
+    r.init_latents = &init;
+    calo_images *a = draw(&f, &r);
+    r.seed = 99;
+    calo_images *b = draw(&f, &r);
+    cr_expect_arr_eq(calo_images_at(a, 0)->latents, calo_images_at(b, 0)->latents, sizeof noise);
+    cr_expect_arr_neq(calo_images_at(a, 0)->latents, calo_images_at(seeded, 0)->latents, sizeof noise);
+    init.shape[3] = 4;
+    r.width = 32;
+    calo_images *none;
+    cr_expect_eq(calo_txt2img(f.model, &r, &none), CALO_ERR_USAGE);
+    cr_expect(strstr(calo_message(f.ctx), "[1,4,8,8]"), "%s", calo_message(f.ctx));
+    calo_images_free(none);
+    calo_images_free(a);
+    calo_images_free(b);
+    calo_images_free(seeded);
+    end(&f);
+}
+
+// ---- progress, cancelling, failing
+
+typedef struct {
+    int events, steps, stop_after;
+} watcher;
+
+static void watch(void *user, const calo_progress *p) {
+    watcher *w = user;
+    w->events++;
+    w->steps += !strcmp(p->stage, "sample");
+}
+
+static int stop(void *user) {
+    watcher *w = user;
+    return w->stop_after && w->steps >= w->stop_after;
+}
+
+Test(api, a_job_reports_its_steps_and_stops_between_them) {
+    watcher w = {0};
+    fixture f;
+    calo_context_options o = options_of(CALO_PRECISION_F32, 1); // quickest for networks this small
+    o.progress = watch;
+    o.cancelled = stop;
+    o.user = &w;
+    begin_with(&f, "sd", "eps", &o);
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "x";
+    r.steps = 5;
+    calo_images *images = draw(&f, &r);
+    cr_expect_eq(w.steps, 5);
+    cr_expect_eq(w.events, 5 + 3, "text, load, decode");
+    calo_images_free(images);
+    w = (watcher){.stop_after = 2};
+    cr_expect_eq(calo_txt2img(f.model, &r, &images), CALO_ERR_CANCELLED);
+    cr_expect_eq(w.steps, 2);
+    cr_expect_eq(calo_images_count(images), 0);
+    calo_images_free(images);
+    end(&f);
+}
+
+Test(api, nothing_is_drawn_from_a_nan) {
+    static const char *const WHERE[][2] = {{"unet", "conv_out.bias"}, {"vae", "decoder.conv_out.bias"}};
+    for (int i = 0; i < 2; i++) {
+        fixture f;
+        begin(&f, "sd", "eps");
+        tiny_model_spoil(f.dir, WHERE[i][0], WHERE[i][1], NAN);
+        calo_txt2img_request r = calo_txt2img_defaults();
+        calo_images *images;
+        cr_expect_eq(calo_txt2img(f.model, &r, &images), CALO_ERR_DATA);
+        cr_expect(strstr(calo_message(f.ctx), "nan:"), "%s", calo_message(f.ctx));
+        cr_expect_eq(calo_images_count(images), 0);
+        calo_images_free(images);
+        end(&f);
+    }
+}
+
+static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
+    cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
+    cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
+}
+
+Test(api, wrong_requests_are_refused_by_name) {
+    fixture f;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.width = 30;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "multiples of 4");
+    r = calo_txt2img_defaults();
+    r.steps = 0;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "0 steps");
+    r = calo_txt2img_defaults();
+    r.sampler = "plms";
+    expect_refused(&f, &r, CALO_ERR_USAGE, "'plms'");
+    r = calo_txt2img_defaults();
+    r.cfg_scale = NAN;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "guidance");
+    r = calo_txt2img_defaults();
+    r.zero_snr = CALO_ZERO_SNR_ON;
+    r.spacing = CALO_SPACING_TRAILING;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "zero");
+    r = calo_txt2img_defaults();
+    r.size--;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "version");
+    end(&f);
+}
+
+Test(api, models_that_are_not_there_or_not_whole_are_named) {
+    fixture f;
+    calo_model *m;
+    begin(&f, "sd", "eps");
+    cr_expect_eq(calo_model_open(f.ctx, "no/such/folder", &m), CALO_ERR_NOINPUT);
+    cr_expect_null(m);
+    cr_expect(strstr(calo_message(f.ctx), "no/such/folder"), "%s", calo_message(f.ctx));
+    char path[600];
+    snprintf(path, sizeof path, "%s/unet/diffusion_pytorch_model.safetensors", f.dir);
+    remove(path);
+    calo_txt2img_request r = calo_txt2img_defaults();
+    expect_refused(&f, &r, CALO_ERR_NOINPUT, "/unet");
+    end(&f);
+    begin(&f, "sd", "eps");
+    snprintf(path, sizeof path, "%s/vae/config.json", f.dir);
+    remove(path);
+    expect_refused(&f, &r, CALO_ERR_NOINPUT, "vae/config.json");
+    end(&f);
+}
+
+Test(api, the_model_that_comes_along_is_found_in_calotype_data) {
+    fixture f;
+    calo_model *m;
+    char from[600], to[600];
+    begin(&f, "sd", "eps");
+    char *data = fs_dirname(f.dir);
+    snprintf(from, sizeof from, "%s/sd", data);
+    snprintf(to, sizeof to, "%s/talbot", data);
+    cr_assert_eq(rename(from, to), 0);
+    setenv("CALOTYPE_DATA", data, 1);
+    cr_expect_eq(calo_model_open(f.ctx, NULL, &m), CALO_OK, "%s", calo_message(f.ctx));
+    calo_model_free(m);
+    mem_free(data);
+    end(&f);
+}
+
+// ---- single networks
+
+static const calo_tensor *find(const calo_tensors *list, const char *name, calo_tensor *t) {
+    for (size_t i = 0; i < calo_tensors_count(list); i++) {
+        *t = calo_tensors_at(list, i);
+        if (!strcmp(t->name, name)) return t;
+    }
+    return NULL;
+}
+
+static float values[4 * 8 * 8 * 4];
+
+Test(api, a_scalar_timestep_counts_for_all) {
+    fixture f;
+    calo_tensors *a, *b;
+    calo_tensor x, y;
+    begin(&f, "sd", "eps");
+    for (int i = 0; i < 512; i++) values[i] = sinf((float)i);
+    int64_t one = 500, two[] = {500, 500};
+    calo_tensor in[] = {{"sample", CALO_F32, 4, {2, 4, 8, 8}, values},
+                        {"timestep", CALO_I64, 0, {0}, &one},
+                        {"encoder_hidden_states", CALO_F32, 3, {2, 3, 12}, values}};
+    cr_assert_eq(calo_run(f.model, "unet", in, 3, &a), CALO_OK, "%s", calo_message(f.ctx));
+    in[1] = (calo_tensor){"timestep", CALO_I64, 1, {2}, two};
+    cr_assert_eq(calo_run(f.model, "unet", in, 3, &b), CALO_OK, "%s", calo_message(f.ctx));
+    cr_assert_not_null(find(a, "sample", &x));
+    cr_assert_not_null(find(b, "sample", &y));
+    cr_assert_eq(x.rank, 4);
+    cr_expect_arr_eq(x.shape, ((int64_t[]){2, 4, 8, 8}), 4 * sizeof(int64_t));
+    cr_expect_arr_eq(x.data, y.data, 512 * sizeof(float));
+    calo_tensors_free(a);
+    calo_tensors_free(b);
+    end(&f);
+}
+
+Test(api, networks_give_what_they_promise) {
+    fixture f;
+    calo_tensors *out;
+    calo_tensor t;
+    begin(&f, "sdxl", "eps");
+    int32_t ids[2 * 5] = {572, 3, 4, 573, 573, 572, 5, 573, 573, 573};
+    calo_tensor text = {"input_ids", CALO_I32, 2, {2, 5}, ids};
+    cr_assert_eq(calo_run(f.model, "text_encoder_2", &text, 1, &out), CALO_OK, "%s", calo_message(f.ctx));
+    cr_expect_eq(calo_tensors_count(out), 3);
+    cr_assert_not_null(find(out, "text_embeds", &t));
+    cr_expect_eq(t.shape[1], 10);
+    cr_expect_not_null(find(out, "penultimate", &t));
+    calo_tensors_free(out);
+    calo_tensor latent = {"latent", CALO_F32, 4, {1, 4, 3, 5}, values};
+    cr_assert_eq(calo_run(f.model, "vae_decoder", &latent, 1, &out), CALO_OK, "%s", calo_message(f.ctx));
+    cr_assert_not_null(find(out, "sample", &t));
+    cr_expect_arr_eq(t.shape, ((int64_t[]){1, 3, 12, 20}), 4 * sizeof(int64_t));
+    calo_tensor back = t;
+    calo_tensors *moments;
+    cr_assert_eq(calo_run(f.model, "vae_encoder", &back, 1, &moments), CALO_OK, "%s", calo_message(f.ctx));
+    cr_assert_not_null(find(moments, "logvar", &t));
+    cr_expect_arr_eq(t.shape, ((int64_t[]){1, 4, 3, 5}), 4 * sizeof(int64_t));
+    calo_tensors_free(moments);
+    calo_tensors_free(out);
+    end(&f);
+}
+
+static void expect_no_run(fixture *f, const char *network, const calo_tensor *in, size_t n,
+                          const char *says) {
+    calo_tensors *out;
+    cr_expect_neq(calo_run(f->model, network, in, n, &out), CALO_OK);
+    cr_expect_null(out);
+    cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
+}
+
+Test(api, inputs_that_do_not_fit_are_named) {
+    fixture f;
+    begin(&f, "sd", "eps");
+    int32_t high[] = {574}, low[] = {-1};
+    calo_tensor ids = {"input_ids", CALO_I32, 2, {1, 1}, high},
+                sample = {"sample", CALO_F32, 4, {1, 4, 8, 8}, values};
+    expect_no_run(&f, "text_encoder", &ids, 1, "574");
+    ids.data = low;
+    expect_no_run(&f, "text_encoder", &ids, 1, "-1");
+    ids = (calo_tensor){"input_ids", CALO_F32, 2, {1, 1}, values};
+    expect_no_run(&f, "text_encoder", &ids, 1, "I32");
+    ids.shape[1] = 13;
+    expect_no_run(&f, "text_encoder", &ids, 1, "13 tokens");
+    expect_no_run(&f, "text_encoder_2", &ids, 1, "no text_encoder_2");
+    expect_no_run(&f, "unet", &sample, 1, "'timestep' is missing");
+    expect_no_run(&f, "unet", NULL, 0, "'sample' is missing");
+    expect_no_run(&f, "upscaler", NULL, 0, "'upscaler'");
+    calo_tensor odd[] = {sample, {"time_ids", CALO_F32, 2, {1, 6}, values}};
+    expect_no_run(&f, "unet", odd, 2, "no input 'time_ids'");
+    sample.shape[1] = 3;
+    expect_no_run(&f, "unet", &sample, 1, "'sample' is [1,3,8,8]");
+    sample.shape[2] = INT64_MAX;
+    expect_no_run(&f, "unet", &sample, 1, "'sample'");
+    sample.shape[2] = -1;
+    expect_no_run(&f, "unet", &sample, 1, "'sample'");
+    end(&f);
+}
+
+// ---- looking inside
+
+Test(api, inspection_tells_the_kinds_apart) {
+    fixture f;
+    char path[600], *json;
+    begin(&f, "sdxl", "eps");
+    cr_assert_eq(calo_inspect_model(f.model, &json), CALO_OK, "%s", calo_message(f.ctx));
+    cr_expect(strstr(json, "\"kind\":\"model\"") && strstr(json, "StableDiffusionXLPipeline") &&
+                  strstr(json, "\"parameters\""),
+              "%s", json);
+    calo_free(json);
+    snprintf(path, sizeof path, "%s/vae/diffusion_pytorch_model.safetensors", f.dir);
+    cr_assert_eq(calo_inspect(f.ctx, path, &json), CALO_OK, "%s", calo_message(f.ctx));
+    cr_expect(strstr(json, "\"kind\":\"tensors\"") && strstr(json, "decoder.conv_out.bias"), "%s", json);
+    calo_free(json);
+    cr_assert_eq(calo_inspect(f.ctx, "tests/golden/files/texts.png", &json), CALO_OK, "%s",
+                 calo_message(f.ctx));
+    cr_expect(strstr(json, "\"kind\":\"picture\""), "%s", json);
+    calo_free(json);
+    end(&f);
+}
+
+Test(api, a_plan_lists_measured_kernels) {
+    fixture f;
+    calo_plan *p;
+    begin(&f, "sd", "eps");
+    cr_assert_eq(calo_plan_new(f.model, "unet", 2, 0, 0, &p), CALO_OK, "%s", calo_message(f.ctx));
+    double seconds = 0, flops = 0;
+    int prompt = 0;
+    for (size_t i = 0; i < calo_plan_count(p); i++) {
+        calo_plan_line l = calo_plan_at(p, i);
+        seconds += l.seconds;
+        flops += l.flops;
+        prompt += !strcmp(l.rate, "prompt");
+        cr_expect(*l.kernel && *l.shape);
+        cr_expect_gt(l.seconds, 0, "%s", l.path);
+    }
+    cr_expect_gt(calo_plan_count(p), 50);
+    cr_expect_gt(prompt, 3, "keys and values of the text");
+    cr_expect_gt(seconds, 0);
+    cr_expect_gt(flops, 1e5);
+    calo_plan_free(p);
+    end(&f);
+}
+
+Test(api, a_saved_picture_says_how_it_was_made) {
+    fixture f;
+    char path[600], *json;
+    begin(&f, "sd", "v");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a \"red\" heart, ♥";
+    r.steps = 2;
+    r.seed = 7;
+    calo_images *images = draw(&f, &r);
+    snprintf(path, sizeof path, "%s/out.png", f.dir);
+    cr_assert_eq(calo_image_save(f.ctx, calo_images_at(images, 0), path, NULL), CALO_OK, "%s",
+                 calo_message(f.ctx));
+    cr_expect_eq(calo_image_save(f.ctx, calo_images_at(images, 0), path, NULL), CALO_ERR_CANTCREAT);
+    cr_assert_eq(calo_inspect(f.ctx, path, &json), CALO_OK, "%s", calo_message(f.ctx));
+    json_t *j = json_loads(json, 0, NULL), *texts = json_object_get(j, "texts");
+    const char *a1111 = json_string_value(json_object_get(texts, "parameters"));
+    cr_assert_not_null(a1111);
+    cr_expect_eq(
+        strncmp(
+            a1111,
+            "a \"red\" heart, ♥\nSteps: 2, Sampler: DDIM, CFG scale: 7, Seed: 7, Size: 32x32, Model hash: ",
+            strlen("a \"red\" heart, ♥\nSteps: 2, Sampler: DDIM, CFG scale: 7, Seed: 7, Size: 32x32, Model "
+                   "hash: ")),
+        0, "%s", a1111);
+    cr_expect(
+        strstr(a1111, "Model: sd, CFG Rescale: 0.7, RNG: CPU, Noise Schedule: Zero Terminal SNR, Version: "),
+        "%s", a1111);
+    json_t *own = json_loads(json_string_value(json_object_get(texts, "calotype")), 0, NULL);
+    cr_expect_str_eq(json_string_value(json_object_get(own, "prompt")), r.prompt);
+    cr_expect_eq(json_integer_value(json_object_get(own, "seed")), 7);
+    json_decref(own);
+    json_decref(j);
+    calo_free(json);
+    calo_images_free(images);
+    end(&f);
+}
+
+Test(api, tokens_of_a_text) {
+    fixture f;
+    int32_t *ids;
+    size_t n;
+    begin(&f, "sd", "eps");
+    cr_assert_eq(calo_tokenize(f.model, "a\0b", 3, &ids, &n), CALO_OK, "%s", calo_message(f.ctx));
+    cr_expect_geq(n, 3);
+    calo_free(ids);
+    end(&f);
+}

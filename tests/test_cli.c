@@ -1,0 +1,263 @@
+// The command line as a user types it, and the example: output, files, exit codes.
+#include "core/base/fs.h"
+#include "core/base/json.h"
+#include "core/base/mem.h"
+#include "core/files/image.h"
+#include "core/files/safetensors.h"
+#include "tests/tiny_model.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char model[512], folder[512]; // the folder is a fresh one around the model
+
+static void begin(void) {
+    tiny_model_write("sd", "v", model, sizeof model);
+    char *dir = fs_dirname(model);
+    snprintf(folder, sizeof folder, "%s", dir);
+    mem_free(dir);
+    setenv("XDG_CACHE_HOME", folder, 1);
+    setenv("D", folder, 1);
+    setenv("M", model, 1);
+    unsetenv("CALOTYPE_DATA");
+}
+
+static void end(void) { tiny_model_remove(model); }
+
+TestSuite(cli, .init = begin, .fini = end);
+
+typedef struct {
+    int code;
+    char *out, *err;
+} result;
+
+static char *contents(const char *name) {
+    char path[600], *data;
+    size_t n;
+    error err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(fs_read_file(path, 1 << 24, &data, &n, &err), OK, "%s", err.text);
+    return data;
+}
+
+// Runs a shell command in which $C is calotype, $E the example, $D the folder and $M the model.
+static result sh(const char *command) {
+    char line[4096];
+    snprintf(line, sizeof line, "C='%s' E='%s'; (%s) >\"$D/out\" 2>\"$D/err\"", CALOTYPE_PROGRAM,
+             EXAMPLE_PROGRAM, command);
+    int ended = system(line);
+    return (result){WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended), contents("out"),
+                    contents("err")};
+}
+
+static void drop(result r) {
+    mem_free(r.out);
+    mem_free(r.err);
+}
+
+static void expect(const char *command, int code, const char *out, const char *err) {
+    result r = sh(command);
+    cr_expect_eq(r.code, code, "%s: exit code %d instead of %d: %s", command, r.code, code, r.err);
+    cr_expect(!out || strstr(r.out, out), "%s: printed '%s', not '%s'", command, r.out, out);
+    cr_expect(!err || strstr(r.err, err), "%s: complained '%s', not '%s'", command, r.err, err);
+    drop(r);
+}
+
+static bool there(const char *name) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return fs_exists(path);
+}
+
+// ---- help and usage
+
+Test(cli, help_and_version_are_quick) {
+    struct timespec a, b;
+    expect("$C --version", 0, "calotype 0.", NULL);
+    expect("$C --help", 0, "txt2img", NULL);
+    double best = 1;
+    for (int i = 0; i < 5; i++) {
+        clock_gettime(CLOCK_MONOTONIC, &a);
+        drop(sh("$C --version"));
+        clock_gettime(CLOCK_MONOTONIC, &b);
+        double t = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
+        if (t < best) best = t;
+    }
+    fprintf(stderr, "calotype --version: %.1f ms, a shell around it included\n", best * 1e3);
+    cr_expect_lt(best, 0.2, "%.3f s", best);
+}
+
+Test(cli, usage_errors_name_what_is_wrong) {
+    expect("$C", 2, NULL, "usage: calotype");
+    expect("$C tokenise", 2, NULL, "did you mean tokenize?");
+    expect("$C txt2img --stpes 4", 2, NULL, "did you mean --steps?");
+    expect("$C txt2img -p x --steps", 2, NULL, "needs a value");
+    expect("$C txt2img -p x --steps 4.5", 2, NULL, "--steps is '4.5', not a whole number from 1 to 1000");
+    expect("$C txt2img -p x --scheduler beta", 2, NULL, "not one of auto leading linspace trailing karras");
+    expect("$C txt2img -p x --cfg-rescale nan", 2, NULL, "--cfg-rescale");
+    expect("$C txt2img -p x extra", 2, NULL, "'extra'");
+    expect("$C txt2img -m \"$M\"", 2, NULL, "prompt");
+    expect("$C txt2img -m \"$M\" -p x -o \"$D/a.gif\"", 2, NULL, "a.gif");
+    expect("$C txt2img -m \"$M\" -p x -W 33 -o \"$D/a.png\"", 2, NULL, "33x32");
+    expect("$C run -m \"$M\" unet", 2, NULL, "--in");
+    for (const char *const *c = (const char *const[]){"txt2img", "run", "tokenize", "inspect", NULL}; *c;
+         c++) {
+        char line[64], usage[64];
+        snprintf(line, sizeof line, "$C %s --help", *c);
+        snprintf(usage, sizeof usage, "usage: calotype %s", *c);
+        expect(line, 0, usage, NULL);
+    }
+}
+
+// ---- txt2img
+
+Test(cli, pictures_are_named_numbered_and_not_overwritten) {
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p x --steps 1 -s 5 -b 2", 0,
+           "calotype-5.png\ncalotype-6.png\n", NULL);
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p x --steps 1 -b 2 -o n.webp", 0, "n-1.webp\nn-2.webp\n",
+           NULL);
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p x --steps 1 -s 8 -b 2 -o {i}_{seed}.jpg", 0,
+           "1_8.jpg\n2_9.jpg\n", NULL);
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p x --steps 1 -o calotype-6.png", 73, NULL, "--force");
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p x --steps 1 -o calotype-6.png --force", 0,
+           "calotype-6.png", NULL);
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p x --steps 1 -o no/such/x.png", 73, NULL, "no/such/x.png");
+    cr_expect(there("2_9.jpg"));
+    char path[600];
+    error err = {0};
+    snprintf(path, sizeof path, "%s/n-2.webp", folder);
+    image im;
+    cr_assert_eq(image_load(path, &im, &err), OK, "%s", err.text);
+    cr_expect_eq(im.w, 32);
+    image_free(&im);
+}
+
+Test(cli, saved_latents_are_what_seed_and_noise_say) {
+    expect("$C txt2img -q -m \"$M\" -p x --steps 2 -s 5 -b 3 -o \"$D/a.png\" --save-latents "
+           "\"$D/l.safetensors\"",
+           0, NULL, NULL);
+    char path[600];
+    error err = {0};
+    snprintf(path, sizeof path, "%s/l.safetensors", folder);
+    safetensors *f = safetensors_open(path, &err);
+    cr_assert_not_null(f, "%s", err.text);
+    const safetensors_tensor *t = safetensors_find(f, "latents");
+    cr_assert_not_null(t);
+    cr_expect_str_eq(t->type_name, "F32");
+    cr_expect_arr_eq(t->shape, ((int64_t[]){3, 4, 8, 8}), 4 * sizeof(int64_t));
+    safetensors_close(f);
+    // The file serves as noise too, whatever it holds: three pictures come from it.
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/b.png\" --init-latents \"$D/l.safetensors\"",
+           0, "b-3.png", NULL);
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -b 2 -o \"$D/c.png\" --init-latents \"$D/l.safetensors\"",
+           2, NULL, "[3,4,8,8]");
+    expect("$C txt2img -q -m \"$M\" -p x -o \"$D/c.png\" --init-latents "
+           "\"$M/vae/diffusion_pytorch_model.safetensors\"",
+           65, NULL, "'latents'");
+}
+
+Test(cli, events_are_json_lines) {
+    result r = sh("$C txt2img -m \"$M\" -p 'a \"b\"' --steps 3 -s 1 -o \"$D/e.png\" --json");
+    cr_assert_eq(r.code, 0, "%s", r.err);
+    int steps = 0, images = 0, done = 0;
+    for (char *line = strtok(r.out, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *j = json_loads(line, 0, NULL);
+        const char *event = json_string_value(json_object_get(j, "event"));
+        cr_assert_not_null(event, "%s", line);
+        steps += !strcmp(event, "sample");
+        done += !strcmp(event, "done");
+        if (!strcmp(event, "image")) {
+            images++;
+            cr_expect_str_eq(json_string_value(json_object_get(json_object_get(j, "description"), "prompt")),
+                             "a \"b\"");
+        }
+        json_decref(j);
+    }
+    cr_expect_eq(steps, 3);
+    cr_expect_eq(images, 1);
+    cr_expect_eq(done, 1);
+    drop(r);
+    expect("$C txt2img -m nowhere -p x -o \"$D/f.png\" --json", 66, "\"event\":\"error\",\"code\":66",
+           "nowhere");
+}
+
+Test(cli, an_interrupt_stops_after_the_step) {
+    expect("$C txt2img -m \"$M\" -p x --steps 1000 -b 1000 -W 128 -H 128 -o \"$D/i.png\" & p=$!; sleep 1; "
+           "kill -INT $p; wait $p",
+           130, NULL, "stopped");
+    expect("$C txt2img -m \"$M\" -p x --steps 1000 -b 1000 -W 128 -H 128 -o \"$D/t.png\" & p=$!; sleep 1; "
+           "kill -TERM $p; wait $p",
+           143, NULL, "stopped");
+}
+
+// ---- the other commands
+
+Test(cli, tokenize_turns_lines_into_arrays) {
+    result a = sh("printf 'a boat\\n\\nA  BOAT' | $C tokenize -m \"$M\"");
+    cr_assert_eq(a.code, 0, "%s", a.err);
+    char *second = strchr(a.out, '\n') + 1;
+    size_t n = (size_t)(second - a.out);
+    cr_expect_eq(a.out[0], '[');
+    cr_expect_eq(strncmp(second, "[]\n", 3), 0, "%s", a.out);
+    cr_expect_eq(strncmp(second + 3, a.out, n), 0, "case and spaces do not matter: %s", a.out);
+    result b = sh("printf '\"a boat\"\\n\"a\\\\nboat\"\\n' | $C tokenize -m \"$M\" --json");
+    cr_assert_eq(b.code, 0, "%s", b.err);
+    cr_expect_eq(strncmp(b.out, a.out, n), 0, "%s", b.out);
+    cr_expect_eq(strncmp(b.out + n, a.out, n), 0, "a line end is white space: %s", b.out);
+    drop(a);
+    drop(b);
+    expect("echo x | $C tokenize -m \"$M\" --json", 65, NULL, "line 1");
+    expect("echo x | $C tokenize -m \"$D\"", 66, NULL, "model_index.json");
+}
+
+Test(cli, run_evaluates_a_network) {
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/a.png\" --save-latents \"$D/latents.safetensors\"",
+           0, NULL, NULL);
+    expect("$C run unet -m \"$M\" --in \"$D/latents.safetensors\" --out \"$D/y.safetensors\"", 65, NULL,
+           "'sample' is missing");
+    static const float latent[4 * 2 * 2] = {1, 2, 3};
+    safetensors_item item = {
+        .name = "latent", .type = DT_F32, .ndim = 4, .shape = {1, 4, 2, 2}, .data = latent};
+    char path[600];
+    error err = {0};
+    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    cr_assert_eq(safetensors_save(path, &item, 1, NULL, 0, true, &err), OK, "%s", err.text);
+    expect("$C run vae_decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/y.safetensors\"", 0, NULL,
+           NULL);
+    expect("$C inspect \"$D/y.safetensors\"", 0, "F32   [1,3,8,8]  sample", NULL);
+    expect("$C run vae_decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/y.safetensors\"", 73, NULL,
+           "y.safetensors");
+    expect("$C run decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/z.safetensors\"", 2, NULL,
+           "'decoder'");
+    expect("$C run vae_decoder -m \"$M\" --in \"$D/none\" --out \"$D/z.safetensors\"", 66, NULL, "/none");
+}
+
+Test(cli, inspect_shows_models_pictures_and_plans) {
+    expect("$C inspect \"$M\"", 0, "UNet2DConditionModel", NULL);
+    expect("$C inspect -m \"$M\"", 0, "text_encoder", NULL);
+    expect("$C inspect \"$M\" --json", 0, "{\"kind\":\"model\"", NULL);
+    expect("$C inspect -m \"$M\" --plan unet", 0, "kernels,", NULL);
+    expect("$C inspect \"$M\" --plan vae_decoder --json", 0, "{\"path\":", NULL);
+    expect("$C txt2img -q -m \"$M\" -p 'a boat' --steps 1 -s 3 -o \"$D/a.png\" && $C inspect \"$D/a.png\"", 0,
+           "a boat\nSteps: 1, Sampler: DDIM", NULL);
+    expect("$C txt2img -q -m \"$M\" -p 'a boat' --no-metadata --steps 1 -o \"$D/b.png\" && ! $C inspect "
+           "\"$D/b.png\" | grep boat",
+           0, NULL, NULL);
+    expect("$C inspect \"$D/none\"", 66, NULL, "none");
+    expect("$C inspect \"$M/model_index.json\"", 65, NULL, "model_index.json");
+}
+
+// ---- the example
+
+Test(cli, the_example_draws) {
+    expect("$E 'a boat' \"$D/e.png\" \"$M\"", 0, NULL, "sample: 10 of 10");
+    cr_expect(there("e.png"));
+    expect("$E 'a boat' \"$D/e.png\" \"$M\"", 73, NULL, "e.png");
+    expect("$E 'a boat' \"$D/f.png\" \"$D\"", 66, NULL, "model_index.json");
+}

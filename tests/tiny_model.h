@@ -1,0 +1,11 @@
+// A small model folder with generated weights, and what diffusers drew with it (tests/golden/pipeline).
+#pragma once
+#include <stddef.h>
+
+// Writes the model `name` ("sd", "sdxl") with its scheduler ("eps", "v") as a folder of that name in a new
+// temporary folder; the path goes to `dir`.
+void tiny_model_write(const char *name, const char *scheduler, char *dir, size_t size);
+// Removes the temporary folder with everything in it.
+void tiny_model_remove(const char *dir);
+// Fills every value of one of its tensors: what a broken file may hold.
+void tiny_model_spoil(const char *dir, const char *component, const char *tensor, float value);
