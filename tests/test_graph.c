@@ -2,6 +2,7 @@
 #include "core/base/mem.h"
 #include "core/graph/op.h"
 #include "core/graph/plan.h"
+#include "tests/backend.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -268,4 +269,31 @@ Test(graph, checked_mode_names_the_node_that_is_not_a_number) {
     cr_expect_eq(exec_run_checked(r.e, &err), ERR_INTERNAL);
     cr_expect_str_eq(err.text, "vae.decoder (unary): not a number");
     stop(&r);
+}
+
+// ---- operands made of weights
+
+// Packed forms are made from f32: an operand that was cast to bf16 before is taken as it is.
+Test(graph, a_cast_weight_is_not_packed_as_f32) {
+    maker m = make();
+    team *t = team_new(1);
+    backend *cpu = test_backend(t);
+    graph g;
+    graph_init(&g, DT_BF16);
+    g.weights = &m.w;
+    node *x = cast(graph_input(&g, "x", SHAPE(4, 4), DT_F32, RATE_STEP), DT_BF16);
+    node *w = cast(graph_weight(&g, "w", SHAPE(4, 4)), DT_BF16);
+    node *y = matmul(x, w, NULL, true, false, 1, DT_F32);
+    runner r = {.p = plan_new(&g, &y, 1, cpu, &err)};
+    cr_assert_not_null(r.p, "%s", err.text);
+    r.e = exec_new(r.p, values, &r.ws, &err);
+    float *in = exec_input(r.e, "x");
+    for (int i = 0; i < 16; i++) in[i] = (float)i / 8;
+    cr_expect_eq(exec_run_checked(r.e, &err), OK, "%s", err.text);
+    exec_free(r.e);
+    plan_free(r.p);
+    workspace_free(&r.ws);
+    backend_free(cpu);
+    team_free(t);
+    forget(&m);
 }

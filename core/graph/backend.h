@@ -27,8 +27,8 @@ typedef struct kernel {
 typedef struct backend {
     const char *name;
     struct team *team;
-    // weight_operand: n->in[1] is made of weights alone, so that packing it pays. The kernel may ask for it
-    // packed.
+    // weight_operand: n->in[1] is f32 and made of weights alone, so that packing it pays. The kernel may ask
+    // for it packed.
     kernel *(*prepare)(const struct backend *self, const node *n, bool weight_operand, error *err);
     void (*free)(struct backend *self);
 } backend;

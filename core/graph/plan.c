@@ -83,7 +83,7 @@ static status prepare_kernels(planner *pl) {
         pl->of_weights[id] = of_weights(pl, n);
         if (!pl->users[id] || !needs_kernel(n)) continue;
         bool weight_operand = (n->op == &OP_CONV || n->op == &OP_CONV_DX || n->op == &OP_MATMUL) &&
-                              pl->of_weights[n->in[1]->id];
+                              pl->of_weights[n->in[1]->id] && n->in[1]->dtype == DT_F32;
         kernel *k = pl->kernels[id] = pl->p->backend->prepare(pl->p->backend, n, weight_operand, pl->err);
         if (!k) return fail_in(pl->err, "%s (%s)", n->path, n->op->name);
         if (!k->packed_bytes) continue;
