@@ -2,7 +2,11 @@
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/files/image.h"
-#include "core/train/curve.h"
+#include "core/files/safetensors.h"
+#include "core/train/checkpoint.h"
+#include "core/train/folder.h"
+#include "core/train/optimizer.h"
+#include "core/train/order.h"
 #include "core/train/train.h"
 
 #include <criterion/criterion.h>
@@ -48,6 +52,184 @@ static const char *at(const char *fmt, ...) {
 
 static void put(const char *path, const char *text) {
     cr_assert_eq(fs_write_atomic(path, text, strlen(text), true, &err), OK, "%s", err.text);
+}
+
+// ---- optimiser
+
+static const float *golden(const safetensors *st, const char *name, float *room, size_t n) {
+    const safetensors_tensor *t = safetensors_find(st, name);
+    cr_assert(t && t->count == n);
+    cr_assert_eq(safetensors_read_f32(st, t, 0, n, room, &err), OK, "%s", err.text);
+    return room;
+}
+
+static double distance(const float *a, const float *b, size_t n) {
+    double d = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += (a[i] - b[i]) * (double)(a[i] - b[i]);
+        size += b[i] * (double)b[i];
+    }
+    return sqrt(d / size);
+}
+
+// Clipping divides by the norm where torch divides by the norm + 1e-6, and all is f32: rounding of some ten
+// steps.
+Test(train, updates_equal_torchs_adamw) {
+    enum { STEPS = 12, A = 15, B = 37 };
+    static const optimizer_config c = {.lr = 0.05,
+                                       .lr_end = 0.001,
+                                       .beta1 = 0.9,
+                                       .beta2 = 0.99,
+                                       .eps = 1e-8,
+                                       .weight_decay = 0.02,
+                                       .clip = 3.5,
+                                       .ema = 0.5,
+                                       .warmup = 3,
+                                       .steps = STEPS};
+    float ga[STEPS * A], gb[STEPS * B], va[STEPS * A], vb[STEPS * B], norms[STEPS], ema = 0;
+    safetensors *st = safetensors_open("tests/golden/adamw.safetensors", &err);
+    cr_assert_not_null(st, "%s", err.text);
+    params *p = params_new(1);
+    const weights *w = params_training(p);
+    cr_assert(w->create(w, "a.weight", SHAPE(3, 5)) && w->create(w, "b.weight", SHAPE(37)));
+    param *a = params_at(p, 0), *b = params_at(p, 1);
+    golden(st, "start.a", a->w.value, A);
+    golden(st, "start.b", b->w.value, B);
+    params_seal(p);
+    golden(st, "gradient.a", ga, STEPS * A);
+    golden(st, "gradient.b", gb, STEPS * B);
+    golden(st, "value.a", va, STEPS * A);
+    golden(st, "value.b", vb, STEPS * B);
+    golden(st, "norm", norms, STEPS);
+    ema = a->w.value[0];
+    for (int i = 0; i < STEPS; i++) {
+        const float *gradient[] = {ga + i * A, gb + i * B};
+        double norm, keep = fmin(0.5, (1.0 + i) / (10.0 + i));
+        cr_assert_eq(optimizer_step(p, gradient, &c, i, i, NULL, &norm, &err), OK);
+        cr_expect_float_eq(norm, norms[i], 1e-5 * norms[i]);
+        cr_expect_lt(distance(a->w.value, va + i * A, A), 1e-5);
+        cr_expect_lt(distance(b->w.value, vb + i * B, B), 1e-5);
+        ema = (float)(keep * ema + (1 - keep) * a->w.value[0]);
+        cr_expect_float_eq(a->ema[0], ema, 1e-5);
+    }
+    safetensors_close(st);
+    params_free(p);
+}
+
+Test(train, a_gradient_that_is_no_number_changes_nothing) {
+    params *p = params_new(1);
+    const weights *w = params_training(p);
+    cr_assert_not_null(w->create(w, "some.weight", SHAPE(2, 2)));
+    params_seal(p);
+    float g[4] = {1, NAN, 1, 1}, before = params_at(p, 0)->w.value[0];
+    const float *gradient[] = {g};
+    double norm;
+    optimizer_config c = {.lr = 1, .steps = 10};
+    cr_expect_eq(optimizer_step(p, gradient, &c, 0, 0, NULL, &norm, &err), ERR_DATA);
+    cr_expect(strstr(err.text, "some.weight"), "%s", err.text);
+    cr_expect_eq(params_at(p, 0)->w.value[0], before);
+    params_free(p);
+}
+
+Test(train, starting_values_follow_from_seed_and_name) {
+    params *p = params_new(5), *q = params_new(5);
+    const weights *w = params_training(p), *v = params_training(q);
+    v->create(v, "x.linear.weight", SHAPE(8, 4)); // another order
+    for (int i = 0; i < 2; i++) {
+        const weights *in = i ? v : w;
+        in->create(in, "unet.down_blocks.0.resnets.0.conv2.weight", SHAPE(4, 4, 3, 3));
+        in->create(in, "unet.conv_norm_out.weight", SHAPE(4));
+        in->create(in, "text_encoder.text_model.embeddings.token_embedding.weight", SHAPE(500, 64));
+        in->create(in, "x.linear.weight", SHAPE(8, 4));
+    }
+    cr_expect_eq(params_at(p, 0)->w.value[7], 0);
+    cr_expect_eq(params_at(p, 1)->w.value[3], 1);
+    double squares = 0;
+    for (int i = 0; i < 32000; i++) squares += pow(params_at(p, 2)->w.value[i], 2);
+    cr_expect_float_eq(sqrt(squares / 32000), 1, 0.02); // 5 deviations of its own: 1/√(2·32000)·5
+    const float *a = params_find(p, "x.linear.weight")->w.value, *b = params_at(q, 0)->w.value;
+    for (int i = 0; i < 32; i++) {
+        cr_expect_eq(a[i], b[i]);
+        cr_expect_leq(fabsf(a[i]), 0.5); // 1/√4
+    }
+    cr_expect_neq(a[0], a[1]);
+    params_free(p);
+    params_free(q);
+}
+
+// ---- order
+
+Test(train, an_epoch_shows_every_sample_of_every_bucket) {
+    const uint64_t count[] = {13, 0, 5};
+    order o = {.seed = 3, .batch = 4, .n_buckets = 3, .count = count};
+    int differs = 0;
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+        int seen[3][16] = {0};
+        for (uint64_t i = 0; i < 4 + 2; i++) { // ⌈13/4⌉ + ⌈5/4⌉ batches
+            order_batch b = order_batch_at(&o, epoch * 6 + i);
+            cr_assert_eq(b.epoch, epoch);
+            for (int k = 0; k < 4; k++) seen[b.bucket][order_sample(&o, &b, k)]++;
+            order_batch first = order_batch_at(&o, i);
+            differs += order_sample(&o, &b, 0) != order_sample(&o, &first, 0);
+        }
+        for (int i = 0; i < 13; i++) cr_expect(seen[0][i] >= 1 && seen[0][i] <= 2);
+        for (int i = 0; i < 5; i++) cr_expect(seen[2][i] >= 1 && seen[2][i] <= 2);
+    }
+    cr_expect_gt(differs, 0);
+}
+
+// ---- configuration
+
+static status parse(train_config *c, const char *text) {
+    status s = train_config_parse(c, "c.json", text, strlen(text), &err);
+    if (s) train_config_free(c);
+    return s;
+}
+
+Test(train, stages_override_what_the_file_says_for_all) {
+    train_config c;
+    const char *text =
+        "{\"batch\": 8, \"lr\": 0.5, \"prompts\": [\"a\", \"b\"], \"stages\": [{\"samples\": 100},"
+        "{\"batch\": 4, \"size\": \"32x16,8x8\", \"data\": \"x\"}]}";
+    cr_assert_eq(parse(&c, text), OK, "%s", err.text);
+    cr_expect_eq(c.n_stages, 2);
+    cr_expect(c.stage[0].batch == 8 && c.stage[0].samples == 100 && c.stage[0].lr == 0.5);
+    cr_expect(c.stage[1].batch == 4 && c.stage[1].samples == 100000 && c.stage[1].n_sizes == 2);
+    cr_expect(c.stage[1].sizes[0].W == 32 && c.stage[1].sizes[0].H == 16);
+    cr_expect_str_eq(c.stage[1].data, "x");
+    cr_expect(c.n_prompts == 2 && !strcmp(c.prompts[1], "b"));
+    train_config_free(&c);
+}
+
+Test(train, a_wrong_configuration_is_told_by_its_key) {
+    static const struct {
+        const char *text, *told;
+    } wrong[] = {
+        {"{\"bacth\": 8}", "bacth"},
+        {"{\"batch\": 0}", "batch"},
+        {"{\"precision\": \"f16\"}", "precision"},
+        {"{\"size\": \"64\"}", "size"},
+        {"{\"size\": \"64x64,\"}", "size"},
+        {"{\"lr\": \"fast\"}", "lr"},
+        {"{\"stages\": []}", "stages"},
+        {"{\"stages\": [{\"seed\": 3}]}", "seed"},
+        {"{\"stages\": [3]}", "stage"},
+        {"{\"prompts\": [3]}", "prompts"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        train_config c;
+        cr_expect_eq(parse(&c, wrong[i].text), ERR_DATA, "%s", wrong[i].text);
+        cr_expect(strstr(err.text, wrong[i].told), "%s: %s", wrong[i].text, err.text);
+    }
+}
+
+Test(train, every_key_has_default_range_and_help) {
+    train_key_room room;
+    int n = 0;
+    for (const train_key *k; (k = train_key_at(n, &room)); n++)
+        cr_expect(*k->name && k->otherwise && *k->range && strlen(k->help) > 5, "%s", k->name);
+    cr_expect_gt(n, 30);
+    cr_expect_null(train_key_at(-1, &room));
 }
 
 // ---- a tiny model and data
@@ -121,6 +303,79 @@ static void expect_same_file(const char *a, const char *b) {
     mem_free(y);
 }
 
+// ---- folders
+
+static status open_data(sample_source *source, bool skip) {
+    static const source_size sizes[] = {{16, 16}, {32, 16}};
+    folder_options o = {.sizes = sizes, .n_sizes = 2, .captions = true, .skip_bad = skip};
+    return folder_open(at("data"), &o, source, &err);
+}
+
+Test(train, a_folder_gives_pictures_captions_and_buckets) {
+    sample_source s;
+    uint8_t rgb[32 * 16 * 3];
+    char text[SOURCE_CAPTION_MAX];
+    make_data(3);
+    make_picture(at("data/03.png"), 0, 50, 25);
+    put(at("data/03.txt"), "wide");
+    cr_assert_eq(open_data(&s, false), OK, "%s", err.text);
+    cr_expect_eq(s.count, 4);
+    cr_expect(s.bucket(s.self, 0) == 0 && s.bucket(s.self, 3) == 1);
+    cr_assert_eq(s.caption(s.self, 1, 0, text, &err), OK);
+    cr_expect_str_eq(text, "a green disc");
+    // 20 × 16 to 16 × 16: two columns cut off at each side, nothing is resized
+    image im = {0};
+    cr_assert_eq(image_load(at("data/01.png"), &im, &err), OK);
+    cr_assert_eq(s.picture(s.self, 1, 16, 16, rgb, NULL, &err), OK, "%s", err.text);
+    for (int y = 0; y < 16; y++) cr_expect_arr_eq(rgb + y * 48, im.px + y * 60 + 6, 48);
+    image_free(&im);
+    cr_expect_eq(s.picture(s.self, 3, 32, 16, rgb, NULL, &err), OK, "%s", err.text);
+    source_free(&s);
+}
+
+Test(train, a_list_of_images_may_name_only_what_is_below_the_folder) {
+    sample_source s;
+    make_data(2);
+    put(at("data/metadata.jsonl"), "{\"file_name\": \"01.png\", \"text\": \"one\"}\n\n");
+    cr_assert_eq(open_data(&s, false), OK, "%s", err.text);
+    cr_expect_eq(s.count, 1);
+    source_free(&s);
+    static const char *const bad[] = {"{\"file_name\": \"../x.png\", \"text\": \"\"}",
+                                      "{\"file_name\": \"/etc/passwd\", \"text\": \"\"}",
+                                      "{\"file_name\": \"01.png\"}",
+                                      "{\"text\": \"one\"}",
+                                      "[]",
+                                      "{\"file_name\": \"02.png\", \"text\": \"\"}"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        put(at("data/metadata.jsonl"), bad[i]);
+        status code = open_data(&s, false);
+        cr_expect(code == ERR_DATA || code == ERR_NOINPUT, "%s", bad[i]);
+        cr_expect(strstr(err.text, dir), "%s", err.text);
+    }
+}
+
+Test(train, bad_samples_are_errors_or_counted) {
+    sample_source s;
+    make_data(4);
+    cr_assert_eq(unlink(at("data/02.txt")), 0);
+    cr_expect_eq(open_data(&s, false), ERR_DATA);
+    cr_expect(strstr(err.text, "02.txt is missing"), "%s", err.text);
+    put(at("data/01.png"), "\x89PNG\r\n\x1a\n and nothing more");
+    cr_expect_eq(open_data(&s, false), ERR_DATA);
+    cr_expect(strstr(err.text, "01.png"), "%s", err.text);
+    cr_assert_eq(open_data(&s, true), OK, "%s", err.text);
+    cr_expect_eq(s.count, 2);
+    source_free(&s);
+}
+
+Test(train, an_empty_or_missing_folder_is_told) {
+    sample_source s;
+    cr_expect_eq(open_data(&s, true), ERR_NOINPUT);
+    cr_assert_eq(fs_mkdirs(at("data"), &err), OK);
+    cr_expect_eq(open_data(&s, true), ERR_DATA);
+    cr_expect(strstr(err.text, "no usable image"), "%s", err.text);
+}
+
 // ---- whole runs
 
 // Loss of line `number` of a run's record.
@@ -186,4 +441,152 @@ Test(train, a_killed_run_goes_on_bit_for_bit) {
     cr_assert_eq(run_in("parts", VAE_KEYS, TRAIN_VAE, true, (train_hooks){0}), OK, "%s", err.text);
     cr_assert_eq(run_in("whole", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
     expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
+}
+
+Test(train, another_number_of_threads_must_be_allowed) {
+    make_model();
+    make_data(9);
+    stopper stop = {.left = 3};
+    train_hooks hooks = {.user = &stop, .cancelled = stop_soon};
+    cr_assert_eq(run_in("run", VAE_KEYS, TRAIN_VAE, false, hooks), ERR_CANCELLED);
+    char keys[400];
+    snprintf(keys, sizeof keys, "%.*s2", (int)strlen(VAE_KEYS) - 1, VAE_KEYS); // "threads": 2
+    cr_assert_eq(run_in("run", keys, TRAIN_VAE, true, (train_hooks){0}), ERR_DATA);
+    cr_expect(strstr(err.text, "2 threads") && strstr(err.text, "--ignore-machine"), "%s", err.text);
+}
+
+// Overwrites the last value of the newest checkpoint, one of the parameters, with a NaN.
+static void spoil(const char *path) {
+    float nan = NAN;
+    FILE *f = fopen(path, "r+b");
+    cr_assert(f && !fseek(f, -4, SEEK_END) && fwrite(&nan, sizeof nan, 1, f) == 1 && !fclose(f));
+}
+
+Test(train, a_loss_that_is_no_number_stops_the_run) {
+    make_model();
+    make_data(9);
+    stopper stop = {.left = 3};
+    train_hooks hooks = {.user = &stop, .cancelled = stop_soon};
+    cr_assert_eq(run_in("run", VAE_KEYS, TRAIN_VAE, false, hooks), ERR_CANCELLED);
+    spoil(at("run/checkpoints/step-0000000003.safetensors"));
+    cr_assert_eq(run_in("run", VAE_KEYS, TRAIN_VAE, true, (train_hooks){0}), ERR_DATA);
+    cr_expect_str_eq(err.text, "update 3: the loss is not a number");
+    char *latest = checkpoint_latest(at("run/checkpoints"));
+    cr_expect_str_eq(fs_basename(latest), "step-0000000003.safetensors");
+    mem_free(latest);
+}
+
+static bool fill_disk(void *user) {
+    stopper *s = user;
+    if (--s->left == 0) setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, 4096});
+    return false;
+}
+
+Test(train, a_full_disk_loses_nothing) {
+    make_model();
+    make_data(9);
+    pid_t child = fork();
+    if (!child) {
+        signal(SIGXFSZ, SIG_IGN);
+        stopper stop = {.left = 6};
+        status s =
+            run_in("parts", VAE_KEYS, TRAIN_VAE, false, (train_hooks){.user = &stop, .cancelled = fill_disk});
+        _exit(s == ERR_TEMP && strstr(err.text, "step-0000000008") ? 7 : 1);
+    }
+    int how;
+    cr_assert_eq(waitpid(child, &how, 0), child);
+    cr_expect(WIFEXITED(how) && WEXITSTATUS(how) == 7);
+    cr_assert_eq(run_in("parts", VAE_KEYS, TRAIN_VAE, true, (train_hooks){0}), OK, "%s", err.text);
+    cr_assert_eq(run_in("whole", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
+}
+
+// ---- text to image
+
+static void make_diffusion_model(void) {
+    char here[300];
+    make_model();
+    cr_assert_not_null(getcwd(here, sizeof here));
+    strncat(here, "/assets/talbot/tokenizer", sizeof here - strlen(here) - 1);
+    cr_assert_eq(symlink(here, at("model/tokenizer")), 0);
+    cr_assert_eq(fs_mkdirs(at("model/unet"), &err) | fs_mkdirs(at("model/text_encoder"), &err) |
+                     fs_mkdirs(at("model/scheduler"), &err),
+                 OK);
+    put(at("model/scheduler/scheduler_config.json"),
+        "{\"_class_name\": \"DDIMScheduler\", \"beta_schedule\": \"scaled_linear\", \"beta_start\": 0.00085,"
+        " \"beta_end\": 0.012, \"prediction_type\": \"v_prediction\", \"rescale_betas_zero_snr\": true}");
+    put(at("model/text_encoder/config.json"),
+        "{\"architectures\": [\"CLIPTextModel\"], \"vocab_size\": 704, \"hidden_size\": 16,"
+        " \"intermediate_size\": 32, \"max_position_embeddings\": 24, \"num_hidden_layers\": 1,"
+        " \"num_attention_heads\": 2, \"bos_token_id\": 702, \"eos_token_id\": 703, \"pad_token_id\": 703}");
+    put(at("model/unet/config.json"),
+        "{\"_class_name\": \"UNet2DConditionModel\", \"in_channels\": 2, \"out_channels\": 2,"
+        " \"block_out_channels\": [8, 16], \"norm_num_groups\": 4, \"layers_per_block\": 1,"
+        " \"cross_attention_dim\": 16, \"attention_head_dim\": 2, \"sample_size\": 8,"
+        " \"addition_embed_type\": \"text\", \"addition_embed_type_num_heads\": 2,"
+        " \"resnet_time_scale_shift\": \"scale_shift\","
+        " \"down_block_types\": [\"DownBlock2D\", \"CrossAttnDownBlock2D\"],"
+        " \"up_block_types\": [\"CrossAttnUpBlock2D\", \"UpBlock2D\"]}");
+}
+
+// A trained autoencoder in the model's folder.
+static void make_autoencoder(void) {
+    char command[700];
+    cr_assert_eq(run_in("vae", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    snprintf(command, sizeof command, "cp -r '%s/.' '%s'", at("vae/model/vae"), at("model/vae"));
+    cr_assert_eq(system(command), 0);
+}
+
+static const char T2I_KEYS[] =
+    "\"batch\": 4, \"samples\": 24, \"lr\": 3e-3, \"warmup\": 2, \"checkpoint_every\": 5, \"grid_every\": 6,"
+    "\"grid_steps\": 2, \"prompts\": [\"a red circle\", \"a blue star\"], \"log_every\": 4, \"threads\": 1,"
+    "\"stages\": [{\"size\": \"16x16\", \"accumulate\": 2}, {\"size\": \"16x16,24x16\"}]";
+
+Test(train, a_text_to_image_model_learns_and_goes_on_bit_for_bit) {
+    make_diffusion_model();
+    make_data(9);
+    make_autoencoder();
+    cr_assert_eq(run_in("whole", T2I_KEYS, TRAIN_TEXT2IMG, false, (train_hooks){0}), OK, "%s", err.text);
+    cr_expect(fs_exists(at("whole/model/unet/diffusion_pytorch_model.safetensors")));
+    cr_expect(fs_exists(at("whole/model/text_encoder/model.safetensors")));
+    cr_expect(fs_exists(at("whole/model/vae/diffusion_pytorch_model.safetensors")));
+    cr_expect(fs_exists(at("whole/model/tokenizer/merges.txt")));
+    cr_expect(fs_exists(at("whole/samples/step-0000000006.png")));
+    cr_expect_lt(loss_at("whole", 8), loss_at("whole", 0));
+    // stopped within the first stage, and again within the second
+    for (int left = 2; left <= 4; left += 2) {
+        stopper stop = {.left = left};
+        train_hooks hooks = {.user = &stop, .cancelled = stop_soon};
+        cr_assert_eq(run_in("parts", T2I_KEYS, TRAIN_TEXT2IMG, left > 2, hooks), ERR_CANCELLED, "%s",
+                     err.text);
+    }
+    cr_assert_eq(run_in("parts", T2I_KEYS, TRAIN_TEXT2IMG, true, (train_hooks){0}), OK, "%s", err.text);
+    expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
+}
+
+// With a learning rate of 0 the finished model is the one that fine-tuning started from.
+Test(train, fine_tuning_starts_from_the_model) {
+    make_diffusion_model();
+    make_data(9);
+    make_autoencoder();
+    cr_assert_eq(run_in("first", T2I_KEYS, TRAIN_TEXT2IMG, false, (train_hooks){0}), OK, "%s", err.text);
+    cr_assert_eq(rename(at("model"), at("old")), 0);
+    cr_assert_eq(rename(at("first/model"), at("model")), 0);
+    cr_assert_eq(run_in("tuned",
+                        "\"size\": \"16x16\", \"batch\": 2, \"samples\": 2, \"lr\": 0, \"lr_end\": 0,"
+                        "\"threads\": 1, \"precision\": \"f32\"",
+                        TRAIN_FINETUNE, false, (train_hooks){0}),
+                 OK, "%s", err.text);
+    static const char file[] = "unet/diffusion_pytorch_model.safetensors";
+    safetensors *a = safetensors_open(at("model/%s", file), &err),
+                *b = safetensors_open(at("tuned/model/%s", file), &err);
+    cr_assert(a && b, "%s", err.text);
+    const safetensors_tensor *t = safetensors_find(a, "conv_in.weight");
+    float x[8 * 2 * 9], y[8 * 2 * 9];
+    cr_assert_eq(t->count, 8 * 2 * 9);
+    cr_assert_eq(safetensors_read_f32(a, t, 0, t->count, x, &err), OK);
+    cr_assert_eq(safetensors_read_f32(b, safetensors_find(b, t->name), 0, t->count, y, &err), OK);
+    cr_expect_arr_eq(x, y, sizeof x);
+    safetensors_close(a);
+    safetensors_close(b);
 }

@@ -1,5 +1,6 @@
 // calotype-world: pictures, captions and the tokenizer of the embedded model's world.
 #include "assets/world/export.h"
+#include "assets/world/meter_commands.h"
 #include "assets/world/options.h"
 #include "assets/world/picture.h"
 #include "assets/world/vocab.h"
@@ -194,15 +195,18 @@ static status run_bench(const options *o, error *err) {
 static const struct {
     const char *name;
     status (*run)(const options *, error *);
-} COMMANDS[] = {{"dataset", make_dataset},
-                {"prompts", print_prompts},
-                {"grid", make_grid},
-                {"vocab", make_vocab},
-                {"bench", run_bench}};
+    bool words; // takes more than options
+} COMMANDS[] = {{"dataset", make_dataset, false}, {"prompts", print_prompts, false},
+                {"grid", make_grid, false},       {"vocab", make_vocab, false},
+                {"bench", run_bench, false},      {"recogniser", recogniser_command, true},
+                {"score", score_command, true}};
 
 static status run(const options *o, error *err) {
-    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)
-        if (!strcmp(o->command, COMMANDS[i].name)) return COMMANDS[i].run(o, err);
+    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++) {
+        if (strcmp(o->command, COMMANDS[i].name) != 0) continue;
+        if (o->words && !COMMANDS[i].words) return fail(err, ERR_USAGE, "'%s' is no option", o->word[0]);
+        return COMMANDS[i].run(o, err);
+    }
     return fail(err, ERR_USAGE, "'%s' is no command; see calotype-world --help", o->command);
 }
 

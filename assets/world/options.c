@@ -15,8 +15,11 @@ const char OPTIONS_HELP[] =
     "  calotype-world grid --out FILE     a contact sheet, 12 pictures a row\n"
     "  calotype-world vocab --out DIR     the tokenizer of the world's words, in CLIP's layout\n"
     "  calotype-world bench               pictures a second on one core\n"
+    "  calotype-world recogniser train CONFIG     teaches the recogniser, from nothing\n"
+    "  calotype-world recogniser test             its accuracy on --count scenes that it never saw\n"
+    "  calotype-world score FILE|DIR...   what share of pictures shows what their captions state\n"
     "\n"
-    "  --count N     how many (default 96)\n"
+    "  --count N     how many (default 96; recogniser test: 500)\n"
     "  --seed N      which (default 0); the same seed and count always give the same pictures\n"
     "  --split S     train, held (combinations never trained on) or pairs (object and colour never "
     "together)\n"
@@ -28,7 +31,12 @@ const char OPTIONS_HELP[] =
     "  --time T      the scene at time T in 0 … 1\n"
     "  --mask        dataset: object masks in DIR/mask; grid: draws masks\n"
     "  --lines       dataset: line drawings in DIR/lines; grid: draws lines\n"
-    "  --json        prompts: one JSON object a line, with the scene\n";
+    "  --json        prompts: one JSON object a line, with the scene; score: one JSON object\n"
+    "  --weights FILE   of the recogniser (default assets/world/recogniser.safetensors)\n"
+    "  --vae DIR     recogniser test, score: also on pictures that went through this model's autoencoder\n"
+    "  --captions FILE  score: one caption a line, in the order of the pictures (default: NAME.txt beside\n"
+    "                NAME.png)\n"
+    "  --resume      recogniser train: goes on from the newest checkpoint\n";
 
 static status bad_value(const char *name, const char *text, const char *range, error *err) {
     return fail(err, ERR_USAGE, "--%s %s: wants %s", name, text, range);
@@ -79,14 +87,16 @@ static status read_split(const char *text, split *out, error *err) {
 }
 
 static const struct option LONG[] = {
-    {"out", required_argument, NULL, 'o'},     {"count", required_argument, NULL, 'n'},
-    {"seed", required_argument, NULL, 's'},    {"split", required_argument, NULL, 'p'},
-    {"single", no_argument, NULL, '1'},        {"double", no_argument, NULL, '2'},
-    {"size", required_argument, NULL, 'w'},    {"drop", required_argument, NULL, 'd'},
-    {"synonym", required_argument, NULL, 'y'}, {"motion", no_argument, NULL, 'v'},
-    {"time", required_argument, NULL, 't'},    {"mask", no_argument, NULL, 'm'},
-    {"lines", no_argument, NULL, 'l'},         {"json", no_argument, NULL, 'j'},
-    {"help", no_argument, NULL, 'h'},          {0},
+    {"out", required_argument, NULL, 'o'},      {"count", required_argument, NULL, 'n'},
+    {"seed", required_argument, NULL, 's'},     {"split", required_argument, NULL, 'p'},
+    {"single", no_argument, NULL, '1'},         {"double", no_argument, NULL, '2'},
+    {"size", required_argument, NULL, 'w'},     {"drop", required_argument, NULL, 'd'},
+    {"synonym", required_argument, NULL, 'y'},  {"motion", no_argument, NULL, 'v'},
+    {"time", required_argument, NULL, 't'},     {"mask", no_argument, NULL, 'm'},
+    {"lines", no_argument, NULL, 'l'},          {"json", no_argument, NULL, 'j'},
+    {"weights", required_argument, NULL, 'r'},  {"vae", required_argument, NULL, 'e'},
+    {"captions", required_argument, NULL, 'c'}, {"resume", no_argument, NULL, 'u'},
+    {"help", no_argument, NULL, 'h'},           {0},
 };
 
 static status read_option(int letter, const char *text, options *o, error *err) {
@@ -126,6 +136,18 @@ static status read_option(int letter, const char *text, options *o, error *err) 
     case 'j':
         o->json = true;
         return OK;
+    case 'r':
+        o->weights = text;
+        return OK;
+    case 'e':
+        o->vae = text;
+        return OK;
+    case 'c':
+        o->captions = text;
+        return OK;
+    case 'u':
+        o->resume = true;
+        return OK;
     case 'h':
         o->help = true;
         return OK;
@@ -135,14 +157,16 @@ static status read_option(int letter, const char *text, options *o, error *err) 
 }
 
 status options_parse(int argc, char **argv, options *out, error *err) {
-    *out = (options){.count = 96, .H = 128, .W = 128};
+    *out = (options){.count = 96, .H = 128, .W = 128, .weights = "assets/world/recogniser.safetensors"};
     out->command = argc > 1 && argv[1][0] != '-' ? argv[1] : "";
+    if (!strcmp(out->command, "recogniser")) out->count = 500;
     if (!strcmp(out->command, "dataset")) out->style = (caption_style){.leave_out = .5, .synonym = .15};
     int skip = *out->command ? 1 : 0;
     for (int letter; (letter = getopt_long(argc - skip, argv + skip, "h", LONG, NULL)) != -1;) {
         status st = read_option(letter, optarg, out, err);
         if (st) return st;
     }
-    if (optind + skip < argc) return fail(err, ERR_USAGE, "'%s' is no option", argv[optind + skip]);
+    out->word = argv + optind + skip; // getopt has moved them behind the options
+    out->words = argc - optind - skip;
     return OK;
 }

@@ -1,4 +1,4 @@
-// The command line of calotype-world.
+// The command line of calotype-world: a command, options and, for some commands, further words.
 #pragma once
 #include "assets/world/caption.h"
 #include "assets/world/scene.h"
@@ -13,7 +13,10 @@ typedef struct {
     uint64_t seed;
     int count, H, W;
     double time;
-    bool mask, lines, json, help;
+    bool mask, lines, json, resume, help;
+    const char *weights, *vae, *captions;
+    char *const *word; // what is no option, NULL-terminated
+    int words;
 } options;
 
 status options_parse(int argc, char **argv, options *out, error *err);

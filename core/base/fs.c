@@ -20,6 +20,7 @@ static status fail_errno(error *err, int e, status otherwise, const char *path, 
     switch (e) {
     case ENOSPC:
     case EDQUOT:
+    case EFBIG: // the process's own limit
     case ENOMEM:
     case EMFILE:
     case ENFILE:

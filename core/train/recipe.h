@@ -41,9 +41,14 @@ typedef struct recipe {
     void (*free)(void *self);
 } recipe;
 
-// The recipe of context->config->kind. `context` outlives it. Free with recipe_free, on failure too.
-status recipe_make(recipe *r, train_context *context, error *err);
+// Makes a recipe; `context` outlives it. Free with recipe_free, on failure too.
+typedef status recipe_maker(recipe *r, train_context *context, error *err);
 void recipe_free(recipe *r);
+
+recipe_maker recipe_make; // of context->config->kind
+
+// train_run with a recipe of the caller's own.
+status train_recipe(const train_config *c, const train_hooks *hooks, recipe_maker *make, error *err);
 
 status recipe_vae(recipe *r, train_context *context, error *err);
 status recipe_text2img(recipe *r, train_context *context, error *err); // from nothing, and fine-tuning

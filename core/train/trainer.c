@@ -406,7 +406,7 @@ static status choose_precision(trainer *t, error *err) {
     return t->backend ? OK : err->code;
 }
 
-static status prepare(trainer *t, error *err) {
+static status prepare(trainer *t, recipe_maker *make, error *err) {
     status s = choose_precision(t, err);
     if (!s) s = open_outputs(t, err);
     t->params = params_new((uint64_t)t->context.config->seed);
@@ -417,7 +417,7 @@ static status prepare(trainer *t, error *err) {
     t->context.backend = t->backend;
     t->context.workspace = &t->room;
     t->context.params = t->params;
-    if ((s = recipe_make(&t->recipe, &t->context, err))) return s;
+    if ((s = make(&t->recipe, &t->context, err))) return s;
     t->state.kind = t->recipe.kind;
     // A recipe may need its data to know its graphs: the first stage is entered to make the parameters.
     if ((s = enter_stage(t, 0, err)) || (s = make_params(t, err)) || (s = continue_run(t, err))) return s;
@@ -445,15 +445,19 @@ static void release(trainer *t) {
     mem_free(t->model);
 }
 
-status train_run(const train_config *c, const train_hooks *hooks, error *err) {
+status train_recipe(const train_config *c, const train_hooks *hooks, recipe_maker *make, error *err) {
     error local = {0};
     if (!err) err = &local;
     trainer *t = mem_calloc(1, sizeof *t);
     if (!t) return fail(err, ERR_TEMP, "out of memory");
     t->context = (train_context){.config = c, .hooks = hooks, .log = hooks->log};
-    status s = prepare(t, err);
+    status s = prepare(t, make, err);
     if (!s) s = run_stages(t, err);
     release(t);
     mem_free(t);
     return s;
+}
+
+status train_run(const train_config *c, const train_hooks *hooks, error *err) {
+    return train_recipe(c, hooks, recipe_make, err);
 }

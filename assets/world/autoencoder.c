@@ -1,0 +1,103 @@
+#include "assets/world/autoencoder.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "core/cpu/cpu.h"
+#include "core/files/weights_file.h"
+#include "core/graph/plan.h"
+#include "core/models/config.h"
+#include "core/models/vae.h"
+
+enum { BATCH = 8 };
+
+struct autoencoder {
+    int side;
+    vae_config config;
+    weights_file *file;
+    backend *backend;
+    store *values;
+    plan *plan;
+    exec *exec;
+    workspace room;
+};
+
+static status read_config(autoencoder *a, const char *folder, error *err) {
+    char *path = fs_join(folder, "config.json");
+    if (!path) return fail(err, ERR_TEMP, "out of memory");
+    json_t *json = js_load(path, CONFIG_BYTES, err);
+    status s = json ? vae_config_parse(&a->config, json, path, err) : err->code;
+    if (!s && (a->config.in_channels != 3 || a->config.out_channels != 3))
+        s = fail(err, ERR_DATA, "%s: pictures have 3 channels", path);
+    if (!s && a->side % (int)vae_factor(&a->config))
+        s = fail(err, ERR_DATA, "%s: %d pixels are no multiple of %d", path, a->side,
+                 (int)vae_factor(&a->config));
+    json_decref(json);
+    mem_free(path);
+    return s;
+}
+
+static status make_plan(autoencoder *a, error *err) {
+    graph g;
+    graph_init(&g, DT_F32);
+    g.weights = weights_file_weights(a->file);
+    node *picture = graph_input(&g, "picture", SHAPE(BATCH, a->side, a->side, 3), DT_F32, RATE_STEP);
+    vae_moments m = vae_encode_build(&g, &a->config, picture);
+    node *decoded = vae_decode_build(&g, &a->config, m.mean);
+    a->plan = plan_new(&g, &decoded, 1, a->backend, err);
+    if (a->plan) a->exec = exec_new(a->plan, a->values, &a->room, err);
+    return a->exec ? OK : err->code;
+}
+
+static status open_parts(autoencoder *a, const char *model, team *t, error *err) {
+    char *folder = fs_join(model, "vae");
+    a->values = store_new();
+    status s = folder && a->values ? OK : fail(err, ERR_TEMP, "out of memory");
+    if (!s) s = read_config(a, folder, err);
+    if (!s && !(a->file = weights_file_open(folder, NULL, err))) s = err->code;
+    if (!s && !(a->backend = cpu_backend(t, err))) s = err->code;
+    if (!s) s = make_plan(a, err);
+    mem_free(folder);
+    return s;
+}
+
+autoencoder *autoencoder_open(const char *model, int side, team *t, error *err) {
+    error local = {0};
+    if (!err) err = &local;
+    autoencoder *a = mem_calloc(1, sizeof *a);
+    if (!a) return fail(err, ERR_TEMP, "out of memory"), NULL;
+    a->side = side;
+    if (!open_parts(a, model, t, err)) return a;
+    autoencoder_free(a);
+    return NULL;
+}
+
+void autoencoder_free(autoencoder *a) {
+    if (!a) return;
+    exec_free(a->exec);
+    plan_free(a->plan);
+    store_free(a->values);
+    workspace_free(&a->room);
+    backend_free(a->backend);
+    weights_file_close(a->file);
+    mem_free(a);
+}
+
+status autoencoder_pass(autoencoder *a, uint8_t *rgb, int n, error *err) {
+    size_t each = (size_t)a->side * (size_t)a->side * 3;
+    for (int at = 0; at < n; at += BATCH) {
+        size_t values = (size_t)(n - at < BATCH ? n - at : BATCH) * each;
+        uint8_t *pixels = rgb + (size_t)at * each;
+        float *picture = exec_input(a->exec, "picture");
+        memset(picture, 0, BATCH * each * sizeof *picture);
+        for (size_t i = 0; i < values; i++) picture[i] = pixels[i] / 127.5f - 1;
+        status s = exec_run(a->exec, err);
+        if (s) return s;
+        const float *decoded = exec_output(a->exec, 0);
+        for (size_t i = 0; i < values; i++)
+            pixels[i] = (uint8_t)lrintf(fminf(fmaxf((decoded[i] + 1) * 127.5f, 0), 255));
+    }
+    return OK;
+}

@@ -1,0 +1,16 @@
+// Pictures as an autoencoder gives them back: what the recogniser must know as well as fresh ones.
+#pragma once
+#include "core/base/status.h"
+#include "core/base/threads.h"
+
+#include <stdint.h>
+
+typedef struct autoencoder autoencoder;
+
+// `model`: a folder in the layout of diffusers with vae/. Pictures will be side × side; a side that is no
+// multiple of its factor is ERR_DATA. The team t outlives it. NULL on failure.
+autoencoder *autoencoder_open(const char *model, int side, team *t, error *err);
+void autoencoder_free(autoencoder *a); // NULL is fine
+
+// Encodes to the mean and decodes, in place.
+status autoencoder_pass(autoencoder *a, uint8_t *rgb /* [n,side,side,3] */, int n, error *err);
