@@ -15,6 +15,7 @@ enum { BATCH = 8 };
 
 struct autoencoder {
     int side;
+    size_t latents; // values of one picture
     vae_config config;
     weights_file *file;
     backend *backend;
@@ -44,8 +45,12 @@ static status make_plan(autoencoder *a, error *err) {
     graph_init(&g, DT_F32);
     g.weights = weights_file_weights(a->file);
     node *picture = graph_input(&g, "picture", SHAPE(BATCH, a->side, a->side, 3), DT_F32, RATE_STEP);
-    vae_moments m = vae_encode_build(&g, &a->config, picture);
-    node *decoded = vae_decode_build(&g, &a->config, m.mean);
+    node *z = vae_encode_build(&g, &a->config, picture).mean;
+    if (!g.err.code) {
+        a->latents = (size_t)(shape_count(z->shape) / BATCH);
+        z = add(z, graph_input(&g, "noise", z->shape, z->dtype, RATE_STEP));
+    }
+    node *decoded = vae_decode_build(&g, &a->config, z);
     a->plan = plan_new(&g, &decoded, 1, a->backend, err);
     if (a->plan) a->exec = exec_new(a->plan, a->values, &a->room, err);
     return a->exec ? OK : err->code;
@@ -85,18 +90,27 @@ void autoencoder_free(autoencoder *a) {
     mem_free(a);
 }
 
-status autoencoder_pass(autoencoder *a, uint8_t *rgb, int n, error *err) {
+static void set_noise(autoencoder *a, int n, const float *noise, dice *d) {
+    float *at = exec_input(a->exec, "noise");
+    memset(at, 0, BATCH * a->latents * sizeof *at);
+    for (int i = 0; i < n && noise; i++)
+        for (size_t k = 0; k < a->latents; k++)
+            at[(size_t)i * a->latents + k] = noise[i] * (float)dice_bell(d);
+}
+
+status autoencoder_pass(autoencoder *a, uint8_t *rgb, int n, const float *noise, dice *d, error *err) {
     size_t each = (size_t)a->side * (size_t)a->side * 3;
     for (int at = 0; at < n; at += BATCH) {
-        size_t values = (size_t)(n - at < BATCH ? n - at : BATCH) * each;
+        int some = n - at < BATCH ? n - at : BATCH;
         uint8_t *pixels = rgb + (size_t)at * each;
         float *picture = exec_input(a->exec, "picture");
         memset(picture, 0, BATCH * each * sizeof *picture);
-        for (size_t i = 0; i < values; i++) picture[i] = pixels[i] / 127.5f - 1;
+        for (size_t i = 0; i < (size_t)some * each; i++) picture[i] = pixels[i] / 127.5f - 1;
+        set_noise(a, some, noise ? noise + at : NULL, d);
         status s = exec_run(a->exec, err);
         if (s) return s;
         const float *decoded = exec_output(a->exec, 0);
-        for (size_t i = 0; i < values; i++)
+        for (size_t i = 0; i < (size_t)some * each; i++)
             pixels[i] = (uint8_t)lrintf(fminf(fmaxf((decoded[i] + 1) * 127.5f, 0), 255));
     }
     return OK;

@@ -96,7 +96,7 @@ static status read_views(const tools *x, const char *vae, int n, meter m[VIEWS],
     return s;
 }
 
-static status print_meters(const meter *m, int views, int n, error *err) {
+static void print_meters(const meter *m, int views, int n) {
     printf("The recogniser, %d scenes that it never saw (right, %%)\n%-20s", n, "");
     for (int v = 0; v < views; v++) printf("%15s", VIEW[v].name);
     for (int row = 0; row < METER_ROWS; row++) {
@@ -104,6 +104,9 @@ static status print_meters(const meter *m, int views, int n, error *err) {
         for (int v = 0; v < views; v++) printf("%15.2f", 100 * meter_share(&m[v], row));
     }
     puts("");
+}
+
+static status check_meters(const meter *m, int views, error *err) {
     for (int v = 0; v < views; v++)
         if (!meter_is_good(&m[v]))
             return fail(
@@ -120,7 +123,8 @@ static status test(const options *o, error *err) {
     int views = 0;
     status s = tools_open(&x, o, err);
     if (!s) s = read_views(&x, o->vae, o->count, m, &views, err);
-    if (!s) s = print_meters(m, views, o->count, err);
+    if (!s) print_meters(m, views, o->count);
+    if (!s) s = check_meters(m, views, err);
     tools_close(&x);
     return s;
 }
@@ -289,7 +293,8 @@ static status score_pictures(const tools *x, const options *o, const pictures *p
     score_sum sum = {0};
     int views = 0;
     status s = read_views(x, o->vae, SCENES, m, &views, err);
-    if (!s && !o->json) s = print_meters(m, views, SCENES, err);
+    if (!s && !o->json) print_meters(m, views, SCENES);
+    if (!s) s = check_meters(m, views, err);
     if (!s) s = judge_pictures(x->r, p, each, &sum, err);
     if (!s && o->json) return print_json(m, views, p, each, &sum, err);
     if (!s) print_scores(&sum, p->n);
