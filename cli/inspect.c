@@ -211,7 +211,7 @@ int cmd_inspect(int argc, char **argv) {
     int n = options_parse(&LINE, &o, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     if (n && o.plan) o.common.model = argv[0];
-    int code = session_open(&s, &o.common, CALO_PRECISION_AUTO);
+    int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) code = o.plan ? inspect_plan(&s, &o) : n ? inspect_path(&s, argv[0]) : inspect_model(&s);
     session_close(&s);
     return code;

@@ -128,7 +128,8 @@ void options_suggest(const char *name, const char *const *known, const char *das
         nearest = d;
         best = *known;
     }
-    snprintf(out, size, best ? " (did you mean %s%s?)" : "", dashes, best);
+    out[0] = 0;
+    if (best) snprintf(out, size, " (did you mean %s%s?)", dashes, best);
 }
 
 static int unknown_option(const command_line *c, const char *arg) {

@@ -63,7 +63,7 @@ int cmd_run(int argc, char **argv) {
     session s;
     int n = options_parse(&LINE, &o, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
-    int code = session_open(&s, &o.common, CALO_PRECISION_F32);
+    int code = session_open(&s, &o.common, CALO_PRECISION_F32, CALO_LOG_WARN);
     if (!code && (n < 1 || !o.in || !o.out))
         code = session_fail(&s, CALO_ERR_USAGE,
                             "run needs a network, --in and --out; calotype run --help lists them");

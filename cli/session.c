@@ -12,7 +12,7 @@ static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
 
 const option COMMON_OPTIONS[] = {
     {'m', "model", OPTION_TEXT, offsetof(common, model), "DIR",
-     "model folder (default: the one that comes along)"},
+     "model folder (default: talbot, which comes along)"},
     {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,
      1024},
     {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
@@ -57,10 +57,15 @@ void session_clear(session *s) {
     s->bar = false;
 }
 
+// Whether stderr shows more than lines.
+static bool is_terminal(void) {
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
+}
+
 static const char *colour(const char *code) {
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    bool plain = (no && *no) || !term || !strcmp(term, "dumb") || !isatty(STDERR_FILENO);
-    return plain ? "" : code;
+    const char *no = getenv("NO_COLOR");
+    return (no && *no) || !is_terminal() ? "" : code;
 }
 
 static void log_line(void *user, calo_log_level level, const char *text) {
@@ -167,8 +172,9 @@ static void show_progress(void *user, const calo_progress *p) {
     if (s->options->quiet || strcmp(p->stage, "sample") != 0 || !p->images) return;
     double all = (double)p->images * p->steps,
            done = (double)p->image * p->steps + (double)p->group * p->step;
-    double left = (all - done) / p->group * p->seconds;
-    if (isatty(STDERR_FILENO))
+    if (!s->sampling) s->sampling = now() - p->seconds;
+    double left = (now() - s->sampling) / done * (all - done);
+    if (is_terminal())
         print_bar(s, p, done / all, left);
     else
         print_line(s, p, done / all, left);
@@ -176,13 +182,13 @@ static void show_progress(void *user, const calo_progress *p) {
 
 // ---- opening and closing
 
-int session_open(session *s, const common *options, calo_precision otherwise) {
+int session_open(session *s, const common *options, calo_precision otherwise, calo_log_level level) {
     *s = (session){.options = options, .begun = now(), .shown = now()};
     calo_context_options o = calo_context_defaults();
     o.threads = options->threads;
     o.precision = options->precision < 0 ? otherwise : (calo_precision)options->precision;
     o.log = log_line;
-    o.log_level = options->verbose ? CALO_LOG_DEBUG : options->quiet ? CALO_LOG_ERROR : CALO_LOG_WARN;
+    o.log_level = options->quiet ? CALO_LOG_ERROR : options->verbose ? CALO_LOG_DEBUG : level;
     o.progress = show_progress;
     o.cancelled = is_stopped;
     o.user = s;

@@ -16,13 +16,15 @@ common common_defaults(void);
 typedef struct {
     const common *options;
     calo_context *ctx;
-    double begun, shown; // seconds; `shown`: when progress was last printed
-    int percent;         // of progress last printed
-    bool bar;            // a progress bar stands on the terminal's last line
+    double begun, sampling,
+        shown;   // times in seconds: of the start, of the first step, of the last printed progress
+    int percent; // of progress last printed
+    bool bar;    // a progress bar stands on the terminal's last line
 } session;
 
-// Opens the context; on failure prints why and returns its code.
-int session_open(session *s, const common *options, calo_precision otherwise);
+// Opens the context with this precision where the user named none, and this talkativeness; on failure prints
+// why and returns its code.
+int session_open(session *s, const common *options, calo_precision otherwise, calo_log_level level);
 void session_close(session *s);
 int session_model(session *s, calo_model **model);
 

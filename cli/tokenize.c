@@ -57,7 +57,7 @@ int cmd_tokenize(int argc, char **argv) {
     calo_model *m = NULL;
     int n = options_parse(&LINE, &o, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
-    int code = session_open(&s, &o, CALO_PRECISION_AUTO);
+    int code = session_open(&s, &o, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) code = session_model(&s, &m);
     if (!code) code = encode_lines(&s, m, stdin);
     calo_model_free(m);

@@ -264,7 +264,7 @@ int cmd_txt2img(int argc, char **argv) {
     int n = options_parse(&LINE, &o, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     job j = {.o = &o, .count = o.count, .seed = choose_seed(o.seed)};
-    int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO);
+    int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) code = work(&j);
     session_close(&j.s);
     return code;

@@ -4,6 +4,7 @@
 #include "core/base/threads.h"
 #include "core/calotype.h"
 #include "core/models/model.h"
+#include "core/train/config.h"
 
 struct calo_context {
     calo_context_options options;
@@ -11,7 +12,8 @@ struct calo_context {
     team *team;
     backend *be; // made for the first network
     workspace ws;
-    error err; // of the last failed call
+    error err;          // of the last failed call
+    train_key_room key; // texts of the last calo_train_key_at
 };
 
 struct calo_model {

@@ -211,6 +211,31 @@ CALO_API calo_status calo_tensors_load(calo_context *ctx, const char *path, calo
 CALO_API calo_status calo_tensors_save(calo_context *ctx, const calo_tensor *tensors, size_t n,
                                        const char *path, int overwrite);
 
+// ---- training
+
+typedef struct {
+    size_t size;        // of this struct, set by the defaults function
+    const char *config; // a JSON file; see calo_train_key
+    const char *kind;   // "vae", "text2img" or "finetune"
+    const char *model;  // a folder in place of the one that the file names; NULL: as the file says
+    int resume;         // go on from the newest checkpoint
+    int ignore_machine; // also if it was made with other threads or instructions, which changes the last bits
+    int profile;        // tell at the end where the time went
+} calo_train_request;
+
+typedef struct {
+    const char *name, *otherwise, *range, *help; // "batch", "32", "1 to 4096", ...
+    int stage;                                   // a stage may override it
+} calo_train_key;
+
+CALO_API calo_train_request calo_train_defaults(void);
+// Trains as the file says; progress goes to the context's log. Threads and precision of the context win over
+// the file's unless they are 0 and AUTO. Cancelling writes a checkpoint first.
+CALO_API calo_status calo_train(calo_context *ctx, const calo_train_request *request);
+// Key i of a configuration file in *key, false (0) behind the last. The strings are valid until the next
+// call.
+CALO_API int calo_train_key_at(calo_context *ctx, int i, calo_train_key *key);
+
 // ---- looking inside
 
 // What a model folder, a safetensors file or a picture holds, as a JSON object with a key "kind": "model",

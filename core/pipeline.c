@@ -108,6 +108,13 @@ static status choose_size(txt2img *t, error *err) {
                 t->width, t->height, t->count, (int)t->C, (int)t->h, (int)t->w);
 }
 
+// A picture's description is JSON, which knows UTF-8 only: better refused before the work than after.
+static bool is_utf8(const char *text) {
+    json_t *j = json_string(text);
+    json_decref(j);
+    return j != NULL;
+}
+
 // Latents of a usable shape: the caller's file may say anything.
 static bool is_latents(const calo_tensor *x) {
     bool good = x->rank == 4 && x->type == CALO_F32 && x->data;
@@ -119,6 +126,7 @@ static int first_dimension(const calo_tensor *x) { return is_latents(x) ? (int)x
 
 static status check_numbers(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
+    if (!is_utf8(t->prompt) || !is_utf8(t->negative)) return fail(err, ERR_USAGE, "the prompt is not UTF-8");
     if (r->init_latents && !is_latents(r->init_latents))
         return fail(err, ERR_USAGE, "the initial latents are not F32 of four dimensions");
     if (r->steps < 1 || r->steps > MAX_STEPS)

@@ -75,6 +75,5 @@ status txt2img_describe(const txt2img *t, uint64_t seed, char **parameters, char
     mem_free(*parameters);
     mem_free(*json);
     *parameters = *json = NULL;
-    return fail(err, ERR_USAGE,
-                "the picture cannot be described: the prompt is not UTF-8, or memory is short");
+    return fail(err, ERR_TEMP, "out of memory");
 }

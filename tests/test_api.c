@@ -280,6 +280,9 @@ Test(api, wrong_requests_are_refused_by_name) {
     r.spacing = CALO_SPACING_TRAILING;
     expect_refused(&f, &r, CALO_ERR_USAGE, "zero");
     r = calo_txt2img_defaults();
+    r.prompt = "\xff";
+    expect_refused(&f, &r, CALO_ERR_USAGE, "UTF-8");
+    r = calo_txt2img_defaults();
     r.size--;
     expect_refused(&f, &r, CALO_ERR_USAGE, "version");
     end(&f);

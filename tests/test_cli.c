@@ -106,8 +106,8 @@ Test(cli, usage_errors_name_what_is_wrong) {
     expect("$C txt2img -m \"$M\" -p x -o \"$D/a.gif\"", 2, NULL, "a.gif");
     expect("$C txt2img -m \"$M\" -p x -W 33 -o \"$D/a.png\"", 2, NULL, "33x32");
     expect("$C run -m \"$M\" unet", 2, NULL, "--in");
-    for (const char *const *c = (const char *const[]){"txt2img", "run", "tokenize", "inspect", NULL}; *c;
-         c++) {
+    for (const char *const *c = (const char *const[]){"txt2img", "run", "tokenize", "inspect", "train", NULL};
+         *c; c++) {
         char line[64], usage[64];
         snprintf(line, sizeof line, "$C %s --help", *c);
         snprintf(usage, sizeof usage, "usage: calotype %s", *c);
@@ -251,6 +251,14 @@ Test(cli, inspect_shows_models_pictures_and_plans) {
            0, NULL, NULL);
     expect("$C inspect \"$D/none\"", 66, NULL, "none");
     expect("$C inspect \"$M/model_index.json\"", 65, NULL, "model_index.json");
+}
+
+Test(cli, train_needs_a_configuration_and_a_kind) {
+    expect("$C train --keys", 0, "learning rate", NULL);
+    expect("$C train \"$D/none.json\" --kind vae", 66, NULL, "none.json");
+    expect("$C train \"$D/none.json\"", 2, NULL, "--kind");
+    expect("$C train \"$D/none.json\" --kind lora", 2, NULL, "not one of vae text2img finetune");
+    expect("echo '{\"batchs\": 3}' > \"$D/c.json\"; $C train \"$D/c.json\" --kind vae", 65, NULL, "batchs");
 }
 
 // ---- the example

@@ -13,6 +13,7 @@ typedef struct {
     backend b;
     const cpu_kernels *own;
     dense_engine *engine; // NULL in a build without oneDNN
+    bool fast;            // Winograd's arithmetic is allowed
 } cpu;
 
 typedef struct cpu_kernel {
@@ -462,6 +463,13 @@ static void describe_conv(const node *n, dense_desc *d) {
     d->conv.pad_right = g.right;
 }
 
+// Winograd's weights are four times as large and made anew whenever they change: it pays for weights that
+// stay, where the picture is large beside them.
+static bool winograd_pays(const node *n, const dense_desc *d) {
+    return d->kind == DENSE_CONV && n->in[1]->rate == RATE_MODEL &&
+           d->conv.Ci * d->conv.Co <= 96 * d->conv.H * d->conv.W;
+}
+
 // Whether oneDNN can have it: products of weights and activations, or of activations of one type.
 static bool is_dense(const node *n, bool weight_operand) {
     bool conv_like = n->op == &OP_CONV || n->op == &OP_CONV_DX;
@@ -487,6 +495,7 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
         describe_matmul(n, weight_operand, &d);
     } else {
         describe_conv(n, &d);
+        if (winograd_pays(n, &d)) d.conv.fast = c->fast;
     }
     bool has_extra = n->op == &OP_CONV || n->op == &OP_MATMUL;
     d.bias = has_extra && n->in[2];
@@ -542,6 +551,12 @@ backend *cpu_backend(team *t, error *err) {
     if (!c->engine) return mem_free(c), NULL;
 #endif
     return &c->b;
+}
+
+backend *cpu_backend_fast(team *t, error *err) {
+    backend *b = cpu_backend(t, err);
+    if (b) ((cpu *)b)->fast = true;
+    return b;
 }
 
 bool cpu_has_bf16(void) {

@@ -6,5 +6,9 @@
 // The team must outlive the backend. Free with backend_free.
 backend *cpu_backend(struct team *team, error *err);
 
+// The same, but convolutions in f32 may be done with fewer multiplications (dense.h, `fast`): for drawing,
+// where an error of 1e-5 is nothing; not for comparing networks.
+backend *cpu_backend_fast(struct team *team, error *err);
+
 // Whether bf16 products are fast here; if not, f32 is.
 bool cpu_has_bf16(void);

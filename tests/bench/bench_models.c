@@ -16,6 +16,7 @@
 #include "tests/bench/ceiling.h"
 #include "tests/tools/genweights.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,13 +192,11 @@ static peer peer_start(const char *python, const char *variant, const network *n
     int ask[2], answer[2];
     char threads[16];
     snprintf(threads, sizeof threads, "%d", team_size(t));
-    if (pipe(ask) || pipe(answer)) die("no pipe");
+    if (pipe2(ask, O_CLOEXEC) || pipe2(answer, O_CLOEXEC)) die("no pipe");
     pid_t pid = fork();
     if (!pid) {
         dup2(ask[0], 0);
         dup2(answer[1], 1);
-        close(ask[1]);
-        close(answer[0]);
         execl(python, python, "tests/bench/peer.py", n->name, n->file, precision, variant, threads,
               (char *)NULL);
         _exit(127);
@@ -361,7 +360,7 @@ static void run(const network *n, dtype compute, int rounds, int n_variants, cha
     g.weights = &m.w;
     node *out = n->build(&g, json_object_get(m.json, "config"), &err);
     if (!out) die(err.text);
-    backend *be = cpu_backend(b.t, &err);
+    backend *be = cpu_backend_fast(b.t, &err);
     if (!be) die(err.text);
     double start = seconds();
     plan *p = plan_new(&g, &out, 1, be, &err);
