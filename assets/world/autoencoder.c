@@ -11,10 +11,11 @@
 #include "core/models/config.h"
 #include "core/models/vae.h"
 
-enum { BATCH = 8 };
+enum { BATCH = 4 };
 
 struct autoencoder {
     int side;
+    dtype compute;
     size_t latents; // values of one picture
     vae_config config;
     weights_file *file;
@@ -42,7 +43,7 @@ static status read_config(autoencoder *a, const char *folder, error *err) {
 
 static status make_plan(autoencoder *a, error *err) {
     graph g;
-    graph_init(&g, DT_F32);
+    graph_init(&g, a->compute);
     g.weights = weights_file_weights(a->file);
     node *picture = graph_input(&g, "picture", SHAPE(BATCH, a->side, a->side, 3), DT_F32, RATE_STEP);
     node *z = vae_encode_build(&g, &a->config, picture).mean;
@@ -68,12 +69,13 @@ static status open_parts(autoencoder *a, const char *model, team *t, error *err)
     return s;
 }
 
-autoencoder *autoencoder_open(const char *model, int side, team *t, error *err) {
+autoencoder *autoencoder_open(const char *model, int side, dtype compute, team *t, error *err) {
     error local = {0};
     if (!err) err = &local;
     autoencoder *a = mem_calloc(1, sizeof *a);
     if (!a) return fail(err, ERR_TEMP, "out of memory"), NULL;
     a->side = side;
+    a->compute = compute;
     if (!open_parts(a, model, t, err)) return a;
     autoencoder_free(a);
     return NULL;

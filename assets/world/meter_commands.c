@@ -78,7 +78,8 @@ static const struct {
 
 static status read_view(const tools *x, int view, const char *vae, int n, meter *m, error *err) {
     meter_view v = {.drawn = recogniser_side(x->r) / VIEW[view].divisor, .t = x->t};
-    if (VIEW[view].coded && !(v.through = autoencoder_open(vae, v.drawn, x->t, err))) return err->code;
+    if (VIEW[view].coded && !(v.through = autoencoder_open(vae, v.drawn, DT_F32, x->t, err)))
+        return err->code;
     status s = meter_read(x->r, &v, n, m, err);
     autoencoder_free(v.through);
     return s;

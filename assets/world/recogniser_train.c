@@ -14,7 +14,7 @@
 enum { GRID = 32, GRID_COLUMNS = 8 };
 // Of a stage with decoded pictures: how many are, how many of these get noise, and its greatest deviation;
 // latents have deviation 1.
-static const double DECODED = .75, NOISY = .5, NOISE = .2;
+static const double DECODED = .5, NOISY = .5, NOISE = .2;
 
 typedef struct {
     const train_context *x;
@@ -37,8 +37,8 @@ static status enter(void *self, error *err) {
     if (!*data || !strcmp(data, "fresh")) return OK;
     if (strcmp(data, "decoded") != 0) return fail(err, ERR_DATA, "data \"%s\": wants fresh or decoded", data);
     for (int half = 0; half < 2; half++) {
-        t->coder[half] =
-            autoencoder_open(t->x->config->model, RECOGNISER_CONFIG.side >> half, t->x->team, err);
+        t->coder[half] = autoencoder_open(t->x->config->model, RECOGNISER_CONFIG.side >> half, t->x->compute,
+                                          t->x->team, err);
         if (!t->coder[half]) return err->code;
     }
     return OK;
