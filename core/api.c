@@ -51,7 +51,7 @@ calo_status calo_context_new(const calo_context_options *options, calo_context *
 
 void calo_context_free(calo_context *ctx) {
     if (!ctx) return;
-    backend_free(ctx->be);
+    for (int how = EXACT; how <= FAST; how++) backend_free(ctx->be[how]);
     team_free(ctx->team);
     workspace_free(&ctx->ws);
     mem_free(ctx);
@@ -68,10 +68,11 @@ const char *calo_precision_name(calo_context *ctx) {
     return api_compute(ctx->options.precision) == DT_BF16 ? "bf16" : "f32";
 }
 
-exec *api_network(calo_model *m, const network_shape *s, error *err) {
+exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err) {
     calo_context *ctx = m->ctx;
-    if (!ctx->be && !(ctx->be = cpu_backend(ctx->team, err))) return NULL;
-    return model_network(m->m, s, ctx->be, &ctx->ws, err);
+    backend **be = &ctx->be[how];
+    if (!*be) *be = how == FAST ? cpu_backend_fast(ctx->team, err) : cpu_backend(ctx->team, err);
+    return *be ? model_network(m->m, s, *be, &ctx->ws, err) : NULL;
 }
 
 status api_progress(calo_context *ctx, const calo_progress *p, error *err) {

@@ -10,7 +10,7 @@ struct calo_context {
     calo_context_options options;
     log_sink log;
     team *team;
-    backend *be; // made for the first network
+    backend *be[2]; // by arithmetic, made for the first network
     workspace ws;
     error err;          // of the last failed call
     train_key_room key; // texts of the last calo_train_key_at
@@ -28,8 +28,10 @@ static inline calo_status api_leave(status s) { return (calo_status)s; }
 
 // What number format a precision means here.
 dtype api_compute(calo_precision p);
+// EXACT is for comparing networks, FAST for drawing: cpu_backend and cpu_backend_fast.
+typedef enum { EXACT, FAST } arithmetic;
 // The network ready to run, as model_network.
-exec *api_network(calo_model *m, const network_shape *s, error *err);
+exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err);
 // Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not.
 status api_progress(calo_context *ctx, const calo_progress *p, error *err);
 

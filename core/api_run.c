@@ -271,7 +271,7 @@ calo_status calo_run(calo_model *m, const char *name, const calo_tensor *in, siz
     if (!s) s = find_shape(&r, in, n, err);
     if (!s) s = describe(&r, err);
     if (!s) s = check_given(&r, in, n, err);
-    exec *e = s ? NULL : api_network(m, &r.shape, err);
+    exec *e = s ? NULL : api_network(m, &r.shape, EXACT, err);
     if (!e) return api_leave(err->code);
     calo_tensors *list = tensors_new(err);
     if (!(s = list ? OK : err->code)) s = fill_inputs(&r, e, in, n, err);
@@ -351,7 +351,7 @@ calo_status calo_plan_new(calo_model *m, const char *name, int batch, int width,
             fail(err, ERR_USAGE, "a batch of %d pictures of %dx%d is out of range", batch, width, height));
     status s = start(&r, m, name, err);
     if (!s) s = plan_shape(&r, batch, width, height, err);
-    exec *e = s ? NULL : api_network(m, &r.shape, err);
+    exec *e = s ? NULL : api_network(m, &r.shape, FAST, err);
     if (!e) return api_leave(err->code);
     calo_plan *p = mem_calloc(1, sizeof *p);
     s = p ? exec_run(e, err) : fail(err, ERR_TEMP, "out of memory");

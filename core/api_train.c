@@ -13,14 +13,6 @@ static bool is_cancelled(void *user) {
     return o->cancelled && o->cancelled(o->user);
 }
 
-static status find_kind(const char *name, train_kind *kind, error *err) {
-    static const char *const KINDS[] = {
-        [TRAIN_VAE] = "vae", [TRAIN_TEXT2IMG] = "text2img", [TRAIN_FINETUNE] = "finetune"};
-    for (size_t i = 0; name && i < sizeof KINDS / sizeof *KINDS; i++)
-        if (!strcmp(name, KINDS[i])) return *kind = (train_kind)i, OK;
-    return fail(err, ERR_USAGE, "'%s' is no kind of training: vae, text2img or finetune", name ? name : "");
-}
-
 calo_status calo_train(calo_context *ctx, const calo_train_request *r) {
     error *err = api_enter(ctx);
     train_config c;
@@ -28,7 +20,7 @@ calo_status calo_train(calo_context *ctx, const calo_train_request *r) {
     if (r->size != sizeof *r || !r->config)
         return api_leave(
             fail(err, ERR_USAGE, "training needs a configuration file, and a request of this version"));
-    status s = find_kind(r->kind, &kind, err);
+    status s = train_kind_find(r->kind, &kind, err);
     if (s) return api_leave(s);
     if (!(s = train_config_load(&c, r->config, err))) {
         c.kind = kind;

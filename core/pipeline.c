@@ -207,7 +207,7 @@ static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds 
                        .compute = t->compute,
                        .B = p->rows,
                        .T = p->T};
-    exec *e = c ? api_network(t->model, &s, err) : NULL;
+    exec *e = c ? api_network(t->model, &s, FAST, err) : NULL;
     if (!e) return NULL;
     int32_t *ids = exec_input(e, "input_ids"), *eos = exec_input(e, "eos");
     if (tokenize(t, part, p, ids, err)) return NULL;
@@ -374,7 +374,7 @@ static status prepare_group(group *g, const prompt_embeds *p, error *err) {
     if (!g->noise || !g->x) return no_memory(err);
     g->guided = g->x + n;
     g->planar = g->guided + n;
-    if (!(g->unet = api_network(t->model, &s, err))) return err->code;
+    if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
     g->sample = exec_input(g->unet, "sample");
     g->timestep = exec_input(g->unet, "timestep");
     if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
@@ -406,7 +406,7 @@ static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 
 static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
     const vae_config *v = model_vae(t->model->m, err);
     network_shape s = {.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
-    exec *e = api_network(t->model, &s, err);
+    exec *e = api_network(t->model, &s, FAST, err);
     if (!e) return err->code;
     float *in = exec_input(e, "latent");
     for (int64_t i = 0; in && i < latent_size(t); i++)

@@ -196,9 +196,13 @@ static const struct {
     const char *name;
     status (*run)(const options *, error *);
     bool words; // takes more than options
-} COMMANDS[] = {{"dataset", make_dataset, false}, {"prompts", print_prompts, false},
-                {"grid", make_grid, false},       {"vocab", make_vocab, false},
-                {"bench", run_bench, false},      {"recogniser", recogniser_command, true},
+} COMMANDS[] = {{"dataset", make_dataset, false},
+                {"prompts", print_prompts, false},
+                {"grid", make_grid, false},
+                {"vocab", make_vocab, false},
+                {"bench", run_bench, false},
+                {"train", train_command, true},
+                {"recogniser", recogniser_command, true},
                 {"score", score_command, true}};
 
 static status run(const options *o, error *err) {

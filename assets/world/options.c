@@ -15,6 +15,9 @@ const char OPTIONS_HELP[] =
     "  calotype-world grid --out FILE     a contact sheet, 12 pictures a row\n"
     "  calotype-world vocab --out DIR     the tokenizer of the world's words, in CLIP's layout\n"
     "  calotype-world bench               pictures a second on one core\n"
+    "  calotype-world train CONFIG --kind vae|text2img|finetune   as calotype train, on scenes drawn when "
+    "needed\n"
+    "                                     (\"data\": \"world:\" or \"world:pairs=0.1\")\n"
     "  calotype-world recogniser train CONFIG     teaches the recogniser, from nothing\n"
     "  calotype-world recogniser test             its accuracy on --count scenes that it never saw\n"
     "  calotype-world score FILE|DIR...   what share of pictures shows what their captions state\n"
@@ -36,7 +39,7 @@ const char OPTIONS_HELP[] =
     "  --vae DIR     recogniser test, score: also on pictures that went through this model's autoencoder\n"
     "  --captions FILE  score: one caption a line, in the order of the pictures (default: NAME.txt beside\n"
     "                NAME.png)\n"
-    "  --resume      recogniser train: goes on from the newest checkpoint\n";
+    "  --resume      train, recogniser train: goes on from the newest checkpoint\n";
 
 static status bad_value(const char *name, const char *text, const char *range, error *err) {
     return fail(err, ERR_USAGE, "--%s %s: wants %s", name, text, range);
@@ -87,16 +90,27 @@ static status read_split(const char *text, split *out, error *err) {
 }
 
 static const struct option LONG[] = {
-    {"out", required_argument, NULL, 'o'},      {"count", required_argument, NULL, 'n'},
-    {"seed", required_argument, NULL, 's'},     {"split", required_argument, NULL, 'p'},
-    {"single", no_argument, NULL, '1'},         {"double", no_argument, NULL, '2'},
-    {"size", required_argument, NULL, 'w'},     {"drop", required_argument, NULL, 'd'},
-    {"synonym", required_argument, NULL, 'y'},  {"motion", no_argument, NULL, 'v'},
-    {"time", required_argument, NULL, 't'},     {"mask", no_argument, NULL, 'm'},
-    {"lines", no_argument, NULL, 'l'},          {"json", no_argument, NULL, 'j'},
-    {"weights", required_argument, NULL, 'r'},  {"vae", required_argument, NULL, 'e'},
-    {"captions", required_argument, NULL, 'c'}, {"resume", no_argument, NULL, 'u'},
-    {"help", no_argument, NULL, 'h'},           {0},
+    {"out", required_argument, NULL, 'o'},
+    {"count", required_argument, NULL, 'n'},
+    {"seed", required_argument, NULL, 's'},
+    {"split", required_argument, NULL, 'p'},
+    {"single", no_argument, NULL, '1'},
+    {"double", no_argument, NULL, '2'},
+    {"size", required_argument, NULL, 'w'},
+    {"drop", required_argument, NULL, 'd'},
+    {"synonym", required_argument, NULL, 'y'},
+    {"motion", no_argument, NULL, 'v'},
+    {"time", required_argument, NULL, 't'},
+    {"mask", no_argument, NULL, 'm'},
+    {"lines", no_argument, NULL, 'l'},
+    {"json", no_argument, NULL, 'j'},
+    {"weights", required_argument, NULL, 'r'},
+    {"vae", required_argument, NULL, 'e'},
+    {"kind", required_argument, NULL, 'k'},
+    {"captions", required_argument, NULL, 'c'},
+    {"resume", no_argument, NULL, 'u'},
+    {"help", no_argument, NULL, 'h'},
+    {0},
 };
 
 static status read_option(int letter, const char *text, options *o, error *err) {
@@ -144,6 +158,9 @@ static status read_option(int letter, const char *text, options *o, error *err) 
         return OK;
     case 'c':
         o->captions = text;
+        return OK;
+    case 'k':
+        o->kind = text;
         return OK;
     case 'u':
         o->resume = true;

@@ -14,7 +14,7 @@ typedef struct {
     int count, H, W;
     double time;
     bool mask, lines, json, resume, help;
-    const char *weights, *vae, *captions;
+    const char *weights, *vae, *captions, *kind;
     char *const *word; // what is no option, NULL-terminated
     int words;
 } options;

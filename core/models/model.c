@@ -14,6 +14,7 @@ enum { MAX_PLANS = 12, MAX_PLAN_BYTES = 512 << 20 };
 
 typedef struct {
     network_shape shape;
+    const backend *be;
     plan *plan;
     exec *exec;
     uint64_t used; // when, in calls
@@ -284,7 +285,7 @@ static status make_plan(model *m, const network_shape *s, const backend *be, wor
     graph_init(&g, s->compute);
     g.weights = w;
     int n = row->build(&g, m, s, out);
-    *c = (cached_plan){.shape = *s};
+    *c = (cached_plan){.shape = *s, .be = be};
     if ((c->plan = plan_new(&g, out, n, be, err)))
         c->exec = exec_new(c->plan, m->part[row->part].values, ws, err);
     if (c->exec) return OK;
@@ -320,7 +321,7 @@ exec *model_network(model *m, const network_shape *s, const backend *be, workspa
     if (!err) err = &local;
     m->calls++;
     for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++)
-        if (c->exec && same_shape(&c->shape, s)) {
+        if (c->exec && c->be == be && same_shape(&c->shape, s)) {
             c->used = m->calls;
             return c->exec;
         }

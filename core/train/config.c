@@ -275,3 +275,11 @@ const train_key *train_key_at(int i, train_key_room *room) {
     if (k->type == KEY_SIZES) room->key.range = room->range;
     return &room->key;
 }
+
+status train_kind_find(const char *name, train_kind *kind, error *err) {
+    static const char *const KINDS[] = {
+        [TRAIN_VAE] = "vae", [TRAIN_TEXT2IMG] = "text2img", [TRAIN_FINETUNE] = "finetune"};
+    for (size_t i = 0; name && i < sizeof KINDS / sizeof *KINDS; i++)
+        if (!strcmp(name, KINDS[i])) return *kind = (train_kind)i, OK;
+    return fail(err, ERR_USAGE, "'%s' is no kind of training: vae, text2img or finetune", name ? name : "");
+}

@@ -14,6 +14,8 @@
 enum { TRAIN_STAGES_MAX = 32, TRAIN_SIZES_MAX = 32, TRAIN_PROMPTS_MAX = 64 };
 
 typedef enum { TRAIN_VAE, TRAIN_TEXT2IMG, TRAIN_FINETUNE } train_kind;
+// "vae", "text2img" or "finetune"; NULL and other words are ERR_USAGE.
+status train_kind_find(const char *name, train_kind *kind, error *err);
 
 // Keys that a stage may override.
 typedef struct {
