@@ -11,10 +11,12 @@
 #include "core/models/config.h"
 #include "core/models/vae.h"
 
-enum { BATCH = 8 };
+enum { BATCH = 4 };
 
 struct autoencoder {
     int side;
+    dtype compute;
+    size_t latents; // values of one picture
     vae_config config;
     weights_file *file;
     backend *backend;
@@ -41,11 +43,15 @@ static status read_config(autoencoder *a, const char *folder, error *err) {
 
 static status make_plan(autoencoder *a, error *err) {
     graph g;
-    graph_init(&g, DT_F32);
+    graph_init(&g, a->compute);
     g.weights = weights_file_weights(a->file);
     node *picture = graph_input(&g, "picture", SHAPE(BATCH, a->side, a->side, 3), DT_F32, RATE_STEP);
-    vae_moments m = vae_encode_build(&g, &a->config, picture);
-    node *decoded = vae_decode_build(&g, &a->config, m.mean);
+    node *z = vae_encode_build(&g, &a->config, picture).mean;
+    if (!g.err.code) {
+        a->latents = (size_t)(shape_count(z->shape) / BATCH);
+        z = add(z, graph_input(&g, "noise", z->shape, z->dtype, RATE_STEP));
+    }
+    node *decoded = vae_decode_build(&g, &a->config, z);
     a->plan = plan_new(&g, &decoded, 1, a->backend, err);
     if (a->plan) a->exec = exec_new(a->plan, a->values, &a->room, err);
     return a->exec ? OK : err->code;
@@ -63,12 +69,13 @@ static status open_parts(autoencoder *a, const char *model, team *t, error *err)
     return s;
 }
 
-autoencoder *autoencoder_open(const char *model, int side, team *t, error *err) {
+autoencoder *autoencoder_open(const char *model, int side, dtype compute, team *t, error *err) {
     error local = {0};
     if (!err) err = &local;
     autoencoder *a = mem_calloc(1, sizeof *a);
     if (!a) return fail(err, ERR_TEMP, "out of memory"), NULL;
     a->side = side;
+    a->compute = compute;
     if (!open_parts(a, model, t, err)) return a;
     autoencoder_free(a);
     return NULL;
@@ -85,18 +92,27 @@ void autoencoder_free(autoencoder *a) {
     mem_free(a);
 }
 
-status autoencoder_pass(autoencoder *a, uint8_t *rgb, int n, error *err) {
+static void set_noise(autoencoder *a, int n, const float *noise, dice *d) {
+    float *at = exec_input(a->exec, "noise");
+    memset(at, 0, BATCH * a->latents * sizeof *at);
+    for (int i = 0; i < n && noise; i++)
+        for (size_t k = 0; k < a->latents; k++)
+            at[(size_t)i * a->latents + k] = noise[i] * (float)dice_bell(d);
+}
+
+status autoencoder_pass(autoencoder *a, uint8_t *rgb, int n, const float *noise, dice *d, error *err) {
     size_t each = (size_t)a->side * (size_t)a->side * 3;
     for (int at = 0; at < n; at += BATCH) {
-        size_t values = (size_t)(n - at < BATCH ? n - at : BATCH) * each;
+        int some = n - at < BATCH ? n - at : BATCH;
         uint8_t *pixels = rgb + (size_t)at * each;
         float *picture = exec_input(a->exec, "picture");
         memset(picture, 0, BATCH * each * sizeof *picture);
-        for (size_t i = 0; i < values; i++) picture[i] = pixels[i] / 127.5f - 1;
+        for (size_t i = 0; i < (size_t)some * each; i++) picture[i] = pixels[i] / 127.5f - 1;
+        set_noise(a, some, noise ? noise + at : NULL, d);
         status s = exec_run(a->exec, err);
         if (s) return s;
         const float *decoded = exec_output(a->exec, 0);
-        for (size_t i = 0; i < values; i++)
+        for (size_t i = 0; i < (size_t)some * each; i++)
             pixels[i] = (uint8_t)lrintf(fminf(fmaxf((decoded[i] + 1) * 127.5f, 0), 255));
     }
     return OK;

@@ -31,3 +31,10 @@ static inline double dice_range(dice *d, double low, double high) {
 static inline int dice_below(dice *d, int n) { return (int)(dice_unit(d) * n); }
 
 static inline int dice_chance(dice *d, double p) { return dice_unit(d) < p; }
+
+// Mean 0, deviation 1, normal enough: the sum of four.
+static inline double dice_bell(dice *d) {
+    double sum = 0;
+    for (int i = 0; i < 4; i++) sum += dice_unit(d);
+    return 1.7320508075688772 * (sum - 2);
+}

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "assets/world/picture.h"
-#include "assets/world/wear.h"
 #include "core/base/mem.h"
 #include "core/files/image.h"
 
@@ -50,7 +49,7 @@ static status resize_each(const uint8_t *from, int side, uint8_t *to, int wanted
 static status look(recogniser *r, const meter_view *v, const scene *s, int n, uint8_t *drawn, uint8_t *shown,
                    int (*seen)[LABELS], error *err) {
     status st = pictures_rgb8(v->t, s, n, v->drawn, v->drawn, drawn, err);
-    if (!st && v->through) st = autoencoder_pass(v->through, drawn, n, err);
+    if (!st && v->through) st = autoencoder_pass(v->through, drawn, n, NULL, NULL, err);
     if (!st) st = resize_each(drawn, v->drawn, shown, recogniser_side(r), n, err);
     return st ? st : recogniser_see(r, shown, n, seen, err);
 }

@@ -96,7 +96,8 @@ static const struct {
 
 static status read_view(const tools *x, int view, const char *vae, int n, meter *m, error *err) {
     meter_view v = {.drawn = recogniser_side(x->r) / VIEW[view].divisor, .t = x->t};
-    if (VIEW[view].coded && !(v.through = autoencoder_open(vae, v.drawn, x->t, err))) return err->code;
+    if (VIEW[view].coded && !(v.through = autoencoder_open(vae, v.drawn, DT_F32, x->t, err)))
+        return err->code;
     status s = meter_read(x->r, &v, n, m, err);
     autoencoder_free(v.through);
     return s;
@@ -114,7 +115,7 @@ static status read_views(const tools *x, const char *vae, int n, meter m[VIEWS],
     return s;
 }
 
-static status print_meters(const meter *m, int views, int n, error *err) {
+static void print_meters(const meter *m, int views, int n) {
     printf("The recogniser, %d scenes that it never saw (right, %%)\n%-20s", n, "");
     for (int v = 0; v < views; v++) printf("%15s", VIEW[v].name);
     for (int row = 0; row < METER_ROWS; row++) {
@@ -122,6 +123,9 @@ static status print_meters(const meter *m, int views, int n, error *err) {
         for (int v = 0; v < views; v++) printf("%15.2f", 100 * meter_share(&m[v], row));
     }
     puts("");
+}
+
+static status check_meters(const meter *m, int views, error *err) {
     for (int v = 0; v < views; v++)
         if (!meter_is_good(&m[v]))
             return fail(
@@ -138,7 +142,8 @@ static status test(const options *o, error *err) {
     int views = 0;
     status s = tools_open(&x, o, err);
     if (!s) s = read_views(&x, o->vae, o->count, m, &views, err);
-    if (!s) s = print_meters(m, views, o->count, err);
+    if (!s) print_meters(m, views, o->count);
+    if (!s) s = check_meters(m, views, err);
     tools_close(&x);
     return s;
 }
@@ -307,7 +312,8 @@ static status score_pictures(const tools *x, const options *o, const pictures *p
     score_sum sum = {0};
     int views = 0;
     status s = read_views(x, o->vae, SCENES, m, &views, err);
-    if (!s && !o->json) s = print_meters(m, views, SCENES, err);
+    if (!s && !o->json) print_meters(m, views, SCENES);
+    if (!s) s = check_meters(m, views, err);
     if (!s) s = judge_pictures(x->r, p, each, &sum, err);
     if (!s && o->json) return print_json(m, views, p, each, &sum, err);
     if (!s) print_scores(&sum, p->n);

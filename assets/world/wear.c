@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "assets/world/picture.h"
-#include "core/base/mem.h"
 #include "core/files/image.h"
 
 // Chances and greatest amounts. The exposure stays far below what tells a dark background from a plain one.
@@ -21,24 +19,7 @@ static status resized(image *im, int side, error *err) {
     return s;
 }
 
-static status draw(image *im, const scene *s, int side, error *err) {
-    status st = image_alloc(im, side, side, 3, err);
-    return st ? st : picture_rgb8(s, side, side, im->px, err);
-}
-
-static status take(image *im, int side, uint8_t *rgb, error *err) {
-    status s = im->w == side ? OK : resized(im, side, err);
-    if (!s) memcpy(rgb, im->px, (size_t)side * (size_t)side * 3);
-    return s;
-}
-
-status picture_at(const scene *s, int drawn, int side, uint8_t *rgb, error *err) {
-    image im = {0};
-    status st = draw(&im, s, drawn, err);
-    if (!st) st = take(&im, side, rgb, err);
-    image_free(&im);
-    return st;
-}
+int wear_side(dice *d, int side) { return dice_chance(d, HALF_SIZE) ? side / 2 : side; }
 
 // Smaller and larger again.
 static status soften(image *im, dice *d, error *err) {
@@ -47,19 +28,12 @@ static status soften(image *im, dice *d, error *err) {
     return s ? s : resized(im, side, err);
 }
 
-// Normal enough: four uniforms, deviation 1.
-static double bell(dice *d) {
-    double sum = 0;
-    for (int i = 0; i < 4; i++) sum += dice_unit(d);
-    return (sum - 2) * sqrt(3);
-}
-
 // Slow noise: a coarse grid, blown up.
 static status add_clouds(dice *d, double amount, int side, float *out, error *err) {
     image im = {0};
     status s = image_alloc(&im, CLOUD_SIDE, CLOUD_SIDE, 3, err);
     for (int i = 0; i < CLOUD_SIDE * CLOUD_SIDE * 3 && !s; i++)
-        im.px[i] = (uint8_t)fmin(fmax(128 + 50 * bell(d), 0), 255);
+        im.px[i] = (uint8_t)fmin(fmax(128 + 50 * dice_bell(d), 0), 255);
     if (!s) s = resized(&im, side, err);
     for (size_t i = 0; i < (size_t)side * (size_t)side * 3 && !s; i++)
         out[i] += (float)(amount * (im.px[i] - 128.0) / 50);
@@ -76,23 +50,21 @@ static void expose(const uint8_t *rgb, dice *d, size_t pixels, float *out) {
 
 static void finish(dice *d, double noise, size_t n, float *out) {
     for (size_t i = 0; i < n; i++) {
-        double v = out[i] + (noise > 0 ? noise * bell(d) : 0);
+        double v = out[i] + (noise > 0 ? noise * dice_bell(d) : 0);
         out[i] = (float)fmin(fmax(v, -1), 1);
     }
 }
 
-status picture_worn(const scene *s, dice *d, int side, float *out, error *err) {
+status picture_wear(const uint8_t *rgb, int drawn, dice *d, int side, float *out, error *err) {
     size_t pixels = (size_t)side * (size_t)side;
-    uint8_t *rgb = mem_alloc(3 * pixels);
-    if (!rgb) return fail(err, ERR_TEMP, "out of memory");
     image im = {0};
-    status st = draw(&im, s, dice_chance(d, HALF_SIZE) ? side / 2 : side, err);
-    if (!st && dice_chance(d, SOFT)) st = soften(&im, d, err);
-    if (!st) st = take(&im, side, rgb, err);
-    if (!st) expose(rgb, d, pixels, out);
-    if (!st && dice_chance(d, CLOUDED)) st = add_clouds(d, dice_range(d, 0, CLOUDS), side, out, err);
-    if (!st) finish(d, dice_chance(d, NOISY) ? dice_range(d, 0, NOISE) : 0, 3 * pixels, out);
+    status s = image_alloc(&im, drawn, drawn, 3, err);
+    if (!s) memcpy(im.px, rgb, (size_t)drawn * (size_t)drawn * 3);
+    if (!s && dice_chance(d, SOFT)) s = soften(&im, d, err);
+    if (!s && drawn != side) s = resized(&im, side, err);
+    if (!s) expose(im.px, d, pixels, out);
+    if (!s && dice_chance(d, CLOUDED)) s = add_clouds(d, dice_range(d, 0, CLOUDS), side, out, err);
+    if (!s) finish(d, dice_chance(d, NOISY) ? dice_range(d, 0, NOISE) : 0, 3 * pixels, out);
     image_free(&im);
-    mem_free(rgb);
-    return st;
+    return s;
 }

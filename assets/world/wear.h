@@ -2,12 +2,13 @@
 // exposure that is a little off. Generated pictures and those that come out of an autoencoder look like that.
 #pragma once
 #include "assets/world/dice.h"
-#include "assets/world/scene.h"
 #include "core/base/status.h"
 
 #include <stdint.h>
 
-// The scene drawn at `drawn` pixels and brought to side × side.
-status picture_at(const scene *s, int drawn, int side, uint8_t *rgb /* [side,side,3] */, error *err);
-// Now and then drawn at half the side, and worn. Values from −1 to 1, cut off outside.
-status picture_worn(const scene *s, dice *d, int side, float *out /* [side,side,3] */, error *err);
+// The side at which the next picture is drawn: `side`, now and then the half of it.
+int wear_side(dice *d, int side);
+// A picture of `drawn` pixels as it arrives: brought to side × side, worn. Values from −1 to 1, cut off
+// outside.
+status picture_wear(const uint8_t *rgb /* [drawn,drawn,3] */, int drawn, dice *d, int side,
+                    float *out /* [side,side,3] */, error *err);
