@@ -5,8 +5,7 @@ python tests/parity/compare.py     from the repository's root; fails when it is 
 import subprocess
 import sys
 
-import numpy as np
-from safetensors.numpy import load, load_file
+from safetensors.torch import load, load_file
 
 
 def git(*args):
@@ -18,9 +17,9 @@ for path in git("diff", "--name-only", "--", "tests/golden/*.safetensors").decod
     new, old = load_file(path), load(git("show", "HEAD:" + path))
     if {k: v.shape for k, v in new.items()} != {k: v.shape for k, v in old.items()}:
         print(f"{path}: other tensors than the committed ones")
-        worst_of_all = np.inf
+        worst_of_all = float("inf")
         continue
-    distance = lambda k: np.linalg.norm(new[k] - old[k]) / max(np.linalg.norm(old[k]), 1e-30)
+    distance = lambda k: float((new[k].double() - old[k].double()).norm() / max(float(old[k].double().norm()), 1e-30))
     key = max(new, key=distance)
     print(f"{path}: {distance(key):.1e} in {key}")
     worst_of_all = max(worst_of_all, distance(key))
