@@ -105,7 +105,7 @@ def write_model(folder, pipe, parts, tokenizers):
     for n, m in parts.items():
         text = n.startswith("text")
         config = json.loads(m.config.to_json_string()) if text else \
-            {k: v for k, v in m.config.items() if k != "_name_or_path"} | {"_class_name": type(m).__name__}
+            {k: v for k, v in m.config.items() if k not in ("_name_or_path", "_use_default_values")} | {"_class_name": type(m).__name__}
         if text:
             config["architectures"] = [type(m).__name__]
         write_case(f"{folder}/{n}.json", m, "model.safetensors" if text else "diffusion_pytorch_model.safetensors",
