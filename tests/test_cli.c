@@ -269,3 +269,34 @@ Test(cli, the_example_draws) {
     expect("$E 'a boat' \"$D/e.png\" \"$M\"", 73, NULL, "e.png");
     expect("$E 'a boat' \"$D/f.png\" \"$D\"", 66, NULL, "model_index.json");
 }
+
+// ---- the embedded model
+
+// Mean of the four corners of a picture drawn without -m.
+static double corners_of(const char *prompt) {
+    char command[300];
+    snprintf(command, sizeof command,
+             "$C txt2img -p '%s' -s 1 --steps 8 --cfg-scale 2 --force -o \"$D/talbot.png\"", prompt);
+    expect(command, 0, "talbot.png", NULL);
+    char path[600];
+    snprintf(path, sizeof path, "%s/talbot.png", folder);
+    image im = {0};
+    error err = {0};
+    cr_assert_eq(image_load(path, &im, &err), OK, "%s", err.text);
+    double sum = 0;
+    for (int i = 0; i < 4; i++)
+        for (int c = 0; c < im.c; c++)
+            sum += im.px[((size_t)(i / 2 * (im.h - 1)) * (size_t)im.w + (size_t)(i % 2 * (im.w - 1))) *
+                             (size_t)im.c +
+                         (size_t)c];
+    double mean = sum / (4.0 * im.c * 255);
+    image_free(&im);
+    return mean;
+}
+
+Test(cli, the_embedded_model_draws_the_background_it_is_told) {
+    double white = corners_of("a red circle on a white background"),
+           black = corners_of("a red circle on a black background");
+    cr_expect(white > 0.95, "%g", white);
+    cr_expect(black < 0.05, "%g", black);
+}

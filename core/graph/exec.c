@@ -41,7 +41,7 @@ static store_key expression_key(const node *n) {
     k = key_add(k, &n->dtype, sizeof n->dtype);
     if (n->op == &OP_WEIGHT) return key_add(k, &n->a.leaf.w->id, sizeof n->a.leaf.w->id);
     if (n->op == &OP_PACK)
-        k = key_add(k, n->a.pack.key, sizeof n->a.pack.key);
+        k = key_add(k, &n->a.pack.key, sizeof n->a.pack.key);
     else
         k = key_add(k, &n->a, n->op->attrs_bytes);
     for (int i = 0; i < n->n_in; i++) {

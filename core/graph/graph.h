@@ -83,7 +83,7 @@ typedef union {
     } timestep;
     struct {
         const void *layout; // the backend's description of a packed form, alive as long as the plan
-        uint64_t key[2];    // equal keys, equal bytes
+        uint64_t key;       // equal keys, equal bytes
         size_t bytes;
     } pack;
 } attrs;

@@ -38,7 +38,7 @@ typedef struct {
 
 static void count_users(planner *pl) {
     graph *g = &pl->p->g;
-    memset(pl->users, 0, (size_t)g->cap_nodes * sizeof *pl->users);
+    memset(pl->users, 0, (size_t)g->n_nodes * sizeof *pl->users);
     for (int i = 0; i < pl->p->n_outputs; i++) pl->users[pl->p->outputs[i]->id]++;
     for (int id = g->n_nodes - 1; id >= 0; id--)
         for (int k = 0; pl->users[id] && k < g->nodes[id]->n_in; k++)
@@ -61,9 +61,9 @@ static node *packed(planner *pl, node *w, const kernel *k, int before) {
     graph *g = &pl->p->g;
     for (int id = before; id < g->n_nodes && w->rate == RATE_MODEL; id++) {
         node *n = g->nodes[id];
-        if (n->op == &OP_PACK && n->in[0] == w && n->a.pack.key[0] == k->packed_key) return n;
+        if (n->op == &OP_PACK && n->in[0] == w && n->a.pack.key == k->packed_key) return n;
     }
-    attrs a = {.pack = {.layout = k, .key = {k->packed_key, 0}, .bytes = k->packed_bytes}};
+    attrs a = {.pack = {.layout = k, .key = k->packed_key, .bytes = k->packed_bytes}};
     node *n = node_new(g, &OP_PACK, 1, &w, a, w->shape, w->dtype);
     if (!is_poison(n)) n->path = w->path;
     return n;
@@ -97,9 +97,10 @@ static status prepare_kernels(planner *pl) {
 // Nodes in an order in which every input comes first: pack nodes go right before their first reader.
 static status sort_nodes(planner *pl) {
     graph *g = &pl->p->g;
-    node **sorted = mem_alloc((size_t)g->cap_nodes * sizeof *sorted);
-    kernel **kernels = mem_calloc((size_t)g->cap_nodes, sizeof *kernels);
-    bool *placed = mem_calloc((size_t)g->cap_nodes, sizeof *placed);
+    size_t room = (size_t)g->n_nodes + 1;
+    node **sorted = mem_alloc(room * sizeof *sorted);
+    kernel **kernels = mem_calloc(room, sizeof *kernels);
+    bool *placed = mem_calloc(room, sizeof *placed);
     if (!sorted || !kernels || !placed) {
         mem_free(sorted);
         mem_free(kernels);
@@ -125,6 +126,7 @@ static status sort_nodes(planner *pl) {
     pl->kernels = kernels;
     mem_free(g->nodes);
     g->nodes = sorted;
+    g->cap_nodes = (int)room;
     return OK;
 }
 
@@ -370,12 +372,10 @@ static void place_views(planner *pl) {
 static status make(planner *pl) {
     plan *p = pl->p;
     graph *g = &p->g;
-    // Each node may gain one pack node.
-    size_t room = 2 * (size_t)g->n_nodes + 1;
-    pl->users = mem_calloc(room > (size_t)g->cap_nodes ? room : (size_t)g->cap_nodes, sizeof *pl->users);
+    size_t room = 2 * (size_t)g->n_nodes + 1; // each node may gain one pack node
+    pl->users = mem_calloc(room, sizeof *pl->users);
     pl->of_weights = mem_calloc(room, sizeof *pl->of_weights);
-    pl->kernels =
-        mem_calloc(room > 2 * (size_t)g->cap_nodes ? room : 2 * (size_t)g->cap_nodes, sizeof *pl->kernels);
+    pl->kernels = mem_calloc(room, sizeof *pl->kernels);
     pl->last = mem_alloc(room * sizeof *pl->last);
     p->at = mem_calloc(room, sizeof *p->at);
     p->values = mem_calloc(room, sizeof *p->values);
@@ -390,10 +390,6 @@ static status make(planner *pl) {
     status s = prepare_kernels(pl);
     if (!s) s = sort_nodes(pl);
     if (s) return s;
-    p->n_nodes = g->n_nodes;
-    mem_free(pl->users);
-    pl->users = mem_calloc((size_t)g->cap_nodes, sizeof *pl->users);
-    if (!pl->users) return fail(pl->err, ERR_TEMP, "out of memory");
     count_users(pl);
     if ((s = place_lasting(pl)) || (s = place_rate(pl, RATE_PROMPT)) || (s = place_rate(pl, RATE_STEP)))
         return s;

@@ -25,7 +25,6 @@ typedef struct {
 struct plan {
     graph g;
     const backend *backend;
-    int n_nodes;                // pack nodes included
     place (*at)[1 + MAX_EXTRA]; // by node id and part
     kernel **model_kernel;      // by node id: kernels of model-rate nodes
     plan_step *steps[2];        // RATE_PROMPT, RATE_STEP
