@@ -13,6 +13,7 @@ typedef struct {
 static const command COMMANDS[] = {
     {"txt2img", "draw pictures from a prompt", cmd_txt2img},
     {"train", "train a model on a folder of pictures with captions", cmd_train},
+    {"reproduce", "measure a paper's claims on small models trained from scratch", cmd_reproduce},
     {"inspect", "show what a model folder, a tensor file or a picture holds", cmd_inspect},
     {"run", "evaluate one network on tensors of a file", cmd_run},
     {"tokenize", "turn lines of text into token ids", cmd_tokenize},

@@ -45,7 +45,7 @@ static void watch_signals(void) {
     signal(SIGPIPE, SIG_DFL);
 }
 
-static int is_stopped(void *user) {
+int session_stopped(void *user) {
     (void)user;
     return stopped_by;
 }
@@ -190,7 +190,7 @@ int session_open(session *s, const common *options, calo_precision otherwise, ca
     o.log = log_line;
     o.log_level = options->quiet ? CALO_LOG_ERROR : options->verbose ? CALO_LOG_DEBUG : level;
     o.progress = show_progress;
-    o.cancelled = is_stopped;
+    o.cancelled = session_stopped;
     o.user = s;
     watch_signals();
     calo_status status = calo_context_new(&o, &s->ctx);

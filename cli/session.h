@@ -38,6 +38,8 @@ int session_fail(session *s, int code, const char *format, ...) __attribute__((f
 // Removes the progress bar, so that a line can be printed.
 void session_clear(session *s);
 double session_seconds(const session *s);
+// Nonzero after an interrupt: for jobs that are not a call of the context.
+int session_stopped(void *session);
 
 // Writes JSON text with its quotes.
 void print_json_string(const char *text);

@@ -1,0 +1,79 @@
+// calotype reproduce: a paper's claims in miniature, measured.
+#include "cli/commands.h"
+#include "cli/session.h"
+
+#include <stdio.h>
+
+#ifdef CALO_WORLD
+#include "assets/world/reproduce/reproduce.h"
+#endif
+
+typedef struct {
+    common common;
+    const char *out, *docs;
+    long long seed;
+    bool quick;
+} options;
+
+static const option OPTIONS[] = {
+    {'o', "out", OPTION_TEXT, offsetof(options, out), "DIR",
+     "folder for models and results (default: build/reproduce); goes on there"},
+    {0, "docs", OPTION_TEXT, offsetof(options, docs), "FILE",
+     "write the page there too, its pictures beside it"},
+    {'s', "seed", OPTION_LONG, offsetof(options, seed), "N", "of everything random (default: 1)", 0, 9e15},
+    {0, "quick", OPTION_FLAG, offsetof(options, quick), NULL,
+     "minutes, and only the claims that show by then"},
+    {0}};
+
+static const command_line LINE = {
+    "reproduce",
+    "zsnr [OPTION...]",
+    "Trains small models from scratch and prints a paper's claims beside what was measured.",
+    "zsnr: \"Common Diffusion Noise Schedules and Sample Steps Are Flawed\", about an hour of two cores.\n"
+    "Exit code 1: some claim does not hold.",
+    {OPTIONS, COMMON_OPTIONS},
+    1};
+
+#ifdef CALO_WORLD
+static void say(void *user, const char *text) { session_say(user, "%s", text); }
+
+static int run(session *s, const options *o, const char *name) {
+    reproduce_result result;
+    reproduce_request r = {.out = o->out,
+                           .docs = o->docs,
+                           .quick = o->quick,
+                           .threads = o->common.threads,
+                           .seed = (uint64_t)o->seed,
+                           .log = say,
+                           .cancelled = session_stopped,
+                           .user = s};
+    calo_status code = reproduce(name, &r, &result);
+    if (code == CALO_ERR_CANCELLED) return session_end(s, code);
+    if (code) return session_fail(s, (int)code, "%s", result.message);
+    printf("%s\n%d of %d claims hold\n", result.table, result.claims - result.broken, result.claims);
+    calo_free(result.table);
+    return result.broken ? 1 : 0;
+}
+#else
+static int run(session *s, const options *o, const char *name) {
+    (void)o, (void)name;
+    return session_fail(
+        s, CALO_ERR_USAGE,
+        "this program was built without the picture world, which training pictures come from: "
+        "install libcairo2-dev and build with -Dworld=enabled");
+}
+#endif
+
+int cmd_reproduce(int argc, char **argv) {
+    options o = {.common = common_defaults(), .out = "build/reproduce", .seed = 1};
+    session s;
+    int n = options_parse(&LINE, &o, argc, argv);
+    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    int code = session_open(&s, &o.common, CALO_PRECISION_F32, CALO_LOG_INFO);
+    if (!code && !n)
+        code = session_fail(&s, CALO_ERR_USAGE, "reproduce needs a name: zsnr");
+    else if (!code)
+        code = run(&s, &o, argv[0]);
+    session_close(&s);
+    return code;
+}
