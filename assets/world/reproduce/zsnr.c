@@ -28,7 +28,7 @@ typedef struct {
     int steps, many; // of a usual and of a long sampling
 } scale;
 
-static const scale QUICK = {3000, 16, 4, 20, 50}, FULL = {120000, 48, 4, 25, 100};
+static const scale QUICK = {3000, 8, 4, 12, 30}, FULL = {120000, 48, 4, 25, 100};
 
 // ---- the pictures that are drawn, each set when it is first asked for
 
@@ -361,7 +361,7 @@ static status make_model(zsnr *z, which m, error *err) {
 static status save_strip(zsnr *z, const char *path, error *err) {
     static const int rows[] = {-1,           FLAWED_LEADING, FIXED_TRAILING, GUIDED_LEADING,
                                GUIDED_FIXED, GUIDED_RESCALED};
-    enum { ROWS = sizeof rows / sizeof *rows, COLUMNS = 12 };
+    enum { ROWS = sizeof rows / sizeof *rows, COLUMNS = 8 };
     size_t one = SMALL_MODEL_SIDE * SMALL_MODEL_SIDE * 3;
     float *pixels = mem_calloc(ROWS * COLUMNS * one, sizeof *pixels);
     status s = pixels ? OK : fail(err, ERR_TEMP, "out of memory");
