@@ -564,6 +564,19 @@ Test(train, a_text_to_image_model_learns_and_goes_on_bit_for_bit) {
     expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
 }
 
+// Three passes an update on two threads: two at once, then one.
+Test(train, passes_side_by_side_are_passes_in_turn) {
+    static const char *const keys[] = {
+        "\"size\": \"16x16\", \"batch\": 2, \"accumulate\": 3, \"samples\": 30, \"threads\": 1",
+        "\"size\": \"16x16\", \"batch\": 2, \"accumulate\": 3, \"samples\": 30, \"threads\": 2"};
+    make_diffusion_model();
+    make_data(9);
+    make_autoencoder();
+    cr_assert_eq(run_in("one", keys[0], TRAIN_TEXT2IMG, false, (train_hooks){0}), OK, "%s", err.text);
+    cr_assert_eq(run_in("two", keys[1], TRAIN_TEXT2IMG, false, (train_hooks){0}), OK, "%s", err.text);
+    expect_same_file(at("one/loss.csv"), at("two/loss.csv"));
+}
+
 // With a learning rate of 0 the finished model is the one that fine-tuning started from.
 Test(train, fine_tuning_starts_from_the_model) {
     make_diffusion_model();
