@@ -49,6 +49,7 @@ typedef struct {
     const float **gradient;
     curve *curve;
     char *checkpoints, *samples, *model;
+    json_t *config; // the resolved one
     checkpoint_state state;
     int64_t samples_seen;
     bool planned;              // during this update
@@ -433,18 +434,19 @@ static status run_stages(trainer *t, error *err) {
 
 static status continue_run(trainer *t, error *err) {
     const train_config *c = t->context.config;
+    checkpoint_tolerance allow = {c->ignore_machine, c->ignore_config, t->context.log};
     char *path = checkpoint_latest(t->checkpoints);
     status s = OK;
     if (path && !c->resume)
         s = fail(err, ERR_CANTCREAT, "%s is there already: resume that run, or choose another \"out\"", path);
-    if (path && !s) s = checkpoint_load(path, &t->state, t->params, c->ignore_machine, t->context.log, err);
+    if (path && !s) s = checkpoint_load(path, &t->state, t->params, &allow, err);
     if (path && !s)
         log_put(t->context.log, LOG_LEVEL_INFO, "going on from %s, update %lld", path,
                 (long long)t->state.step);
     if (!path && c->resume) log_put(t->context.log, LOG_LEVEL_INFO, "no checkpoint yet: starting anew");
     if (!path && t->recipe.start && !(s = t->recipe.start(t->recipe.self, err))) params_seal(t->params);
     mem_free(path);
-    if (!s && t->state.stage > c->n_stages)
+    if (!s && t->state.stage + (t->state.at > 0) > c->n_stages)
         s = fail(err, ERR_DATA, "the checkpoint is of stage %d, the configuration has %d", t->state.stage + 1,
                  c->n_stages);
     for (int i = 0; i < t->state.stage && !s; i++)
@@ -482,7 +484,8 @@ static status prepare(trainer *t, recipe_maker *make, error *err) {
     status s = choose_precision(t, err);
     if (!s) s = open_outputs(t, err);
     t->params = params_new((uint64_t)t->context.config->seed);
-    if (!s && !t->params) s = fail(err, ERR_TEMP, "out of memory");
+    t->config = train_config_json(t->context.config);
+    if (!s && (!t->params || !t->config)) s = fail(err, ERR_TEMP, "out of memory");
     if (s) return s;
     t->context.team = t->team;
     t->context.backend = t->backend;
@@ -490,6 +493,7 @@ static status prepare(trainer *t, recipe_maker *make, error *err) {
     t->context.params = t->params;
     if ((s = make(&t->recipe, &t->context, err))) return s;
     t->state.kind = t->recipe.kind;
+    t->state.config = t->config;
     // A recipe may need its data to know its graphs: the first stage is entered to make the parameters.
     if ((s = enter_stage(t, 0, err)) || (s = make_params(t, err)) || (s = continue_run(t, err))) return s;
     if ((s = make_sums(t, err))) return s;
@@ -503,6 +507,7 @@ static void release(trainer *t) {
     drop_lanes(t);
     recipe_free(&t->recipe);
     curve_close(t->curve);
+    json_decref(t->config);
     for (size_t i = 0; t->sum && i < params_count(t->params); i++) mem_free(t->sum[i]);
     mem_free(t->sum);
     mem_free(t->gradient);
