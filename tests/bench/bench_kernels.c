@@ -2,7 +2,7 @@
 //
 // Prints one line for each case: name, type, shape, microseconds (best round), GB/s counting each operand
 // once, and the share of what memcpy moves in a buffer of the same size with the same number of threads,
-// measured next to it. tests/bench/bench_kernels_torch.py prints PyTorch's times of the same cases.
+// measured next to it. tests/bench/torch_kernels.py prints PyTorch's times of the same cases.
 #include "core/base/mem.h"
 #include "core/cpu/kernels.h"
 
