@@ -130,7 +130,7 @@ static double median(double *x, int n) {
 static void print_row(race *r, const char *who, double *seconds, double peak) {
     const race_setup *s = &r->setup;
     double middle = median(seconds, s->rounds), best = seconds[0];
-    printf("| %-32s | %9.4f s | %9.4f s |", who, best, middle);
+    printf("| %-36s | %9.4f s | %9.4f s |", who, best, middle);
     if (s->samples) printf(" %9.1f | %9.1f |", s->samples / best, s->samples / middle);
     printf(" %9.0f | %12.0f %% | %7.2f |", s->flops * 1e-9 / best,
            100 * s->flops * 1e-9 / best / race_ceiling(r), peak);
@@ -140,9 +140,9 @@ void race_print(race *r) {
     const race_setup *s = &r->setup;
     bool rates = s->samples > 0;
     double top = race_ceiling(r), middle = median(r->ceiling, s->rounds);
-    printf("%s: best %.0f GF/s, median %.0f. %.1f GFLOP a run, best and median of %d rounds of %d:\n\n",
+    printf("%s: best %.0f GF/s, median %.0f. %.1f GFLOP a run; rounds: %d, runs in each: %d.\n\n",
            ceiling_name(r->kind), top, middle, s->flops * 1e-9, s->rounds, s->runs);
-    printf("| %-32s | %11s | %11s |%s %9s | %14s | %7s | %6s |\n", "", "best", "median",
+    printf("| %-36s | %11s | %11s |%s %9s | %14s | %7s | %6s |\n", "", "best", "median",
            rates ? " samples/s |    median |" : "", "GF/s", "of the ceiling", "peak GB", "ratio");
     printf("|---|---|---|%s---|---|---|---|\n", rates ? "---|---|" : "");
     print_row(r, "calotype", r->seconds, machine_peak_gb());
@@ -152,7 +152,7 @@ void race_print(race *r) {
         char who[64];
         snprintf(who, sizeof who, "PyTorch %s %s", p->version, p->variant);
         if (p->lost) {
-            printf("| %-32s | did not run |  |%s  |  |  |  |\n", who, rates ? "  |  |" : "");
+            printf("| %-36s | did not run |  |%s  |  |  |  |\n", who, rates ? "  |  |" : "");
             continue;
         }
         print_row(r, who, p->seconds, p->peak);
