@@ -55,7 +55,7 @@ static const option OPTIONS[] = {
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 
-static const command_line LINE = {
+const command_line TXT2IMG_LINE = {
     "txt2img",
     "-p TEXT [-o FILE] [OPTION...]",
     "Draws pictures from a prompt.",
@@ -261,7 +261,7 @@ int cmd_txt2img(int argc, char **argv) {
                  .cfg_scale = 7,
                  .cfg_rescale = -1,
                  .seed = -1};
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&TXT2IMG_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     job j = {.o = &o, .count = o.count, .seed = choose_seed(o.seed)};
     int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);

@@ -115,6 +115,55 @@ Test(cli, usage_errors_name_what_is_wrong) {
     }
 }
 
+Test(cli, options_come_from_the_file_then_the_environment_then_flags) {
+    setenv("XDG_CONFIG_HOME", folder, 1);
+    expect("mkdir -p \"$D/calotype\" && echo '{\"steps\": 2, \"seed\": 4, \"txt2img\": {\"cfg_scale\": 2.5, "
+           "\"zero-snr\": true, \"prompt\": \"a boat\"}, \"run\": {\"in\": \"x\"}, \"quiet\": true}' "
+           "> \"$D/calotype/config.json\"",
+           0, NULL, NULL);
+    expect("$C txt2img -m \"$M\" -o \"$D/a.png\" && $C inspect \"$D/a.png\"", 0,
+           "a boat\nSteps: 2, Sampler: DDIM, CFG scale: 2.5, Seed: 4", "");
+    expect("$C inspect \"$D/a.png\"", 0, "Zero Terminal SNR", NULL);
+    expect(
+        "export CALOTYPE_STEPS=3 CALOTYPE_ZERO_SNR=off; $C txt2img -m \"$M\" -o \"$D/b.png\" && $C inspect "
+        "\"$D/b.png\"",
+        0, "Steps: 3, Sampler: DDIM, CFG scale: 2.5, Seed: 4", NULL);
+    expect("CALOTYPE_ZERO_SNR=off $C txt2img -m \"$M\" -o \"$D/c.png\"; ! $C inspect \"$D/c.png\" | grep "
+           "Terminal",
+           0, NULL, NULL);
+    expect("CALOTYPE_STEPS=3 $C txt2img -m \"$M\" --steps 1 -o \"$D/d.png\" && $C inspect \"$D/d.png\"", 0,
+           "Steps: 1,", NULL);
+    expect("$C txt2img --config '' -m \"$M\" -o \"$D/e.png\"", 2, NULL, "Give a prompt");
+    expect("CALOTYPE_STEPS=many $C txt2img", 2, NULL, "CALOTYPE_STEPS is 'many', not a whole number");
+    expect("CALOTYPE_JSON=perhaps $C txt2img", 2, NULL, "CALOTYPE_JSON is 'perhaps', not true or false");
+    unsetenv("XDG_CONFIG_HOME");
+}
+
+Test(cli, a_broken_configuration_file_is_named) {
+    static const char *const CASES[][2] = {
+        {"{\"stpes\": 2}", "unknown key 'stpes' (did you mean steps?)"},
+        {"{\"txt2img\": {\"in\": 2}}", "txt2img: unknown key 'in'"},
+        {"{\"steps\": \"2\"}", "steps is not a number"},
+        {"{\"steps\": 2.5}", "steps is '2.5', not a whole number"},
+        {"{\"steps\": 100000}", "not a whole number from 1 to 1000"},
+        {"{\"force\": 1}", "force is not a boolean"},
+        {"{\"prompt\": [1]}", "prompt is not a string"},
+        {"{\"rng\": \"gpu\"}", "rng is 'gpu', not one of cpu nv"},
+        {"{\"\\u001b[2J\": 1}", "unknown key '?[2J'"},
+        {"{\"steps\": 2, \"steps\": 3}", ":1:"},
+        {"[]", "not a JSON object"},
+        {"{", ":2:0: string or"},
+        {"", ":2:0: "},
+    };
+    char line[512];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        snprintf(line, sizeof line, "echo '%s' > \"$D/c.json\"; $C txt2img -p x --config \"$D/c.json\"",
+                 CASES[i][0]);
+        expect(line, 2, NULL, CASES[i][1]);
+    }
+    expect("$C txt2img -p x --config \"$D/none.json\"", 2, NULL, "none.json");
+}
+
 // ---- txt2img
 
 Test(cli, pictures_are_named_numbered_and_not_overwritten) {
