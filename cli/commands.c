@@ -8,6 +8,9 @@ const command COMMANDS[] = {
     {"inspect", "show what a model folder, a tensor file or a picture holds", cmd_inspect, &INSPECT_LINE},
     {"run", "evaluate one network on tensors of a file", cmd_run, &RUN_LINE},
     {"tokenize", "turn lines of text into token ids", cmd_tokenize, &TOKENIZE_LINE},
+    {"completion", "print the completions of bash, zsh or fish", cmd_completion, &COMPLETION_LINE},
+    {"man", "print a manual page", cmd_man, &MAN_LINE},
+    {"schema", "print the JSON schema of the configuration file", cmd_schema, &SCHEMA_LINE},
     {0}};
 
 const command *command_find(const char *name) {

@@ -3,7 +3,7 @@
 #include "cli/options.h"
 
 typedef struct {
-    const char *name, *summary; // summary NULL: a command that the help does not list
+    const char *name, *summary;
     int (*run)(int argc, char **argv);
     const command_line *line;
 } command;
@@ -16,4 +16,8 @@ int cmd_run(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_train(int argc, char **argv);
-extern const command_line TXT2IMG_LINE, RUN_LINE, TOKENIZE_LINE, INSPECT_LINE, TRAIN_LINE;
+int cmd_man(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
+int cmd_schema(int argc, char **argv);
+extern const command_line TXT2IMG_LINE, RUN_LINE, TOKENIZE_LINE, INSPECT_LINE, TRAIN_LINE, MAN_LINE,
+    COMPLETION_LINE, SCHEMA_LINE;

@@ -6,8 +6,7 @@
 
 static int help(FILE *to) {
     fputs("usage: calotype COMMAND [OPTION...]\n\n", to);
-    for (const command *c = COMMANDS; c->name; c++)
-        if (c->summary) fprintf(to, "  %-10s  %s\n", c->name, c->summary);
+    for (const command *c = COMMANDS; c->name; c++) fprintf(to, "  %-10s  %s\n", c->name, c->summary);
     fputs("\n  calotype COMMAND --help lists a command's options; calotype --version prints the version.\n\n"
           "example: calotype txt2img -p \"a red balloon over a green hill, night\" -o balloon.png\n",
           to);

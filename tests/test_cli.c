@@ -164,6 +164,58 @@ Test(cli, a_broken_configuration_file_is_named) {
     expect("$C txt2img -p x --config \"$D/none.json\"", 2, NULL, "none.json");
 }
 
+// ---- what the tables of options say elsewhere
+
+// Every long name that the help of a command lists stands in the other command's output.
+static void expect_flags_of(const char *command, const char *prefix, const char *in) {
+    char line[128], name[96], flag[64];
+    snprintf(line, sizeof line, "$C %s --help", command);
+    result help = sh(line), other = sh(in);
+    cr_expect_eq(other.code, 0, "%s: %s", in, other.err);
+    int n = 0;
+    for (char *p = strstr(help.out, "\n\n"); (p = strstr(p, " --")); p += 3, n++) {
+        snprintf(flag, sizeof flag, "%.*s", (int)strspn(p + 3, "abcdefghijklmnopqrstuvwxyz-"), p + 3);
+        snprintf(name, sizeof name, "%s%s", prefix, flag);
+        cr_expect(!strcmp(flag, "help") || strstr(other.out, name), "%s does not say %s", in, name);
+    }
+    cr_expect_gt(n, 5);
+    drop(help);
+    drop(other);
+}
+
+Test(cli, completions_and_schema_know_every_flag) {
+    for (const char *const *c = (const char *const[]){"txt2img", "run", "inspect", "train", NULL}; *c; c++) {
+        expect_flags_of(*c, "--", "$C completion bash");
+        expect_flags_of(*c, "--", "$C completion zsh");
+        expect_flags_of(*c, "-l ", "$C completion fish");
+        expect_flags_of(*c, "\"", "$C schema");
+    }
+    expect("$C man txt2img", 0, "\\-\\-cfg\\-scale X\n", "");
+    expect("$C man txt2img", 0, "[CALOTYPE_CFG_SCALE]", "");
+    expect("$C man", 0, "calotype\\-txt2img", "");
+    expect("$C man paint", 2, NULL, "usage");
+    expect("$C completion csh", 2, NULL, "bash|zsh|fish");
+}
+
+Test(cli, bash_completes_commands_flags_and_choices) {
+    static const char *const CASES[][2] = {{"calotype tok", "tokenize"},
+                                           {"calotype txt2img --cfg-r", "--cfg-rescale"},
+                                           {"calotype txt2img --scheduler tr", "trailing"},
+                                           {"calotype txt2img --sampling-method euler_", "euler_a"},
+                                           {"calotype train -k v", "vae"}};
+    char line[1024];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        snprintf(line, sizeof line,
+                 "$C completion bash > \"$D/c.bash\" && bash -c '. \"$D/c.bash\"; compopt() { :; }; "
+                 "COMP_WORDS=(%s); "
+                 "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _calotype; echo \"${COMPREPLY[*]}.\"'",
+                 CASES[i][0]);
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "%s.\n", CASES[i][1]);
+        expect(line, 0, wanted, "");
+    }
+}
+
 // ---- txt2img
 
 Test(cli, pictures_are_named_numbered_and_not_overwritten) {
