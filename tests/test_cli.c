@@ -297,6 +297,34 @@ Test(cli, an_interrupt_stops_after_the_step) {
            143, NULL, "stopped");
 }
 
+Test(cli, from_repeats_a_picture_bit_for_bit) {
+    expect("$C txt2img -q -m \"$M\" -p 'a boat, \"red\" CØ' --steps 3 -s 77 --cfg-scale 3.3000000000000003 "
+           "--cfg-rescale 0.1 --sampling-method euler_a --scheduler trailing --prediction x0 --zero-snr "
+           "--rng nv "
+           "-W 48 -H 32 -o \"$D/a.png\"",
+           0, NULL, NULL);
+    for (const char *const *e = (const char *const[]){"png", "jpg", "webp", NULL}; *e; e++) {
+        char line[512];
+        snprintf(line, sizeof line,
+                 "cd \"$D\" && export CALOTYPE_STEPS=9 && $C txt2img -q -m \"$M\" --from a.png -o b.%s && "
+                 "$C txt2img -q -m \"$M\" --from b.%s -o c_%s.png && cmp a.png c_%s.png",
+                 *e, *e, *e, *e);
+        expect(line, 0, NULL, "");
+    }
+    expect("$C txt2img -m \"$M\" --from \"$D/a.png\" --steps 2 -o \"$D/d.png\" && $C inspect \"$D/d.png\"", 0,
+           "Steps: 2, Sampler: Euler a, CFG scale: 3.3, Seed: 77", NULL);
+    expect("$C txt2img --from \"$D/a.png\" -o \"$D/e.png\"", 65, NULL, "another model");
+    expect("$C txt2img -m \"$M\" --from tests/golden/files/rgb.png -o \"$D/e.png\"", 65, NULL,
+           "does not say");
+    expect("$C txt2img -m \"$M\" --from \"$D/none.png\" -o \"$D/e.png\"", 66, NULL, "none.png");
+    expect(
+        "cp -r \"$M\" \"$D/other\" && printf '\\1' | dd "
+        "of=\"$D/other/unet/diffusion_pytorch_model.safetensors\" "
+        "bs=1 conv=notrunc seek=$(($(wc -c < \"$D/other/unet/diffusion_pytorch_model.safetensors\") - 3)) && "
+        "$C txt2img -m \"$D/other\" --from \"$D/a.png\" -o \"$D/f.png\"",
+        0, NULL, "was made with the model");
+}
+
 // ---- the other commands
 
 Test(cli, tokenize_turns_lines_into_arrays) {
