@@ -1,19 +1,21 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/terminal.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 typedef struct {
     common common;
     const char *prompt, *negative, *output, *sampler, *init_latents, *save_latents, *from;
-    int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality;
+    int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality, show;
     double cfg_scale, cfg_rescale;
     long long seed;
     bool force, no_metadata;
@@ -32,6 +34,9 @@ static const option OPTIONS[] = {
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
     {0, "from", OPTION_TEXT, AT(from), "FILE", "repeat this picture; flags change what they name"},
+    {0, "show", OPTION_CHOICE, AT(show), "HOW",
+     "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
+     .alone = "auto"},
     {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
     {'W', "width", OPTION_INT, AT(width), "N", "pixels (default: as the model was trained)", 1, 8192},
     {'H', "height", OPTION_INT, AT(height), "N", "pixels", 1, 8192},
@@ -177,6 +182,17 @@ static void check_model(job *j, const calo_image *im) {
     json_decref(own);
 }
 
+// On stderr, as all that is no result.
+static void show(const job *j, const calo_image *im, const char *path) {
+    struct winsize size = {0};
+    bool tty = isatty(STDERR_FILENO);
+    terminal_show how = (terminal_show)j->o->show;
+    if (how == SHOW_AUTO) how = terminal_detect(tty);
+    if (how == SHOW_OFF) return;
+    bool known = tty && !ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col;
+    terminal_draw(stderr, how, im->rgb, im->width, im->height, known ? size.ws_col : 80, path);
+}
+
 static calo_status receive(void *user, const calo_image *im) {
     job *j = user;
     char path[PATH_MAX];
@@ -190,6 +206,7 @@ static calo_status receive(void *user, const calo_image *im) {
     if (!status && j->o->save_latents) status = keep_latents(j, im);
     if (status) return status;
     if (!j->done) check_model(j, im);
+    show(j, im, path);
     announce(j, path, im);
     j->done++;
     return CALO_OK;

@@ -325,6 +325,95 @@ Test(cli, from_repeats_a_picture_bit_for_bit) {
         0, NULL, "was made with the model");
 }
 
+// ---- pictures in the terminal
+
+// The first picture of what a terminal was sent, by a decoder of as much of sixel as we write: RGB rows.
+static int decode_sixel(const char *p, uint8_t *rgb, int w, int h) {
+    static uint8_t colours[256][3];
+    int x = 0, top = 0, colour = 0, n, a, b, c, d, painted = 0;
+    for (; *p && *p != 033; p++) {
+        int run = 1;
+        if (*p == '#' && sscanf(p, "#%d;2;%d;%d;%d%n", &a, &b, &c, &d, &n) == 4) {
+            colours[a][0] = (uint8_t)b, colours[a][1] = (uint8_t)c, colours[a][2] = (uint8_t)d;
+            p += n - 1;
+            continue;
+        }
+        if (*p == '#') {
+            cr_assert_eq(sscanf(p, "#%d%n", &colour, &n), 1);
+            p += n - 1;
+            continue;
+        }
+        if (*p == '$' || *p == '-') {
+            top += *p == '-' ? 6 : 0;
+            x = 0;
+            continue;
+        }
+        if (*p == '!') {
+            cr_assert_eq(sscanf(p, "!%d%n", &run, &n), 1);
+            p += n;
+        }
+        cr_assert(*p >= '?' && *p <= '~', "'%c' is no sixel", *p);
+        for (; run > 0; run--, x++)
+            for (int k = 0; k < 6; k++) {
+                if (!((*p - '?') >> k & 1)) continue;
+                cr_assert(x < w && top + k < h);
+                memcpy(rgb + 3 * ((top + k) * w + x), colours[colour], 3);
+                painted++;
+            }
+    }
+    return painted;
+}
+
+static double mean_of(const uint8_t *p, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += p[i];
+    return sum / (double)n;
+}
+
+Test(cli, show_draws_what_the_file_holds) {
+    enum { SIDE = 32, DRAWN = 256 };
+    char path[600];
+    image im;
+    error err = {0};
+    result r =
+        sh("COLORTERM=truecolor $C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/s.png\" --show=blocks");
+    snprintf(path, sizeof path, "%s/s.png", folder);
+    cr_assert_eq(image_load(path, &im, &err), OK, "%s", err.text);
+    cr_assert_eq(im.w, SIDE);
+    int n, at = 0;
+    for (const char *p = r.err; at < SIDE * SIDE / 2; at++) {
+        int v[6];
+        cr_assert_eq(
+            sscanf(p, "\033[38;2;%d;%d;%dm\033[48;2;%d;%d;%dm▀%n", v, v + 1, v + 2, v + 3, v + 4, v + 5, &n),
+            6);
+        const uint8_t *upper = im.px + 3 * (at / SIDE * 2 * SIDE + at % SIDE);
+        for (int c = 0; c < 3; c++) cr_assert(v[c] == upper[c] && v[3 + c] == upper[3 * SIDE + c]);
+        p += n;
+        if (at % SIDE == SIDE - 1) p += strlen("\033[m\n");
+    }
+    drop(r);
+
+    r = sh("$C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/s.png\" --force --show=sixel");
+    const char *body = strstr(r.err, "\"1;1;256;256");
+    cr_assert(body && strstr(r.err, "\033Pq") == body - 3);
+    uint8_t *rgb = mem_calloc(DRAWN * DRAWN, 3);
+    cr_expect_eq(decode_sixel(body + strlen("\"1;1;256;256"), rgb, DRAWN, DRAWN), DRAWN * DRAWN,
+                 "each pixel once");
+    // Ordered dither of 16 thresholds keeps the mean within a level's 16th (100/5/16 percent) and rounding.
+    double sent = mean_of(rgb, 3 * DRAWN * DRAWN), kept = mean_of(im.px, 3 * SIDE * SIDE) * 100 / 255;
+    cr_expect(sent > kept - 2.3 && sent < kept + 2.3, "%g %g", sent, kept);
+    mem_free(rgb);
+    drop(r);
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/k.png\" --show=kitty", 0, NULL,
+           "\033_Ga=T,q=2,f=24,s=256,v=256,m=1;");
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/t.png\" --show=iterm2", 0, NULL,
+           "\033]1337;File=inline=1;preserveAspectRatio=1:iVBORw0KGgo");
+    r = sh("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/n.png\" --show");
+    cr_expect_str_empty(r.err, "nothing is drawn into a file");
+    drop(r);
+    image_free(&im);
+}
+
 // ---- the other commands
 
 Test(cli, tokenize_turns_lines_into_arrays) {
