@@ -471,6 +471,33 @@ Test(cli, inspect_shows_models_pictures_and_plans) {
     expect("$C inspect \"$M/model_index.json\"", 65, NULL, "model_index.json");
 }
 
+static void expect_recognised(const char *tensor, int64_t rows, int64_t columns, const char *what) {
+    char path[600];
+    error err = {0};
+    float *zeros = mem_calloc((size_t)(rows * columns), sizeof *zeros);
+    safetensors_item item = {
+        .name = tensor, .type = DT_F32, .ndim = 2, .shape = {rows, columns}, .data = zeros};
+    snprintf(path, sizeof path, "%s/adapter.safetensors", folder);
+    cr_assert_eq(safetensors_save(path, &item, 1, NULL, 0, true, &err), OK, "%s", err.text);
+    expect("$C inspect \"$D/adapter.safetensors\"", 0, what, NULL);
+    mem_free(zeros);
+}
+
+Test(cli, inspect_tells_adapters_by_their_names) {
+    expect_recognised("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight",
+                      4, 768, "LoRA  for SD 1.x  rank 4  1 tensors");
+    expect_recognised("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight", 8,
+                      2048, "LoRA  for SDXL  rank 8");
+    expect_recognised("lora_unet_x_attn2_to_k.hada_w1_b", 16, 1024, "LoHa  for SD 2.x  rank 16");
+    expect_recognised("ip_adapter.1.to_k_ip.weight", 320, 768, "IP-Adapter  for SD 1.x");
+    expect_recognised("controlnet_cond_embedding.conv_in.weight", 16, 27, "ControlNet  1 tensors");
+    expect_recognised("emb_params", 2, 768, "textual inversion  for SD 1.x");
+    expect_recognised("down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight", 2, 2,
+                      "AnimateDiff");
+    expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "more (-v lists them)", NULL);
+    expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "UNet  ", NULL);
+}
+
 Test(cli, train_needs_a_configuration_and_a_kind) {
     expect("$C train --keys", 0, "learning rate", NULL);
     expect("$C train \"$D/none.json\" --kind vae", 66, NULL, "none.json");
