@@ -1,5 +1,6 @@
 #include "core/api.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,10 +119,10 @@ status api_progress(calo_context *ctx, calo_progress p, error *err) {
 
 // ---- models
 
-enum { MAX_PLACES = 4 };
+enum { MAX_PLACES = 5 };
 
 // Where the model that comes with the program may lie. Beside the program means the source tree or an
-// installation that was moved.
+// installation that was moved, as does beside the library.
 static int embedded_places(arena *a, const char **places) {
     char exe[4096];
     const char *data = getenv("CALOTYPE_DATA");
@@ -133,6 +134,13 @@ static int embedded_places(arena *a, const char **places) {
         char *dir = fs_dirname(exe);
         places[n++] = arena_printf(a, "%s/../../assets/talbot", dir ? dir : ".");
         places[n++] = arena_printf(a, "%s/../share/calotype/talbot", dir ? dir : ".");
+        mem_free(dir);
+    }
+    static const char here = 0; // an address in the library
+    Dl_info library;
+    if (dladdr(&here, &library) && library.dli_fname) {
+        char *dir = fs_dirname(library.dli_fname);
+        places[n++] = arena_printf(a, "%s/%s/talbot", dir ? dir : ".", CALO_LIBRARY_TO_DATA);
         mem_free(dir);
     }
     places[n++] = arena_printf(a, "%s/talbot", CALO_DATADIR);
