@@ -36,10 +36,10 @@ const command_line TRAIN_LINE = {
     1};
 
 static int print_keys(session *s) {
-    calo_train_key k;
+    const calo_train_key *k;
     printf("%-18s %-12s %-24s %s\n", "key", "default", "range", "meaning (* may differ from stage to stage)");
-    for (int i = 0; calo_train_key_at(s->ctx, i, &k); i++)
-        printf("%-18s %-12s %-24s %s%s\n", k.name, k.otherwise, k.range, k.help, k.stage ? " *" : "");
+    for (int i = 0; (k = calo_train_key_at(s->ctx, i)); i++)
+        printf("%-18s %-12s %-24s %s%s\n", k->name, k->otherwise, k->range, k->help, k->stage ? " *" : "");
     return 0;
 }
 
