@@ -42,6 +42,12 @@ void session_say(session *s, const char *format, ...) __attribute__((format(prin
 int session_fail(session *s, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 // Removes the progress bar, so that a line can be printed.
 void session_clear(session *s);
+// Begins a new progress bar, a share of 0 to 1; what is printed to stderr next stands behind it.
+void session_bar(session *s, double share);
+// Whether stderr can show one: otherwise progress is a line now and then.
+bool session_terminal(void);
+// "12.0 s", "3:05 min", "2:10 h" on stderr
+void print_duration(double seconds);
 double session_seconds(const session *s);
 
 // Writes JSON text with its quotes.
