@@ -7,6 +7,7 @@
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,13 @@ Test(cli, events_are_json_lines) {
     drop(r);
     expect("$C txt2img -m nowhere -p x -o \"$D/f.png\" --json", 66, "\"event\":\"error\",\"code\":66",
            "nowhere");
+}
+
+Test(cli, no_file_is_written_from_a_nan) {
+    tiny_model_spoil(model, "unet", "mid_block.resnets.0.conv1.weight", INFINITY);
+    expect("$C txt2img -m \"$M\" -p x -b 2 -s 7 --steps 2 -o \"$D/nan.png\"", 65, "",
+           "nan: picture 1 of 2 (seed 7) is not a number after step 1 of 2");
+    cr_expect(!there("nan-1.png") && !there("nan-2.png"));
 }
 
 Test(cli, an_interrupt_stops_after_the_step) {
