@@ -27,7 +27,7 @@ static const option OPTIONS[] = {
     {0, "keys", OPTION_FLAG, offsetof(options, keys), NULL, "list the keys of a configuration file"},
     {0}};
 
-static const command_line LINE = {
+const command_line TRAIN_LINE = {
     "train",
     "CONFIG --kind KIND [OPTION...]",
     "Trains a model as a JSON file says; -m names another model folder than the file.",
@@ -38,10 +38,10 @@ static const command_line LINE = {
     1};
 
 static int print_keys(session *s) {
-    calo_train_key k;
+    const calo_train_key *k;
     printf("%-18s %-12s %-24s %s\n", "key", "default", "range", "meaning (* may differ from stage to stage)");
-    for (int i = 0; calo_train_key_at(s->ctx, i, &k); i++)
-        printf("%-18s %-12s %-24s %s%s\n", k.name, k.otherwise, k.range, k.help, k.stage ? " *" : "");
+    for (int i = 0; (k = calo_train_key_at(s->ctx, i)); i++)
+        printf("%-18s %-12s %-24s %s%s\n", k->name, k->otherwise, k->range, k->help, k->stage ? " *" : "");
     return 0;
 }
 
@@ -133,7 +133,7 @@ static int train(job *j, const options *o, const char *config, train_call *call,
 int train_command(int argc, char **argv, train_call *call, const char *kind) {
     options o = {.common = common_defaults(), .kind = -1};
     job j = {0};
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&TRAIN_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_INFO);
     if (o.kind >= 0) kind = KINDS[o.kind];
