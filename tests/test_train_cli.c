@@ -194,7 +194,7 @@ Test(train_cli, an_interrupt_leaves_a_checkpoint_to_go_on_from) {
 
 // At the beginning, beside the writing of checkpoints (after 30, 60, … updates), and between them.
 Test(train_cli, a_killed_run_goes_on_as_if_nothing_had_been) {
-    static const int MOMENTS[] = {1, 31, 47, 62, 120, 152};
+    static const int MOMENTS[] = {1, 31, 47, 62, 91, 120};
     run_whole();
     configure("parts", LONG);
     for (size_t i = 0; i < sizeof MOMENTS / sizeof *MOMENTS; i++)
