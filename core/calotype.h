@@ -197,7 +197,8 @@ static inline calo_txt2img_request calo_txt2img_defaults(void) {
 // *images, which may be NULL when on_image is set, gets the finished images, also when the job ends early;
 // freed with calo_images_free in any case. The same request gives the same bytes whatever the number of
 // threads and however many images it asks for. CALO_ERR_USAGE names what of the request is out of range. A
-// NaN is CALO_ERR_DATA: a picture is never made from one.
+// NaN is CALO_ERR_DATA and ends the job: a picture is never made from one (a picture that the autoencoder
+// loses in bf16 is first decoded again in f32).
 CALO_API calo_status calo_txt2img(calo_model *model, const calo_txt2img_request *request,
                                   calo_images **images);
 CALO_API size_t calo_images_count(const calo_images *images);

@@ -299,27 +299,34 @@ static bool all_finite(const float *x, size_t n) {
     return true;
 }
 
-static status not_a_number(const txt2img *t, const char *where, error *err) {
-    return fail(err, ERR_DATA, "nan: %s is not a number, so there is no picture%s", where,
-                t->compute == DT_BF16 ? " (try --precision f32)" : "");
-}
-
 static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 0.5f, 0), 1) * 255); }
 
-// x: one image's latents [h,w,C]; rgb: [H,W,3].
-static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
+// x: one image's latents [h,w,C] → [H,W,3] around −1 … 1, borrowed until the next network is asked for. NULL
+// on failure.
+static const float *run_decoder(const txt2img *t, dtype compute, const float *x, error *err) {
     const vae_config *v = model_vae(t->model->m, err);
-    network_shape s = {.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
+    network_shape s = {.net = NET_VAE_DECODER, .compute = compute, .B = 1, .H = t->h, .W = t->w};
     exec *e = api_network(t->model, &s, FAST, err);
-    if (!e) return err->code;
+    if (!e) return NULL;
     float *in = exec_input(e, "latent");
     for (int64_t i = 0; in && i < latent_size(t); i++)
         in[i] = (float)(x[i] / v->scaling_factor + v->shift_factor);
-    status st = exec_run(e, err);
-    if (st) return st;
-    const float *out = exec_output(e, 0);
+    return exec_run(e, err) ? NULL : exec_output(e, 0);
+}
+
+// rgb: [H,W,3]. Autoencoders are known to overflow where the UNet does not: f32 is the second try.
+static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
     size_t n = 3 * (size_t)t->width * (size_t)t->height;
-    if (!all_finite(out, n)) return not_a_number(t, "the autoencoder's picture", err);
+    const float *out = run_decoder(t, t->compute, x, err);
+    if (out && t->compute != DT_F32 && !all_finite(out, n)) {
+        log_put(&t->model->ctx->log, LOG_LEVEL_WARN,
+                "the autoencoder's picture is not a number in %s: decoding it again in F32",
+                dtype_name(t->compute));
+        out = run_decoder(t, DT_F32, x, err);
+    }
+    if (!out) return err->code;
+    if (!all_finite(out, n))
+        return fail(err, ERR_DATA, "nan: the autoencoder's picture is not a number, so it is not drawn");
     for (size_t i = 0; i < n; i++) rgb[i] = to_byte(out[i]);
     return OK;
 }
@@ -422,6 +429,21 @@ static status take_unet(group *g, error *err) {
     return OK;
 }
 
+// Where the latents of an image stop being numbers, the job ends: nothing is drawn from them.
+static status check_finite(const group *g, const float *x0, int step, error *err) {
+    const txt2img *t = g->t;
+    size_t one = (size_t)latent_size(t);
+    for (int i = 0; i < g->n; i++)
+        if (!all_finite(x0 + (size_t)i * one, one))
+            return fail(err, ERR_DATA,
+                        "nan: picture %d of %d (seed %llu) is not a number after step %d of %d, so it is not "
+                        "drawn%s",
+                        g->first + i + 1, t->count,
+                        (unsigned long long)t->request->seed + (unsigned)(g->first + i), step + 1, t->steps,
+                        t->compute == DT_BF16 ? " (try --precision f32)" : "");
+    return OK;
+}
+
 // Shows the caller what the images look like if x0, [n,h,w,C], is right. The decoder takes the UNet's place
 // and may push it out of the model's memory, so the UNet is asked for again.
 static status preview_group(group *g, const float *x0, int step, error *err) {
@@ -458,11 +480,7 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
         out = g->guided;
     }
     combine_f32(x0, 2, (double[]){c.x, c.out}, (const float *[]){x, out}, n);
-    if (!all_finite(x0, n)) {
-        char where[64];
-        snprintf(where, sizeof where, "the UNet's result of step %d", step + 1);
-        return not_a_number(t, where, err);
-    }
+    if ((s = check_finite(g, x0, step, err))) return s;
     s = tell(t, "sample", step + 1, t->steps, g->first, g->n, now() - g->started, err);
     if (!s) s = preview_group(g, x0, step + 1, err);
     g->started = now();

@@ -257,6 +257,50 @@ Test(api, nothing_is_drawn_from_a_nan) {
     }
 }
 
+Test(api, a_nan_is_told_with_picture_and_step) {
+    fixture f;
+    calo_context_options o = options_of(CALO_PRECISION_AUTO, 1);
+    begin_with(&f, "sd", "eps", &o);
+    tiny_model_spoil(f.dir, "unet", "mid_block.resnets.0.conv1.weight", INFINITY);
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 3;
+    r.count = 2;
+    r.seed = 40;
+    cr_expect_eq(calo_txt2img(f.model, &r, NULL), CALO_ERR_DATA);
+    cr_expect(strstr(calo_message(f.ctx), "picture 1 of 2 (seed 40)") &&
+                  strstr(calo_message(f.ctx), "step 1 of 3"),
+              "%s", calo_message(f.ctx));
+    end(&f);
+}
+
+static void keep_warning(void *user, calo_log_level level, const char *text) {
+    if (level == CALO_LOG_WARN) snprintf(user, 300, "%s", text);
+}
+
+// 3.4e38 is a number in f32 and rounds to infinity in bf16.
+Test(api, a_picture_lost_in_bf16_is_decoded_again) {
+    char warning[300] = "";
+    uint8_t first[3 * 8];
+    for (int again = 0; again < 2; again++) {
+        fixture f;
+        calo_context_options o = options_of(again ? CALO_PRECISION_AUTO : CALO_PRECISION_F32, 1);
+        o.log = keep_warning;
+        o.user = warning;
+        begin_with(&f, "sd", "eps", &o);
+        tiny_model_spoil(f.dir, "vae", "decoder.conv_out.bias", 3.4e38f);
+        calo_txt2img_request r = calo_txt2img_defaults();
+        r.steps = 1;
+        calo_images *images = draw(&f, &r);
+        const calo_image *im = calo_images_at(images, 0);
+        if (!again) memcpy(first, im->rgb, sizeof first);
+        cr_expect_arr_eq(im->rgb, first, sizeof first);
+        bool bf16 = !strcmp(calo_precision_name(f.ctx), "bf16");
+        cr_expect_eq(strstr(warning, "in F32") != NULL, again && bf16, "%s", warning);
+        calo_images_free(images);
+        end(&f);
+    }
+}
+
 static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
     cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
     cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);

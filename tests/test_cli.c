@@ -4,9 +4,11 @@
 #include "core/base/mem.h"
 #include "core/files/image.h"
 #include "core/files/safetensors.h"
+#include "tests/shell.h"
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,65 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char model[512], folder[512]; // the folder is a fresh one around the model
-
-static void begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
-    setenv("D", folder, 1);
-    setenv("M", model, 1);
-    unsetenv("CALOTYPE_DATA");
-}
-
-static void end(void) { tiny_model_remove(model); }
-
-TestSuite(cli, .init = begin, .fini = end);
-
-typedef struct {
-    int code;
-    char *out, *err;
-} result;
-
-static char *contents(const char *name) {
-    char path[600], *data;
-    size_t n;
-    error err = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    cr_assert_eq(fs_read_file(path, 1 << 24, &data, &n, &err), OK, "%s", err.text);
-    return data;
-}
-
-// Runs a shell command in which $C is calotype, $E the example, $D the folder and $M the model.
-static result sh(const char *command) {
-    char line[4096];
-    snprintf(line, sizeof line, "C='%s' E='%s'; (%s) >\"$D/out\" 2>\"$D/err\"", CALOTYPE_PROGRAM,
-             EXAMPLE_PROGRAM, command);
-    int ended = system(line);
-    return (result){WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended), contents("out"),
-                    contents("err")};
-}
-
-static void drop(result r) {
-    mem_free(r.out);
-    mem_free(r.err);
-}
-
-static void expect(const char *command, int code, const char *out, const char *err) {
-    result r = sh(command);
-    cr_expect_eq(r.code, code, "%s: exit code %d instead of %d: %s", command, r.code, code, r.err);
-    cr_expect(!out || strstr(r.out, out), "%s: printed '%s', not '%s'", command, r.out, out);
-    cr_expect(!err || strstr(r.err, err), "%s: complained '%s', not '%s'", command, r.err, err);
-    drop(r);
-}
-
-static bool there(const char *name) {
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return fs_exists(path);
-}
+TestSuite(cli, .init = shell_begin, .fini = shell_end);
 
 // ---- help and usage
 
@@ -286,6 +230,13 @@ Test(cli, events_are_json_lines) {
     drop(r);
     expect("$C txt2img -m nowhere -p x -o \"$D/f.png\" --json", 66, "\"event\":\"error\",\"code\":66",
            "nowhere");
+}
+
+Test(cli, no_file_is_written_from_a_nan) {
+    tiny_model_spoil(model, "unet", "mid_block.resnets.0.conv1.weight", INFINITY);
+    expect("$C txt2img -m \"$M\" -p x -b 2 -s 7 --steps 2 -o \"$D/nan.png\"", 65, "",
+           "nan: picture 1 of 2 (seed 7) is not a number after step 1 of 2");
+    cr_expect(!there("nan-1.png") && !there("nan-2.png"));
 }
 
 Test(cli, an_interrupt_stops_after_the_step) {
