@@ -7,7 +7,7 @@
 typedef struct {
     common common;
     int kind;
-    bool resume, ignore_machine, profile, keys;
+    bool resume, ignore_machine, ignore_config, profile, keys;
 } options;
 
 static const char *const KINDS[] = {"vae", "text2img", "finetune", NULL};
@@ -19,11 +19,13 @@ static const option OPTIONS[] = {
      "go on from the newest checkpoint, bit for bit"},
     {0, "ignore-machine", OPTION_FLAG, offsetof(options, ignore_machine), NULL,
      "resume with other threads or instructions too"},
+    {0, "ignore-config", OPTION_FLAG, offsetof(options, ignore_config), NULL,
+     "resume even if the file has changed in what was trained already"},
     {0, "profile", OPTION_FLAG, offsetof(options, profile), NULL, "tell at the end where the time went"},
     {0, "keys", OPTION_FLAG, offsetof(options, keys), NULL, "list the keys of a configuration file"},
     {0}};
 
-static const command_line LINE = {
+const command_line TRAIN_LINE = {
     "train",
     "CONFIG --kind KIND [OPTION...]",
     "Trains a model as a JSON file says; -m names another model folder than the file.",
@@ -48,6 +50,7 @@ static int train(session *s, const options *o, const char *config) {
     r.model = o->common.model;
     r.resume = o->resume;
     r.ignore_machine = o->ignore_machine;
+    r.ignore_config = o->ignore_config;
     r.profile = o->profile;
     int code = session_end(s, calo_train(s->ctx, &r));
     if (!code && o->common.json) printf("{\"event\":\"done\",\"seconds\":%.6f}\n", session_seconds(s));
@@ -57,7 +60,7 @@ static int train(session *s, const options *o, const char *config) {
 int cmd_train(int argc, char **argv) {
     options o = {.common = common_defaults(), .kind = -1};
     session s;
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&TRAIN_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_INFO);
     if (!code && o.keys)

@@ -1,22 +1,26 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/terminal.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 typedef struct {
     common common;
-    const char *prompt, *negative, *output, *sampler, *init_latents, *save_latents;
-    int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality;
+    const char *prompt, *negative, *output, *sampler, *init_latents, *save_latents, *from;
+    int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality, show;
     double cfg_scale, cfg_rescale;
     long long seed;
     bool force, no_metadata;
+    json_t *from_settings; // owns the texts that came from the picture
+    const char *expected;  // checksum of the model that made it
 } options;
 
 static const char *const SCHEDULERS[] = {"auto", "leading", "linspace", "trailing", "karras", NULL};
@@ -29,13 +33,18 @@ static const option OPTIONS[] = {
     {'n', "negative-prompt", OPTION_TEXT, AT(negative), "TEXT", "what to keep away from"},
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
+    {0, "from", OPTION_TEXT, AT(from), "FILE", "repeat this picture; flags change what they name"},
+    {0, "show", OPTION_CHOICE, AT(show), "HOW",
+     "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
+     .alone = "auto"},
     {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
     {'W', "width", OPTION_INT, AT(width), "N", "pixels (default: as the model was trained)", 1, 8192},
     {'H', "height", OPTION_INT, AT(height), "N", "pixels", 1, 8192},
     {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20)", 1, 1000},
     {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X", "guidance; 1 is none (7)", -1000, 1000},
     {0, "cfg-rescale", OPTION_REAL, AT(cfg_rescale), "X", "0 to 1 (0.7 for a zero-SNR model, else 0)", 0, 1},
-    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "see below (default: the model's, or dpmpp_2m)"},
+    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "see below (default: the model's, or dpmpp_2m)",
+     .names = calo_sampler_name},
     {0, "scheduler", OPTION_CHOICE, AT(scheduler), "NAME",
      "leading, linspace, trailing or karras (the model's)", .choices = SCHEDULERS},
     {0, "prediction", OPTION_CHOICE, AT(prediction), "NAME", "eps, v or x0 (the model's)",
@@ -52,10 +61,11 @@ static const option OPTIONS[] = {
     {0, "save-latents", OPTION_TEXT, AT(save_latents), "FILE", "write what goes to the autoencoder"},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
+    {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 
-static const command_line LINE = {
+const command_line TXT2IMG_LINE = {
     "txt2img",
     "-p TEXT [-o FILE] [OPTION...]",
     "Draws pictures from a prompt.",
@@ -162,6 +172,27 @@ static calo_status keep_latents(job *j, const calo_image *im) {
     return CALO_OK;
 }
 
+// With another model the same settings give another picture.
+static void check_model(job *j, const calo_image *im) {
+    json_t *own = j->o->expected ? json_loads(im->json, 0, NULL) : NULL;
+    const char *used = json_string_value(json_object_get(own, "model_sha256"));
+    if (used && strcmp(used, j->o->expected) != 0)
+        session_say(&j->s, "calotype: warning: %s was made with the model %.10s, this is %.10s", j->o->from,
+                    j->o->expected, used);
+    json_decref(own);
+}
+
+// On stderr, as all that is no result.
+static void show(const job *j, const calo_image *im, const char *path) {
+    struct winsize size = {0};
+    bool tty = isatty(STDERR_FILENO);
+    terminal_show how = (terminal_show)j->o->show;
+    if (how == SHOW_AUTO) how = terminal_detect(tty);
+    if (how == SHOW_OFF) return;
+    bool known = tty && !ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col;
+    terminal_draw(stderr, how, im->rgb, im->width, im->height, known ? size.ws_col : 80, path);
+}
+
 static calo_status receive(void *user, const calo_image *im) {
     job *j = user;
     char path[PATH_MAX];
@@ -174,6 +205,8 @@ static calo_status receive(void *user, const calo_image *im) {
     calo_status status = calo_image_save(j->s.ctx, im, path, &save);
     if (!status && j->o->save_latents) status = keep_latents(j, im);
     if (status) return status;
+    if (!j->done) check_model(j, im);
+    show(j, im, path);
     announce(j, path, im);
     j->done++;
     return CALO_OK;
@@ -254,6 +287,61 @@ static int work(job *j) {
     return code;
 }
 
+// ---- a picture as it was made
+
+// What its file says that is no option: checked, or of no effect on the picture.
+static json_t *settings_of(const options *o, json_t *j) {
+    static const char *const OTHERS[] = {"format", "program", "model", "model_sha256", "init_latents"};
+    json_t *settings = json_copy(j);
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) json_object_del(settings, OTHERS[i]);
+    if (o->count) json_object_del(settings, "count");
+    return settings;
+}
+
+static int refuse_from(const options *o, const char *why) {
+    fprintf(stderr, "calotype: --from %s: %s\n", o->from, why);
+    return CALO_ERR_DATA;
+}
+
+// Of the text that calotype wrote, a JSON object; NULL where there is none.
+static json_t *read_own(session *s, const options *o, int *code) {
+    char *text = NULL;
+    *code = session_end(s, calo_inspect(s->ctx, o->from, &text));
+    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    const char *own = json_string_value(json_object_get(json_object_get(j, "texts"), "calotype"));
+    json_t *found = own ? json_loads(own, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    if (!*code && !json_is_object(found)) *code = refuse_from(o, "does not say how calotype made it");
+    if (!*code && json_integer_value(json_object_get(found, "format")) != 1)
+        *code = refuse_from(o, "was made by a newer calotype");
+    if (!*code && json_is_true(json_object_get(found, "init_latents")) && !o->init_latents)
+        *code = refuse_from(o, "was made from initial latents: name them with --init-latents");
+    const char *model = json_string_value(json_object_get(found, "model"));
+    if (!*code && !o->common.model && (!model || strcmp(model, "talbot")))
+        *code = refuse_from(o, "was made with another model: name its folder with -m");
+    json_decref(j);
+    calo_free(text);
+    return found;
+}
+
+// The picture's settings, then the flags again, which win.
+static int apply_from(options *o, int argc, char **argv) {
+    session s;
+    json_t *own = NULL;
+    int code = session_open(&s, &o->common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code) own = read_own(&s, o, &code);
+    calo_context_free(s.ctx);
+    if (!code) {
+        o->from_settings = settings_of(o, own);
+        if (options_json(&TXT2IMG_LINE, o, o->from_settings, o->from)) code = CALO_ERR_DATA;
+        if (!code && options_peek(&TXT2IMG_LINE, o, argc, argv) < 0) code = CALO_ERR_USAGE;
+        o->expected = json_string_value(json_object_get(own, "model_sha256"));
+        if (o->expected)
+            json_object_set(o->from_settings, "model_sha256", json_object_get(own, "model_sha256"));
+    }
+    json_decref(own);
+    return code;
+}
+
 int cmd_txt2img(int argc, char **argv) {
     options o = {.common = common_defaults(),
                  .output = "calotype-{seed}.png",
@@ -261,11 +349,20 @@ int cmd_txt2img(int argc, char **argv) {
                  .cfg_scale = 7,
                  .cfg_rescale = -1,
                  .seed = -1};
-    int n = options_parse(&LINE, &o, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    char **all = calloc((size_t)argc + 1, sizeof *all); // the flags are read once more behind --from
+    if (!all) return CALO_ERR_TEMP;
+    memcpy(all, argv, (size_t)argc * sizeof *all);
+    int n = session_options(&TXT2IMG_LINE, &o.common, argc, argv), code = n == -1 ? CALO_ERR_USAGE : 0;
+    if (n >= 0 && o.from) code = apply_from(&o, argc, all);
+    free(all);
+    if (n < 0) return code;
     job j = {.o = &o, .count = o.count, .seed = choose_seed(o.seed)};
-    int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code)
+        code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    else
+        j.s = (session){.options = &o.common};
     if (!code) code = work(&j);
     session_close(&j.s);
+    json_decref(o.from_settings);
     return code;
 }

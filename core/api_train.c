@@ -25,6 +25,7 @@ calo_status calo_train(calo_context *ctx, const calo_train_request *request) {
         if (r.model) c.model = r.model;
         c.resume = r.resume;
         c.ignore_machine = r.ignore_machine;
+        c.ignore_config = r.ignore_config;
         c.profile = r.profile;
         if (ctx->options.threads) c.threads = ctx->options.threads;
         if (ctx->options.precision)

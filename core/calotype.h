@@ -271,8 +271,8 @@ typedef struct {
     const char *model;  // a folder in place of the one that the file names; NULL: as the file says
     int resume;         // go on from the newest checkpoint
     int ignore_machine; // also if it was made with other threads or instructions, which changes the last bits
+    int ignore_config;  // also if the configuration has changed in what was trained already
     int profile;        // tell at the end where the time went
-    int reserved;       // 0
 } calo_train_request;
 
 typedef struct {

@@ -57,7 +57,7 @@ static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
         if (class_name) *suggested = sampler_find(class_name, NULL);
         if (r->prediction) c.predicts = (prediction)(r->prediction - CALO_PREDICT_EPS);
         if (r->zero_snr) c.zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
-        s = schedule_init(&t->schedule, &c, err);
+        if ((s = schedule_init(&t->schedule, &c, err))) fail_in(err, "%s", path);
     }
     json_decref(j);
     mem_free(path);

@@ -385,7 +385,7 @@ ENDS_WITH(calo_context_options, user);
 ENDS_WITH(calo_txt2img_request, no_hash);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
-ENDS_WITH(calo_train_request, reserved);
+ENDS_WITH(calo_train_request, profile);
 
 // ---- previews
 
