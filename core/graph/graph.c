@@ -59,6 +59,11 @@ node *poison(graph *g, const char *fmt, ...) {
     return g->poison;
 }
 
+node *poison_memory(graph *g) {
+    if (!g->err.code) fail(&g->err, ERR_TEMP, "out of memory for the graph");
+    return g->poison;
+}
+
 const char *op_error(node *n, const char *fmt, ...) {
     char text[512];
     va_list ap;
@@ -91,7 +96,7 @@ node *node_new(graph *g, const op *o, int n_in, node *const *in, attrs a, shape 
     if (g->err.code) return g->poison;
     node *n = arena_alloc(&g->mem, sizeof *n);
     const char *path = n ? arena_printf(&g->mem, "%s", g->path) : NULL;
-    if (!path) return poison(g, "out of memory");
+    if (!path) return poison_memory(g);
     *n = (node){
         .op = o, .g = g, .n_in = n_in, .a = a, .shape = want, .dtype = t, .path = path, .block = g->block};
     for (int i = 0; i < n_in; i++) {
@@ -102,6 +107,6 @@ node *node_new(graph *g, const op *o, int n_in, node *const *in, attrs a, shape 
     }
     const char *wrong = o->infer ? o->infer(n) : NULL;
     if (wrong) return poison(g, "%s: %s", o->name, wrong);
-    if (!append(g, n)) return poison(g, "out of memory");
+    if (!append(g, n)) return poison_memory(g);
     return n;
 }

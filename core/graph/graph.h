@@ -134,6 +134,8 @@ void path_pop(graph *g, int mark);
 
 // Makes every later node poison with this message; returns the poison node.
 node *poison(graph *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// The same when memory is short.
+node *poison_memory(graph *g);
 
 // What is built between the two is not kept for the backward pass but computed again there.
 void block_begin(graph *g);
