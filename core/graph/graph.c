@@ -16,14 +16,8 @@ uint64_t weight_new_id(void) {
 
 void graph_init(graph *g, dtype compute) {
     *g = (graph){.compute = compute, .exact = compute == DT_F64 ? DT_F64 : DT_F32};
-    static node exhausted = {.op = &OP_POISON}; // never written to; stands in when there is no memory for one
-    g->poison = arena_alloc(&g->mem, sizeof(node));
-    if (!g->poison) {
-        fail(&g->err, ERR_TEMP, "out of memory");
-        g->poison = &exhausted;
-        return;
-    }
-    *g->poison = (node){.op = &OP_POISON, .g = g, .path = ""};
+    g->poisoned = (node){.op = &OP_POISON, .g = g, .path = ""};
+    g->poison = &g->poisoned;
 }
 
 void graph_free(graph *g) {

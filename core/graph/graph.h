@@ -122,6 +122,7 @@ struct graph {
     int block, n_blocks;
     error err; // the first one
     node *poison;
+    node poisoned; // what `poison` points to: it must be there when memory is short
 };
 
 // `compute` is DT_F32, DT_BF16 or DT_F64. Free with graph_free; nodes die with it.
