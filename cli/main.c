@@ -1,8 +1,11 @@
 #include "cli/commands.h"
 #include "core/calotype.h"
 
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static int help(FILE *to) {
     fputs("usage: calotype COMMAND [OPTION...]\n\n", to);
@@ -23,7 +26,18 @@ static int unknown(const char *name) {
     return CALO_ERR_USAGE;
 }
 
+// jansson 2.14 does not notice when its lexer's buffer cannot grow, reads on with what is missing and may
+// write behind it. So a program of ours ends there; its outputs have their names only once they are whole.
+static void *json_memory(size_t n) {
+    void *p = malloc(n);
+    if (p) return p;
+    static const char text[] = "calotype: out of memory\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(CALO_ERR_TEMP);
+    _exit(CALO_ERR_TEMP);
+}
+
 int main(int argc, char **argv) {
+    json_set_alloc_funcs(json_memory, free);
     if (argc < 2) return help(stderr);
     const char *name = argv[1];
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) return help(stdout);

@@ -24,18 +24,21 @@ char *latin1_to_utf8(const char *text) {
     return out;
 }
 
+bool text_is_latin1(const char *text) {
+    utf8proc_int32_t c = 0;
+    for (const uint8_t *p = (const uint8_t *)text; *p;) {
+        utf8proc_ssize_t n = utf8proc_iterate(p, -1, &c);
+        if (n < 1 || c > 255) return false;
+        p += n;
+    }
+    return true;
+}
+
 char *latin1_from_utf8(const char *text) {
     char *out = mem_realloc(NULL, strlen(text) + 1, 1), *to = out;
     utf8proc_int32_t c = 0;
-    for (const uint8_t *p = (const uint8_t *)text; out && *p;) {
-        utf8proc_ssize_t n = utf8proc_iterate(p, -1, &c);
-        if (n < 1 || c > 255) {
-            mem_free(out);
-            return NULL;
-        }
-        p += n;
-        *to++ = (char)c;
-    }
+    for (const uint8_t *p = (const uint8_t *)text; out && *p; *to++ = (char)c)
+        p += utf8proc_iterate(p, -1, &c);
     if (out) *to = 0;
     return out;
 }

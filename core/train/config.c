@@ -105,7 +105,8 @@ static void wrong(reader *x, const char *key, const char *what) {
 
 static const char *keep_text(reader *x, const char *key, const char *text) {
     char *copy = arena_printf(&x->c->mem, "%s", text);
-    if (!copy) wrong(x, key, "found no memory");
+    if (!copy && !x->r.code)
+        x->r.code = fail(x->r.err, ERR_TEMP, "%s: \"%s\": out of memory", x->r.where, key);
     return copy;
 }
 
