@@ -24,7 +24,7 @@ static const option OPTIONS[] = {
      "rows of the network's batch (2 for the unet, else 1)", 1, 64},
     {0}};
 
-static const command_line LINE = {
+const command_line INSPECT_LINE = {
     "inspect",
     "[PATH] [--plan NETWORK]",
     "Shows what a model folder, a safetensors file or a picture holds. Without a path: the model.",
@@ -208,7 +208,7 @@ static int inspect_path(session *s, const char *path) {
 int cmd_inspect(int argc, char **argv) {
     options o = {.common = common_defaults()};
     session s;
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&INSPECT_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     if (n && o.plan) o.common.model = argv[0];
     int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);

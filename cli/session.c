@@ -1,5 +1,7 @@
 #include "cli/session.h"
+#include "cli/config.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,12 +19,28 @@ const option COMMON_OPTIONS[] = {
      1024},
     {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
      .choices = PRECISIONS},
+    {0, "config", OPTION_TEXT, offsetof(common, config), "FILE",
+     "read this instead of ~/.config/calotype/config.json"},
     {0, "json", OPTION_FLAG, offsetof(common, json), NULL, "results as JSON, one object a line"},
     {'q', "quiet", OPTION_FLAG, offsetof(common, quiet), NULL, "errors only"},
     {'v', "verbose", OPTION_FLAG, offsetof(common, verbose), NULL, "say more"},
     {0}};
 
 common common_defaults(void) { return (common){.precision = -1}; }
+
+// Flags come first too, because they may name the file.
+int session_options(const command_line *c, common *o, int argc, char **argv) {
+    char path[PATH_MAX];
+    int n = options_peek(c, o, argc, argv);
+    if (n < 0) return n;
+    const char *named = o->config ? o->config : getenv("CALOTYPE_CONFIG");
+    config_path(path, sizeof path);
+    n = config_read(c, o, named ? named : path, named != NULL, &o->config_file);
+    if (!n) n = options_variables(c, o);
+    if (!n) n = options_parse(c, o, argc, argv);
+    if (n < 0) json_decref(o->config_file);
+    return n;
+}
 
 static double now(void) {
     struct timespec t;
@@ -201,6 +219,7 @@ void session_close(session *s) {
     session_clear(s);
     calo_context_free(s->ctx);
     s->ctx = NULL;
+    json_decref(s->options->config_file);
 }
 
 int session_model(session *s, calo_model **model) {

@@ -8,10 +8,15 @@ typedef struct {
     const char *model;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
     bool json, quiet, verbose;
+    const char *config;  // a file in place of the user's; "" for none
+    json_t *config_file; // owns the texts that came from it
 } common;
 
 extern const option COMMON_OPTIONS[];
 common common_defaults(void);
+// Fills the struct that begins with `o` from the configuration file, the environment and the arguments, the
+// later wins. Returns what options_parse does; session_close frees what it holds.
+int session_options(const command_line *c, common *o, int argc, char **argv);
 
 typedef struct {
     const common *options;

@@ -23,7 +23,7 @@ static const option OPTIONS[] = {
     {0, "keys", OPTION_FLAG, offsetof(options, keys), NULL, "list the keys of a configuration file"},
     {0}};
 
-static const command_line LINE = {
+const command_line TRAIN_LINE = {
     "train",
     "CONFIG --kind KIND [OPTION...]",
     "Trains a model as a JSON file says; -m names another model folder than the file.",
@@ -57,7 +57,7 @@ static int train(session *s, const options *o, const char *config) {
 int cmd_train(int argc, char **argv) {
     options o = {.common = common_defaults(), .kind = -1};
     session s;
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&TRAIN_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_INFO);
     if (!code && o.keys)

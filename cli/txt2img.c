@@ -35,7 +35,8 @@ static const option OPTIONS[] = {
     {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20)", 1, 1000},
     {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X", "guidance; 1 is none (7)", -1000, 1000},
     {0, "cfg-rescale", OPTION_REAL, AT(cfg_rescale), "X", "0 to 1 (0.7 for a zero-SNR model, else 0)", 0, 1},
-    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "see below (default: the model's, or dpmpp_2m)"},
+    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "see below (default: the model's, or dpmpp_2m)",
+     .names = calo_sampler_name},
     {0, "scheduler", OPTION_CHOICE, AT(scheduler), "NAME",
      "leading, linspace, trailing or karras (the model's)", .choices = SCHEDULERS},
     {0, "prediction", OPTION_CHOICE, AT(prediction), "NAME", "eps, v or x0 (the model's)",
@@ -55,7 +56,7 @@ static const option OPTIONS[] = {
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 
-static const command_line LINE = {
+const command_line TXT2IMG_LINE = {
     "txt2img",
     "-p TEXT [-o FILE] [OPTION...]",
     "Draws pictures from a prompt.",
@@ -261,7 +262,7 @@ int cmd_txt2img(int argc, char **argv) {
                  .cfg_scale = 7,
                  .cfg_rescale = -1,
                  .seed = -1};
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&TXT2IMG_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     job j = {.o = &o, .count = o.count, .seed = choose_seed(o.seed)};
     int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);

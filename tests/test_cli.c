@@ -115,6 +115,107 @@ Test(cli, usage_errors_name_what_is_wrong) {
     }
 }
 
+Test(cli, options_come_from_the_file_then_the_environment_then_flags) {
+    setenv("XDG_CONFIG_HOME", folder, 1);
+    expect("mkdir -p \"$D/calotype\" && echo '{\"steps\": 2, \"seed\": 4, \"txt2img\": {\"cfg_scale\": 2.5, "
+           "\"zero-snr\": true, \"prompt\": \"a boat\"}, \"run\": {\"in\": \"x\"}, \"quiet\": true}' "
+           "> \"$D/calotype/config.json\"",
+           0, NULL, NULL);
+    expect("$C txt2img -m \"$M\" -o \"$D/a.png\" && $C inspect \"$D/a.png\"", 0,
+           "a boat\nSteps: 2, Sampler: DDIM, CFG scale: 2.5, Seed: 4", "");
+    expect("$C inspect \"$D/a.png\"", 0, "Zero Terminal SNR", NULL);
+    expect(
+        "export CALOTYPE_STEPS=3 CALOTYPE_ZERO_SNR=off; $C txt2img -m \"$M\" -o \"$D/b.png\" && $C inspect "
+        "\"$D/b.png\"",
+        0, "Steps: 3, Sampler: DDIM, CFG scale: 2.5, Seed: 4", NULL);
+    expect("CALOTYPE_ZERO_SNR=off $C txt2img -m \"$M\" -o \"$D/c.png\"; ! $C inspect \"$D/c.png\" | grep "
+           "Terminal",
+           0, NULL, NULL);
+    expect("CALOTYPE_STEPS=3 $C txt2img -m \"$M\" --steps 1 -o \"$D/d.png\" && $C inspect \"$D/d.png\"", 0,
+           "Steps: 1,", NULL);
+    expect("$C txt2img --config '' -m \"$M\" -o \"$D/e.png\"", 2, NULL, "Give a prompt");
+    expect("CALOTYPE_STEPS=many $C txt2img", 2, NULL, "CALOTYPE_STEPS is 'many', not a whole number");
+    expect("CALOTYPE_JSON=perhaps $C txt2img", 2, NULL, "CALOTYPE_JSON is 'perhaps', not true or false");
+    unsetenv("XDG_CONFIG_HOME");
+}
+
+Test(cli, a_broken_configuration_file_is_named) {
+    static const char *const CASES[][2] = {
+        {"{\"stpes\": 2}", "unknown key 'stpes' (did you mean steps?)"},
+        {"{\"txt2img\": {\"in\": 2}}", "txt2img: unknown key 'in'"},
+        {"{\"steps\": \"2\"}", "steps is not a number"},
+        {"{\"steps\": 2.5}", "steps is '2.5', not a whole number"},
+        {"{\"steps\": 100000}", "not a whole number from 1 to 1000"},
+        {"{\"force\": 1}", "force is not a boolean"},
+        {"{\"prompt\": [1]}", "prompt is not a string"},
+        {"{\"rng\": \"gpu\"}", "rng is 'gpu', not one of cpu nv"},
+        {"{\"\\u001b[2J\": 1}", "unknown key '?[2J'"},
+        {"{\"steps\": 2, \"steps\": 3}", ":1:"},
+        {"[]", "not a JSON object"},
+        {"{", ":2:0: string or"},
+        {"", ":2:0: "},
+    };
+    char line[512];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        snprintf(line, sizeof line, "echo '%s' > \"$D/c.json\"; $C txt2img -p x --config \"$D/c.json\"",
+                 CASES[i][0]);
+        expect(line, 2, NULL, CASES[i][1]);
+    }
+    expect("$C txt2img -p x --config \"$D/none.json\"", 2, NULL, "none.json");
+}
+
+// ---- what the tables of options say elsewhere
+
+// Every long name that the help of a command lists stands in the other command's output.
+static void expect_flags_of(const char *command, const char *prefix, const char *in) {
+    char line[128], name[96], flag[64];
+    snprintf(line, sizeof line, "$C %s --help", command);
+    result help = sh(line), other = sh(in);
+    cr_expect_eq(other.code, 0, "%s: %s", in, other.err);
+    int n = 0;
+    for (char *p = strstr(help.out, "\n\n"); (p = strstr(p, " --")); p += 3, n++) {
+        snprintf(flag, sizeof flag, "%.*s", (int)strspn(p + 3, "abcdefghijklmnopqrstuvwxyz-"), p + 3);
+        snprintf(name, sizeof name, "%s%s", prefix, flag);
+        cr_expect(!strcmp(flag, "help") || strstr(other.out, name), "%s does not say %s", in, name);
+    }
+    cr_expect_gt(n, 5);
+    drop(help);
+    drop(other);
+}
+
+Test(cli, completions_and_schema_know_every_flag) {
+    for (const char *const *c = (const char *const[]){"txt2img", "run", "inspect", "train", NULL}; *c; c++) {
+        expect_flags_of(*c, "--", "$C completion bash");
+        expect_flags_of(*c, "--", "$C completion zsh");
+        expect_flags_of(*c, "-l ", "$C completion fish");
+        expect_flags_of(*c, "\"", "$C schema");
+    }
+    expect("$C man txt2img", 0, "\\-\\-cfg\\-scale X\n", "");
+    expect("$C man txt2img", 0, "[CALOTYPE_CFG_SCALE]", "");
+    expect("$C man", 0, "calotype\\-txt2img", "");
+    expect("$C man paint", 2, NULL, "usage");
+    expect("$C completion csh", 2, NULL, "bash|zsh|fish");
+}
+
+Test(cli, bash_completes_commands_flags_and_choices) {
+    static const char *const CASES[][2] = {{"calotype tok", "tokenize"},
+                                           {"calotype txt2img --cfg-r", "--cfg-rescale"},
+                                           {"calotype txt2img --scheduler tr", "trailing"},
+                                           {"calotype txt2img --sampling-method euler_", "euler_a"},
+                                           {"calotype train -k v", "vae"}};
+    char line[1024];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        snprintf(line, sizeof line,
+                 "$C completion bash > \"$D/c.bash\" && bash -c '. \"$D/c.bash\"; compopt() { :; }; "
+                 "COMP_WORDS=(%s); "
+                 "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _calotype; echo \"${COMPREPLY[*]}.\"'",
+                 CASES[i][0]);
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "%s.\n", CASES[i][1]);
+        expect(line, 0, wanted, "");
+    }
+}
+
 // ---- txt2img
 
 Test(cli, pictures_are_named_numbered_and_not_overwritten) {
