@@ -63,6 +63,8 @@ static void watch_signals(void) {
     signal(SIGPIPE, SIG_DFL);
 }
 
+int session_stopped(void) { return stopped_by; }
+
 static int is_stopped(void *user) {
     (void)user;
     return stopped_by;
