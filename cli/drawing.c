@@ -30,6 +30,7 @@ const option DRAWING_OPTIONS[] = {
      .choices = RNGS},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
+    {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 

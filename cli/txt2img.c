@@ -1,25 +1,34 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/drawing.h"
+#include "cli/terminal.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 typedef struct {
     drawing drawing;
-    const char *output, *init_latents, *save_latents;
+    const char *output, *init_latents, *save_latents, *from;
+    int show;
     bool force;
+    json_t *from_settings; // owns the texts that came from the picture
+    const char *expected;  // checksum of the model that made it
 } options;
 
 #define AT(field) offsetof(options, field)
 static const option OPTIONS[] = {
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
+    {0, "from", OPTION_TEXT, AT(from), "FILE", "repeat this picture; flags change what they name"},
+    {0, "show", OPTION_CHOICE, AT(show), "HOW",
+     "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
+     .alone = "auto"},
     {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
     {0, "init-latents", OPTION_TEXT, AT(init_latents), "FILE",
      "unit noise to start from: F32 latents [B,C,h,w]"},
@@ -125,6 +134,27 @@ static calo_status keep_latents(job *j, const calo_image *im) {
     return CALO_OK;
 }
 
+// With another model the same settings give another picture.
+static void check_model(job *j, const calo_image *im) {
+    json_t *own = j->o->expected ? json_loads(im->json, 0, NULL) : NULL;
+    const char *used = json_string_value(json_object_get(own, "model_sha256"));
+    if (used && strcmp(used, j->o->expected) != 0)
+        session_say(&j->s, "calotype: warning: %s was made with the model %.10s, this is %.10s", j->o->from,
+                    j->o->expected, used);
+    json_decref(own);
+}
+
+// On stderr, as all that is no result.
+static void show(const job *j, const calo_image *im, const char *path) {
+    struct winsize size = {0};
+    bool tty = isatty(STDERR_FILENO);
+    terminal_show how = (terminal_show)j->o->show;
+    if (how == SHOW_AUTO) how = terminal_detect(tty);
+    if (how == SHOW_OFF) return;
+    bool known = tty && !ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col;
+    terminal_draw(stderr, how, im->rgb, im->width, im->height, known ? size.ws_col : 80, path);
+}
+
 static calo_status receive(void *user, const calo_image *im) {
     job *j = user;
     char path[PATH_MAX];
@@ -137,6 +167,8 @@ static calo_status receive(void *user, const calo_image *im) {
     calo_status status = calo_image_save(j->s.ctx, im, path, &save);
     if (!status && j->o->save_latents) status = keep_latents(j, im);
     if (status) return status;
+    if (!j->done) check_model(j, im);
+    show(j, im, path);
     announce(j, path, im);
     j->done++;
     return CALO_OK;
@@ -199,13 +231,78 @@ static int work(job *j) {
     return code;
 }
 
+// ---- a picture as it was made
+
+// What its file says that is no option: checked, or of no effect on the picture.
+static json_t *settings_of(const options *o, json_t *j) {
+    static const char *const OTHERS[] = {"format", "program", "model", "model_sha256", "init_latents"};
+    json_t *settings = json_copy(j);
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) json_object_del(settings, OTHERS[i]);
+    if (o->drawing.count) json_object_del(settings, "count");
+    return settings;
+}
+
+static int refuse_from(const options *o, const char *why) {
+    fprintf(stderr, "calotype: --from %s: %s\n", o->from, why);
+    return CALO_ERR_DATA;
+}
+
+// Of the text that calotype wrote, a JSON object; NULL where there is none.
+static json_t *read_own(session *s, const options *o, int *code) {
+    char *text = NULL;
+    *code = session_end(s, calo_inspect(s->ctx, o->from, &text));
+    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    const char *own = json_string_value(json_object_get(json_object_get(j, "texts"), "calotype"));
+    json_t *found = own ? json_loads(own, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    if (!*code && !json_is_object(found)) *code = refuse_from(o, "does not say how calotype made it");
+    if (!*code && json_integer_value(json_object_get(found, "format")) != 1)
+        *code = refuse_from(o, "was made by a newer calotype");
+    if (!*code && json_is_true(json_object_get(found, "init_latents")) && !o->init_latents)
+        *code = refuse_from(o, "was made from initial latents: name them with --init-latents");
+    const char *model = json_string_value(json_object_get(found, "model"));
+    if (!*code && !o->drawing.common.model && (!model || strcmp(model, "talbot")))
+        *code = refuse_from(o, "was made with another model: name its folder with -m");
+    json_decref(j);
+    calo_free(text);
+    return found;
+}
+
+// The picture's settings, then the flags again, which win.
+static int apply_from(options *o, int argc, char **argv) {
+    session s;
+    json_t *own = NULL;
+    int code = session_open(&s, &o->drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code) own = read_own(&s, o, &code);
+    calo_context_free(s.ctx);
+    if (!code) {
+        o->from_settings = settings_of(o, own);
+        if (options_json(&TXT2IMG_LINE, o, o->from_settings, o->from, NULL)) code = CALO_ERR_DATA;
+        if (!code && options_peek(&TXT2IMG_LINE, o, argc, argv) < 0) code = CALO_ERR_USAGE;
+        o->expected = json_string_value(json_object_get(own, "model_sha256"));
+        if (o->expected)
+            json_object_set(o->from_settings, "model_sha256", json_object_get(own, "model_sha256"));
+    }
+    json_decref(own);
+    return code;
+}
+
 int cmd_txt2img(int argc, char **argv) {
     options o = {.drawing = drawing_defaults(), .output = "calotype-{seed}.png"};
-    int n = session_options(&TXT2IMG_LINE, &o.drawing.common, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    char **all = calloc((size_t)argc + 1, sizeof *all); // the flags are read once more behind --from
+    if (!all) return CALO_ERR_TEMP;
+    memcpy(all, argv, (size_t)argc * sizeof *all);
+    int n = session_options(&TXT2IMG_LINE, &o.drawing.common, argc, argv),
+        code = n == -1 ? CALO_ERR_USAGE : 0;
+    if (n >= 0 && o.from) code = apply_from(&o, argc, all);
+    free(all);
+    if (n < 0) return code;
     job j = {.o = &o, .count = o.drawing.count, .seed = choose_seed(o.drawing.seed)};
-    int code = session_open(&j.s, &o.drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code)
+        code = session_open(&j.s, &o.drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    else
+        j.s = (session){.options = &o.drawing.common};
     if (!code) code = work(&j);
     session_close(&j.s);
+    json_decref(o.from_settings);
     return code;
 }

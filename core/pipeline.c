@@ -135,23 +135,18 @@ const char *txt2img_prompt(const txt2img *t, int i) {
 }
 
 const char *txt2img_negative(const txt2img *t, int i) {
-    return or_empty(text_at(t->request->negative_prompts, t->request->negative_prompt, i));
+    return text_at(t->request->negative_prompts, t->request->negative_prompt, i);
 }
 
 uint64_t txt2img_seed(const txt2img *t, int i) {
     return t->request->seeds ? t->request->seeds[i] : t->request->seed + (uint64_t)i;
 }
 
-// None was given: SDXL may then use zeros instead of the embedding of "".
-static bool has_no_negative(const txt2img *t, int i) {
-    return !text_at(t->request->negative_prompts, t->request->negative_prompt, i);
-}
-
 static bool has_own_texts(const txt2img *t) { return t->request->prompts || t->request->negative_prompts; }
 
 static status check_texts(const txt2img *t, error *err) {
     for (int i = 0; i < (has_own_texts(t) ? t->count : 1); i++)
-        if (!is_utf8(txt2img_prompt(t, i)) || !is_utf8(txt2img_negative(t, i)))
+        if (!is_utf8(txt2img_prompt(t, i)) || !is_utf8(or_empty(txt2img_negative(t, i))))
             return fail(err, ERR_USAGE, "the prompt is not UTF-8");
     return OK;
 }
@@ -225,7 +220,7 @@ static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p
                     "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
                     model_dir(t->model->m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
                     (int)c->max_position_embeddings);
-    const char *texts[] = {txt2img_negative(t, i), txt2img_prompt(t, i)};
+    const char *texts[] = {or_empty(txt2img_negative(t, i)), txt2img_prompt(t, i)};
     for (int r = 0; r < p->rows; r++) {
         const char *text = texts[p->rows == 2 ? r : 1];
         status s = tokenizer_encode_row(tok, text, strlen(text), ids + r * p->T, NULL, err);
@@ -316,7 +311,7 @@ static status encode_text(const txt2img *t, const text_encoders *of, int i, int 
         for (int r = 0; n == of->n - 1 && r < p->rows; r++)
             memcpy(pooled_at(p, r, k), pooled + r * p->P, (size_t)p->P * sizeof *pooled);
     }
-    if (of->n == 2 && p->rows == 2 && has_no_negative(t, i) &&
+    if (of->n == 2 && p->rows == 2 && !txt2img_negative(t, i) &&
         model_flag(t->model->m, "force_zeros_for_empty_prompt", true)) {
         memset(context_at(p, 0, k), 0, (size_t)(p->T * p->E) * sizeof *p->context);
         memset(pooled_at(p, 0, k), 0, (size_t)p->P * sizeof *p->pooled);

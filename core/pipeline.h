@@ -24,7 +24,8 @@ void txt2img_free(txt2img *t);
 status txt2img_run(const txt2img *t, status (*image)(void *user, const calo_image *im, error *err),
                    void *user, error *err);
 
-// What image i is drawn from.
+// What image i is drawn from. Without a negative prompt (NULL) SDXL may use zeros instead of the embedding of
+// "".
 const char *txt2img_prompt(const txt2img *t, int i);
 const char *txt2img_negative(const txt2img *t, int i);
 uint64_t txt2img_seed(const txt2img *t, int i);

@@ -297,6 +297,123 @@ Test(cli, an_interrupt_stops_after_the_step) {
            143, NULL, "stopped");
 }
 
+Test(cli, from_repeats_a_picture_bit_for_bit) {
+    expect("$C txt2img -q -m \"$M\" -p 'a boat, \"red\" CØ' --steps 3 -s 77 --cfg-scale 3.3000000000000003 "
+           "--cfg-rescale 0.1 --sampling-method euler_a --scheduler trailing --prediction x0 --zero-snr "
+           "--rng nv "
+           "-W 48 -H 32 -o \"$D/a.png\"",
+           0, NULL, NULL);
+    for (const char *const *e = (const char *const[]){"png", "jpg", "webp", NULL}; *e; e++) {
+        char line[512];
+        snprintf(line, sizeof line,
+                 "cd \"$D\" && export CALOTYPE_STEPS=9 && $C txt2img -q -m \"$M\" --from a.png -o b.%s && "
+                 "$C txt2img -q -m \"$M\" --from b.%s -o c_%s.png && cmp a.png c_%s.png",
+                 *e, *e, *e, *e);
+        expect(line, 0, NULL, "");
+    }
+    expect("$C txt2img -m \"$M\" --from \"$D/a.png\" --steps 2 -o \"$D/d.png\" && $C inspect \"$D/d.png\"", 0,
+           "Steps: 2, Sampler: Euler a, CFG scale: 3.3, Seed: 77", NULL);
+    expect("$C txt2img --from \"$D/a.png\" -o \"$D/e.png\"", 65, NULL, "another model");
+    expect("$C txt2img -m \"$M\" --from tests/golden/files/rgb.png -o \"$D/e.png\"", 65, NULL,
+           "does not say");
+    expect("$C txt2img -m \"$M\" --from \"$D/none.png\" -o \"$D/e.png\"", 66, NULL, "none.png");
+    expect(
+        "cp -r \"$M\" \"$D/other\" && printf '\\1' | dd "
+        "of=\"$D/other/unet/diffusion_pytorch_model.safetensors\" "
+        "bs=1 conv=notrunc seek=$(($(wc -c < \"$D/other/unet/diffusion_pytorch_model.safetensors\") - 3)) && "
+        "$C txt2img -m \"$D/other\" --from \"$D/a.png\" -o \"$D/f.png\"",
+        0, NULL, "was made with the model");
+}
+
+// ---- pictures in the terminal
+
+// The first picture of what a terminal was sent, by a decoder of as much of sixel as we write: RGB rows.
+static int decode_sixel(const char *p, uint8_t *rgb, int w, int h) {
+    static uint8_t colours[256][3];
+    int x = 0, top = 0, colour = 0, n, a, b, c, d, painted = 0;
+    for (; *p && *p != 033; p++) {
+        int run = 1;
+        if (*p == '#' && sscanf(p, "#%d;2;%d;%d;%d%n", &a, &b, &c, &d, &n) == 4) {
+            colours[a][0] = (uint8_t)b, colours[a][1] = (uint8_t)c, colours[a][2] = (uint8_t)d;
+            p += n - 1;
+            continue;
+        }
+        if (*p == '#') {
+            cr_assert_eq(sscanf(p, "#%d%n", &colour, &n), 1);
+            p += n - 1;
+            continue;
+        }
+        if (*p == '$' || *p == '-') {
+            top += *p == '-' ? 6 : 0;
+            x = 0;
+            continue;
+        }
+        if (*p == '!') {
+            cr_assert_eq(sscanf(p, "!%d%n", &run, &n), 1);
+            p += n;
+        }
+        cr_assert(*p >= '?' && *p <= '~', "'%c' is no sixel", *p);
+        for (; run > 0; run--, x++)
+            for (int k = 0; k < 6; k++) {
+                if (!((*p - '?') >> k & 1)) continue;
+                cr_assert(x < w && top + k < h);
+                memcpy(rgb + 3 * ((top + k) * w + x), colours[colour], 3);
+                painted++;
+            }
+    }
+    return painted;
+}
+
+static double mean_of(const uint8_t *p, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += p[i];
+    return sum / (double)n;
+}
+
+Test(cli, show_draws_what_the_file_holds) {
+    enum { SIDE = 32, DRAWN = 256 };
+    char path[600];
+    image im;
+    error err = {0};
+    result r =
+        sh("COLORTERM=truecolor $C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/s.png\" --show=blocks");
+    snprintf(path, sizeof path, "%s/s.png", folder);
+    cr_assert_eq(image_load(path, &im, &err), OK, "%s", err.text);
+    cr_assert_eq(im.w, SIDE);
+    int n, at = 0;
+    for (const char *p = r.err; at < SIDE * SIDE / 2; at++) {
+        int v[6];
+        cr_assert_eq(
+            sscanf(p, "\033[38;2;%d;%d;%dm\033[48;2;%d;%d;%dm▀%n", v, v + 1, v + 2, v + 3, v + 4, v + 5, &n),
+            6);
+        const uint8_t *upper = im.px + 3 * (at / SIDE * 2 * SIDE + at % SIDE);
+        for (int c = 0; c < 3; c++) cr_assert(v[c] == upper[c] && v[3 + c] == upper[3 * SIDE + c]);
+        p += n;
+        if (at % SIDE == SIDE - 1) p += strlen("\033[m\n");
+    }
+    drop(r);
+
+    r = sh("$C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/s.png\" --force --show=sixel");
+    const char *body = strstr(r.err, "\"1;1;256;256");
+    cr_assert(body && strstr(r.err, "\033Pq") == body - 3);
+    uint8_t *rgb = mem_calloc(DRAWN * DRAWN, 3);
+    cr_expect_eq(decode_sixel(body + strlen("\"1;1;256;256"), rgb, DRAWN, DRAWN), DRAWN * DRAWN,
+                 "each pixel once");
+    // Ordered dither of 16 thresholds keeps the mean within a level's 16th (100/5/16 percent) and rounding.
+    double sent = mean_of(rgb, 3 * DRAWN * DRAWN), kept = mean_of(im.px, 3 * SIDE * SIDE) * 100 / 255;
+    cr_expect(sent > kept - 2.3 && sent < kept + 2.3, "%g %g", sent, kept);
+    mem_free(rgb);
+    drop(r);
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/k.png\" --show=kitty", 0, NULL,
+           "\033_Ga=T,q=2,f=24,s=256,v=256,m=1;");
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/t.png\" --show=iterm2", 0, NULL,
+           "\033]1337;File=inline=1;preserveAspectRatio=1:iVBORw0KGgo");
+    r = sh("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/n.png\" --show");
+    cr_expect_str_empty(r.err, "nothing is drawn into a file");
+    drop(r);
+    image_free(&im);
+}
+
 // ---- the other commands
 
 Test(cli, tokenize_turns_lines_into_arrays) {
@@ -352,6 +469,33 @@ Test(cli, inspect_shows_models_pictures_and_plans) {
            0, NULL, NULL);
     expect("$C inspect \"$D/none\"", 66, NULL, "none");
     expect("$C inspect \"$M/model_index.json\"", 65, NULL, "model_index.json");
+}
+
+static void expect_recognised(const char *tensor, int64_t rows, int64_t columns, const char *what) {
+    char path[600];
+    error err = {0};
+    float *zeros = mem_calloc((size_t)(rows * columns), sizeof *zeros);
+    safetensors_item item = {
+        .name = tensor, .type = DT_F32, .ndim = 2, .shape = {rows, columns}, .data = zeros};
+    snprintf(path, sizeof path, "%s/adapter.safetensors", folder);
+    cr_assert_eq(safetensors_save(path, &item, 1, NULL, 0, true, &err), OK, "%s", err.text);
+    expect("$C inspect \"$D/adapter.safetensors\"", 0, what, NULL);
+    mem_free(zeros);
+}
+
+Test(cli, inspect_tells_adapters_by_their_names) {
+    expect_recognised("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight",
+                      4, 768, "LoRA  for SD 1.x  rank 4  1 tensors");
+    expect_recognised("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight", 8,
+                      2048, "LoRA  for SDXL  rank 8");
+    expect_recognised("lora_unet_x_attn2_to_k.hada_w1_b", 16, 1024, "LoHa  for SD 2.x  rank 16");
+    expect_recognised("ip_adapter.1.to_k_ip.weight", 320, 768, "IP-Adapter  for SD 1.x");
+    expect_recognised("controlnet_cond_embedding.conv_in.weight", 16, 27, "ControlNet  1 tensors");
+    expect_recognised("emb_params", 2, 768, "textual inversion  for SD 1.x");
+    expect_recognised("down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight", 2, 2,
+                      "AnimateDiff");
+    expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "more (-v lists them)", NULL);
+    expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "UNet  ", NULL);
 }
 
 Test(cli, train_needs_a_configuration_and_a_kind) {

@@ -25,8 +25,10 @@ char *latin1_to_utf8(const char *text);
 char *latin1_from_utf8(const char *text);
 bool text_is_utf8(const char *text);
 
-// An Exif block (a big-endian TIFF structure without the "Exif\0\0" of JPEG) that holds one UserComment.
-status exif_build(const char *comment, uint8_t **block, size_t *n, error *err);
-// The UserComment of a block, with or without "Exif\0\0", as UTF-8 in *comment (mem_free); NULL if it has
-// none or is damaged. ERR_TEMP when memory is short.
-status exif_comment(const uint8_t *block, size_t n, char **comment, error *err);
+// An Exif block (a big-endian TIFF structure without the "Exif\0\0" of JPEG): the first text as UserComment,
+// and the second, if it is JSON, as ImageDescription "key:{...}", the way in which ComfyUI keeps its
+// workflow.
+status exif_build(const image_text *texts, size_t n_texts, uint8_t **block, size_t *n, error *err);
+// Adds the UserComment of a block, with or without "Exif\0\0", under that key, and what ImageDescription,
+// Make and Model hold as "key:{...}". A damaged block adds nothing.
+status exif_texts(const uint8_t *block, size_t n, const char *name, image_texts *texts, error *err);
