@@ -202,13 +202,13 @@ static void print_plan(const session *s, const calo_plan *p) {
         printf("%9s %8s %8s  %-6s %-5s %-16s %-28s %s\n", "ms", "GFLOP", "MB", "rate", "type", "shape",
                "kernel", "path");
     for (size_t i = 0; i < calo_plan_count(p); i++) {
-        calo_plan_line l = calo_plan_at(p, i);
-        seconds += l.seconds;
-        flops += l.flops;
+        const calo_plan_line *l = calo_plan_at(p, i);
+        seconds += l->seconds;
+        flops += l->flops;
         if (s->options->json)
-            print_plan_json(&l);
+            print_plan_json(l);
         else
-            print_plan_row(&l);
+            print_plan_row(l);
     }
     if (s->options->json) return;
     printf("%9.3f %8.3f %8s  %zu kernels, ", seconds * 1e3, flops * 1e-9, "", calo_plan_count(p));

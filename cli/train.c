@@ -7,7 +7,7 @@
 typedef struct {
     common common;
     int kind;
-    bool resume, ignore_machine, profile, keys;
+    bool resume, ignore_machine, ignore_config, profile, keys;
 } options;
 
 static const char *const KINDS[] = {"vae", "text2img", "finetune", NULL};
@@ -19,6 +19,8 @@ static const option OPTIONS[] = {
      "go on from the newest checkpoint, bit for bit"},
     {0, "ignore-machine", OPTION_FLAG, offsetof(options, ignore_machine), NULL,
      "resume with other threads or instructions too"},
+    {0, "ignore-config", OPTION_FLAG, offsetof(options, ignore_config), NULL,
+     "resume even if the file has changed in what was trained already"},
     {0, "profile", OPTION_FLAG, offsetof(options, profile), NULL, "tell at the end where the time went"},
     {0, "keys", OPTION_FLAG, offsetof(options, keys), NULL, "list the keys of a configuration file"},
     {0}};
@@ -34,10 +36,10 @@ const command_line TRAIN_LINE = {
     1};
 
 static int print_keys(session *s) {
-    calo_train_key k;
+    const calo_train_key *k;
     printf("%-18s %-12s %-24s %s\n", "key", "default", "range", "meaning (* may differ from stage to stage)");
-    for (int i = 0; calo_train_key_at(s->ctx, i, &k); i++)
-        printf("%-18s %-12s %-24s %s%s\n", k.name, k.otherwise, k.range, k.help, k.stage ? " *" : "");
+    for (int i = 0; (k = calo_train_key_at(s->ctx, i)); i++)
+        printf("%-18s %-12s %-24s %s%s\n", k->name, k->otherwise, k->range, k->help, k->stage ? " *" : "");
     return 0;
 }
 
@@ -48,6 +50,7 @@ static int train(session *s, const options *o, const char *config) {
     r.model = o->common.model;
     r.resume = o->resume;
     r.ignore_machine = o->ignore_machine;
+    r.ignore_config = o->ignore_config;
     r.profile = o->profile;
     int code = session_end(s, calo_train(s->ctx, &r));
     if (!code && o->common.json) printf("{\"event\":\"done\",\"seconds\":%.6f}\n", session_seconds(s));

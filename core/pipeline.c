@@ -26,6 +26,19 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+// Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
+static status tell(const txt2img *t, const char *stage, int done, int all, int image, int n, double seconds,
+                   error *err) {
+    calo_progress p = {.stage = stage,
+                       .step = done,
+                       .steps = all,
+                       .image = image,
+                       .group = n,
+                       .images = t->count,
+                       .seconds = seconds};
+    return api_progress(t->model->ctx, p, err);
+}
+
 static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"); }
 
 // ---- 1. what is asked for, what the model says
@@ -44,7 +57,7 @@ static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
         if (class_name) *suggested = sampler_find(class_name, NULL);
         if (r->prediction) c.predicts = (prediction)(r->prediction - CALO_PREDICT_EPS);
         if (r->zero_snr) c.zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
-        s = schedule_init(&t->schedule, &c, err);
+        if ((s = schedule_init(&t->schedule, &c, err))) fail_in(err, "%s", path);
     }
     json_decref(j);
     mem_free(path);
@@ -161,6 +174,8 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "%d images are not in 1 .. %d", t->count, MAX_COUNT);
     if (!(fabs(r->cfg_scale) <= 1000))
         return fail(err, ERR_USAGE, "the guidance scale %g is not a usable number", r->cfg_scale);
+    if (r->preview_every < 0)
+        return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
     if (!(r->cfg_rescale <= 1))
         return fail(err, ERR_USAGE, "the guidance rescale %g is not in 0 .. 1", r->cfg_rescale);
     return OK;
@@ -168,8 +183,6 @@ static status check_numbers(txt2img *t, error *err) {
 
 status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, error *err) {
     *t = (txt2img){.model = m, .request = r};
-    if (r->size != sizeof *r)
-        return fail(err, ERR_USAGE, "the request was not made by calo_txt2img_defaults of this version");
     t->steps = r->steps;
     t->count = r->count ? r->count : r->init_latents ? first_dimension(r->init_latents) : 1;
     t->cfg_scale = r->cfg_scale;
@@ -325,9 +338,7 @@ static status encode_prompts(const txt2img *t, int first, int n, prompt_embeds *
     double started = now();
     status s = prepare_embeds(t, &of, has_own_texts(t) ? n : 1, p, err);
     for (int k = 0; k < p->texts && !s; k++) s = encode_text(t, &of, first + k, k, p, err);
-    if (s) return s;
-    return api_progress(t->model->ctx, &(calo_progress){"text", 1, 1, first, 0, t->count, now() - started},
-                        err);
+    return s ? s : tell(t, "text", 1, 1, first, 0, now() - started, err);
 }
 
 // ---- 3. noise: one generator for each image, which also draws what a sampler asks for on the way
@@ -344,10 +355,80 @@ static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
     mt_seed(&g->mt, seed);
 }
 
-// ---- 4. sampling a group of images
+// ---- 4. from latents to pictures
+
+static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
+
+static bool all_finite(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+static status not_a_number(const txt2img *t, const char *where, error *err) {
+    return fail(err, ERR_DATA, "nan: %s is not a number, so there is no picture%s", where,
+                t->compute == DT_BF16 ? " (try --precision f32)" : "");
+}
+
+static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 0.5f, 0), 1) * 255); }
+
+// x: one image's latents [h,w,C]; rgb: [H,W,3].
+static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
+    const vae_config *v = model_vae(t->model->m, err);
+    network_shape s = {.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
+    exec *e = api_network(t->model, &s, FAST, err);
+    if (!e) return err->code;
+    float *in = exec_input(e, "latent");
+    for (int64_t i = 0; in && i < latent_size(t); i++)
+        in[i] = (float)(x[i] / v->scaling_factor + v->shift_factor);
+    status st = exec_run(e, err);
+    if (st) return st;
+    const float *out = exec_output(e, 0);
+    size_t n = 3 * (size_t)t->width * (size_t)t->height;
+    if (!all_finite(out, n)) return not_a_number(t, "the autoencoder's picture", err);
+    for (size_t i = 0; i < n; i++) rgb[i] = to_byte(out[i]);
+    return OK;
+}
+
+// A picture being handed to the caller, and its memory.
+typedef struct {
+    const txt2img *t;
+    calo_image image;
+    uint8_t *rgb;
+    float *latents;
+} drawing;
+
+static status drawing_init(drawing *d, const txt2img *t, error *err) {
+    *d = (drawing){.t = t,
+                   .rgb = mem_alloc(3 * (size_t)t->width * (size_t)t->height),
+                   .latents = mem_alloc((size_t)latent_size(t) * sizeof *d->latents)};
+    d->image = (calo_image){.size = sizeof d->image,
+                            .width = t->width,
+                            .height = t->height,
+                            .rgb = d->rgb,
+                            .latents = d->latents,
+                            .latent_shape = {(int)t->C, (int)t->h, (int)t->w}};
+    return d->rgb && d->latents ? OK : no_memory(err);
+}
+
+static void drawing_free(drawing *d) {
+    mem_free(d->rgb);
+    mem_free(d->latents);
+}
+
+// x: the latents of image `index`, [h,w,C].
+static status drawing_make(drawing *d, const float *x, int index, error *err) {
+    const txt2img *t = d->t;
+    d->image.seed = txt2img_seed(t, index);
+    nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
+    return decode(t, x, d->rgb, err);
+}
+
+// ---- 5. sampling a group of images
 
 typedef struct {
     const txt2img *t;
+    const prompt_embeds *prompt;
     int first, n;        // images first .. first + n - 1 of the request
     noise_source *noise; // [n]
     exec *unet;
@@ -356,8 +437,6 @@ typedef struct {
     float *x;                 // [n,h,w,C]
     double started;
 } group;
-
-static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
 
 static void draw_noise(void *arg, float *y, size_t n) {
     group *g = arg;
@@ -382,8 +461,9 @@ static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, 
             memcpy(x, rows + (r * texts + i % texts) * width, (size_t)width * sizeof *x);
 }
 
-static void fill_prompt(group *g, const prompt_embeds *p) {
+static void fill_prompt(group *g) {
     const txt2img *t = g->t;
+    const prompt_embeds *p = g->prompt;
     float size[2][6];
     for (int r = 0; r < 2; r++)
         memcpy(size[r],
@@ -394,15 +474,39 @@ static void fill_prompt(group *g, const prompt_embeds *p) {
     fill_rows(g->unet, "time_ids", size[0], p->rows, 1, 6, g->n);
 }
 
-static bool all_finite(const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return false;
-    return true;
+// The UNet, from now until another network is asked for.
+static status take_unet(group *g, error *err) {
+    const txt2img *t = g->t;
+    network_shape s = {.net = NET_UNET,
+                       .compute = t->compute,
+                       .B = g->prompt->rows * g->n,
+                       .H = t->h,
+                       .W = t->w,
+                       .T = g->prompt->T};
+    if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
+    g->sample = exec_input(g->unet, "sample");
+    g->timestep = exec_input(g->unet, "timestep");
+    if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
+    fill_prompt(g);
+    return OK;
 }
 
-static status not_a_number(const txt2img *t, const char *where, error *err) {
-    return fail(err, ERR_DATA, "nan: %s is not a number, so there is no picture%s", where,
-                t->compute == DT_BF16 ? " (try --precision f32)" : "");
+// Shows the caller what the images look like if x0, [n,h,w,C], is right. The decoder takes the UNet's place
+// and may push it out of the model's memory, so the UNet is asked for again.
+static status preview_group(group *g, const float *x0, int step, error *err) {
+    const txt2img *t = g->t;
+    const calo_txt2img_request *r = t->request;
+    if (!r->on_preview || !r->preview_every || step % r->preview_every || step == t->steps) return OK;
+    drawing d;
+    status s = drawing_init(&d, t, err);
+    for (int i = 0; i < g->n && !s; i++) {
+        if ((s = drawing_make(&d, x0 + i * latent_size(t), g->first + i, err))) break;
+        calo_status own = r->on_preview(r->user, &d.image, step);
+        if (own && !err->code) fail(err, (status)own, "stopped by the receiver of previews");
+        s = (status)own;
+    }
+    drawing_free(&d);
+    return s ? s : take_unet(g, err);
 }
 
 // x0 = what the UNet, with guidance, believes the clean latents to be.
@@ -428,29 +532,21 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
         snprintf(where, sizeof where, "the UNet's result of step %d", step + 1);
         return not_a_number(t, where, err);
     }
-    double seconds = now() - g->started;
-    g->started += seconds;
-    return api_progress(t->model->ctx,
-                        &(calo_progress){"sample", step + 1, t->steps, g->first, g->n, t->count, seconds},
-                        err);
+    s = tell(t, "sample", step + 1, t->steps, g->first, g->n, now() - g->started, err);
+    if (!s) s = preview_group(g, x0, step + 1, err);
+    g->started = now();
+    return s;
 }
 
-static status prepare_group(group *g, const prompt_embeds *p, error *err) {
+static status prepare_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
-    network_shape s = {
-        .net = NET_UNET, .compute = t->compute, .B = p->rows * g->n, .H = t->h, .W = t->w, .T = p->T};
     g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
     g->x = mem_calloc(2 * n + one, sizeof *g->x);
     if (!g->noise || !g->x) return no_memory(err);
     g->guided = g->x + n;
     g->planar = g->guided + n;
-    if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
-    g->sample = exec_input(g->unet, "sample");
-    g->timestep = exec_input(g->unet, "timestep");
-    if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
-    fill_prompt(g, p);
-    return OK;
+    return take_unet(g, err);
 }
 
 static status sample_group(group *g, error *err) {
@@ -468,27 +564,7 @@ static status sample_group(group *g, error *err) {
     return sampler_run_host(t->sampler, &t->points, t->sampler->eta, &m, g->x, n, err);
 }
 
-// ---- 5. from latents to pictures
-
-static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 0.5f, 0), 1) * 255); }
-
-// x: one image's latents [h,w,C]; rgb: [H,W,3].
-static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
-    const vae_config *v = model_vae(t->model->m, err);
-    network_shape s = {.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
-    exec *e = api_network(t->model, &s, FAST, err);
-    if (!e) return err->code;
-    float *in = exec_input(e, "latent");
-    for (int64_t i = 0; in && i < latent_size(t); i++)
-        in[i] = (float)(x[i] / v->scaling_factor + v->shift_factor);
-    status st = exec_run(e, err);
-    if (st) return st;
-    const float *out = exec_output(e, 0);
-    size_t n = 3 * (size_t)t->width * (size_t)t->height;
-    if (!all_finite(out, n)) return not_a_number(t, "the autoencoder's picture", err);
-    for (size_t i = 0; i < n; i++) rgb[i] = to_byte(out[i]);
-    return OK;
-}
+// ---- 6. finished pictures
 
 typedef struct {
     status (*put)(void *user, const calo_image *im, error *err);
@@ -497,40 +573,28 @@ typedef struct {
 
 static status finish_image(const txt2img *t, const float *x, int index, const receiver *to, error *err) {
     double started = now();
-    calo_image im = {.width = t->width,
-                     .height = t->height,
-                     .seed = txt2img_seed(t, index),
-                     .latent_shape = {(int)t->C, (int)t->h, (int)t->w}};
     char *parameters = NULL, *json = NULL;
-    uint8_t *rgb = mem_alloc(3 * (size_t)t->width * (size_t)t->height);
-    float *latents = mem_alloc((size_t)latent_size(t) * sizeof *latents);
-    status s = rgb && latents ? decode(t, x, rgb, err) : no_memory(err);
+    drawing d;
+    status s = drawing_init(&d, t, err);
+    if (!s) s = drawing_make(&d, x, index, err);
     if (!s) s = txt2img_describe(t, index, &parameters, &json, err);
     if (!s) {
-        nhwc_to_nchw(x, latents, 1, t->C, t->h, t->w);
-        im.rgb = rgb;
-        im.latents = latents;
-        im.parameters = parameters;
-        im.json = json;
-        s = to->put(to->user, &im, err);
+        d.image.parameters = parameters;
+        d.image.json = json;
+        s = to->put(to->user, &d.image, err);
     }
     mem_free(json);
     mem_free(parameters);
-    mem_free(latents);
-    mem_free(rgb);
-    if (s) return s;
-    return api_progress(t->model->ctx,
-                        &(calo_progress){"decode", 1, 1, index + 1, 0, t->count, now() - started}, err);
+    drawing_free(&d);
+    return s ? s : tell(t, "decode", 1, 1, index + 1, 0, now() - started, err);
 }
 
 static status run_group(const txt2img *t, int first, int n, const prompt_embeds *p, const receiver *to,
                         error *err) {
-    group g = {.t = t, .first = first, .n = n};
+    group g = {.t = t, .prompt = p, .first = first, .n = n};
     double started = now();
-    status s = prepare_group(&g, p, err);
-    if (!s)
-        s = api_progress(t->model->ctx, &(calo_progress){"load", 1, 1, first, n, t->count, now() - started},
-                         err);
+    status s = prepare_group(&g, err);
+    if (!s) s = tell(t, "load", 1, 1, first, n, now() - started, err);
     if (!s) s = sample_group(&g, err);
     for (int i = 0; i < n && !s; i++) s = finish_image(t, g.x + i * latent_size(t), first + i, to, err);
     mem_free(g.noise);

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct {
     char dir[512];
@@ -318,8 +320,148 @@ Test(api, wrong_requests_are_refused_by_name) {
     r.prompt = "\xff";
     expect_refused(&f, &r, CALO_ERR_USAGE, "UTF-8");
     r = calo_txt2img_defaults();
-    r.size--;
-    expect_refused(&f, &r, CALO_ERR_USAGE, "version");
+    r.preview_every = -1;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "preview");
+    r = (calo_txt2img_request){.steps = 1};
+    expect_refused(&f, &r, CALO_ERR_USAGE, "initialised");
+    end(&f);
+}
+
+// ---- programs that are older or newer than the library
+
+// The last `size` bytes before a page that nobody may touch.
+typedef struct {
+    char *pages;
+    size_t page;
+} brink;
+
+static void *brink_of(brink *b, size_t size) {
+    b->page = (size_t)sysconf(_SC_PAGESIZE);
+    b->pages = mmap(NULL, 2 * b->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq((void *)b->pages, MAP_FAILED);
+    cr_assert_eq(mprotect(b->pages + b->page, b->page, PROT_NONE), 0);
+    return memset(b->pages + b->page - size, 0xa5, size);
+}
+
+static void brink_free(brink *b) { munmap(b->pages, 2 * b->page); }
+
+// An old program's structs end early: nothing behind them is written or read, and what they lack is the
+// default.
+Test(api, a_program_with_shorter_structs_keeps_running) {
+    fixture f;
+    brink b[3];
+    calo_images *images, *usual;
+    size_t size = offsetof(calo_txt2img_request, seed) + sizeof(uint64_t);
+    calo_txt2img_request *r = brink_of(&b[0], size), whole = calo_txt2img_defaults();
+    calo_txt2img_request_init(r, size);
+    cr_expect_eq(r->size, size);
+    cr_expect_eq(r->cfg_scale, 7);
+    r->prompt = whole.prompt = "x";
+    r->steps = whole.steps = 2;
+    r->seed = whole.seed = 5;
+    size = offsetof(calo_context_options, progress);
+    calo_context_options *o = brink_of(&b[1], size);
+    calo_context_options_init(o, size);
+    o->threads = 1;
+    o->precision = CALO_PRECISION_F32;
+    begin_with(&f, "sd", "eps", o);
+    images = draw(&f, r);
+    usual = draw(&f, &whole);
+    expect_same(calo_images_at(images, 0), calo_images_at(usual, 0), "a shorter request");
+    char path[600];
+    snprintf(path, sizeof path, "%s/short.png", f.dir);
+    size = offsetof(calo_image, latents);
+    calo_image *im = brink_of(&b[2], size);
+    memcpy(im, calo_images_at(images, 0), size);
+    im->size = size;
+    cr_expect_eq(calo_image_save(f.ctx, im, path, NULL), CALO_OK, "%s", calo_message(f.ctx));
+    calo_images_free(images);
+    calo_images_free(usual);
+    end(&f);
+    for (int i = 0; i < 3; i++) brink_free(&b[i]);
+}
+
+// A new program's structs go on behind ours: fine while it asks for nothing there.
+Test(api, a_program_with_longer_structs_is_served_what_is_known) {
+    fixture f;
+    struct {
+        calo_txt2img_request known;
+        int64_t news;
+    } r;
+    struct {
+        calo_save_options known;
+        int64_t news;
+    } o;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request_init(&r.known, sizeof r);
+    cr_expect_eq(r.known.size, sizeof r);
+    cr_expect_eq(r.news, 0);
+    r.known.steps = 1;
+    calo_images *images = draw(&f, &r.known);
+    r.news = 1;
+    expect_refused(&f, &r.known, CALO_ERR_USAGE, "does not know");
+    calo_save_options_init(&o.known, sizeof o);
+    o.news = 1;
+    cr_expect_eq(calo_image_save(f.ctx, calo_images_at(images, 0), "never.png", &o.known), CALO_ERR_USAGE);
+    calo_train_request t = {.size = 7};
+    cr_expect_eq(calo_train(f.ctx, &t), CALO_ERR_USAGE);
+    calo_context *none;
+    calo_context_options c = {.threads = 1};
+    cr_expect_eq(calo_context_new(&c, &none), CALO_ERR_USAGE);
+    cr_expect_null(none);
+    calo_images_free(images);
+    end(&f);
+}
+
+// Padding at the end would let a new field overlap what an old program never wrote.
+#define ENDS_WITH(TYPE, FIELD)                                                                               \
+    _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
+ENDS_WITH(calo_context_options, user);
+ENDS_WITH(calo_txt2img_request, seeds);
+ENDS_WITH(calo_image, json);
+ENDS_WITH(calo_save_options, reserved);
+ENDS_WITH(calo_train_request, profile);
+
+// ---- previews
+
+typedef struct {
+    int seen, last;
+    uint64_t seeds;
+    calo_status answer;
+} preview_watcher;
+
+static calo_status look(void *user, const calo_image *im, int step) {
+    preview_watcher *w = user;
+    w->seen++;
+    w->last = step;
+    w->seeds |= (uint64_t)1 << im->seed;
+    cr_expect(im->size == sizeof *im && im->rgb && !im->parameters && !im->json);
+    return w->answer;
+}
+
+Test(api, previews_change_nothing) {
+    fixture f;
+    preview_watcher w = {0};
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "x";
+    r.steps = 6;
+    r.count = 2;
+    calo_images *a = draw(&f, &r), *b;
+    r.on_preview = look;
+    r.preview_every = 2;
+    r.user = &w;
+    b = draw(&f, &r);
+    cr_expect_eq(w.seen, 2 * 2, "two images after steps 2 and 4");
+    cr_expect_eq(w.last, 4);
+    cr_expect_eq(w.seeds, 3);
+    for (size_t i = 0; i < 2; i++) expect_same(calo_images_at(a, i), calo_images_at(b, i), "previews");
+    calo_images_free(b);
+    w.answer = CALO_ERR_CANTCREAT;
+    cr_expect_eq(calo_txt2img(f.model, &r, &b), CALO_ERR_CANTCREAT);
+    cr_expect(strstr(calo_message(f.ctx), "previews"), "%s", calo_message(f.ctx));
+    calo_images_free(a);
+    calo_images_free(b);
     end(&f);
 }
 
@@ -487,12 +629,12 @@ Test(api, a_plan_lists_measured_kernels) {
     double seconds = 0, flops = 0;
     int prompt = 0;
     for (size_t i = 0; i < calo_plan_count(p); i++) {
-        calo_plan_line l = calo_plan_at(p, i);
-        seconds += l.seconds;
-        flops += l.flops;
-        prompt += !strcmp(l.rate, "prompt");
-        cr_expect(*l.kernel && *l.shape);
-        cr_expect_gt(l.seconds, 0, "%s", l.path);
+        const calo_plan_line *l = calo_plan_at(p, i);
+        seconds += l->seconds;
+        flops += l->flops;
+        prompt += !strcmp(l->rate, "prompt");
+        cr_expect(*l->kernel && *l->shape);
+        cr_expect_gt(l->seconds, 0, "%s", l->path);
     }
     cr_expect_gt(calo_plan_count(p), 50);
     cr_expect_gt(prompt, 3, "keys and values of the text");

@@ -498,6 +498,30 @@ Test(cli, inspect_tells_adapters_by_their_names) {
     expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "UNet  ", NULL);
 }
 
+Test(cli, inspect_names_the_program_that_described_a_picture) {
+    static const char *const TEXTS[][3] = {
+        {"parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1, Version: v1.9.4",
+         "parameters (A1111):\na cat"},
+        {"parameters", "a cat\nSteps: 20, Version: stable-diffusion.cpp",
+         "parameters (stable-diffusion.cpp):"},
+        {"prompt", "{\"3\":{\"class_type\":\"KSampler\"}}", "prompt (ComfyUI):"},
+        {"invokeai_metadata", "{\"positive_prompt\":\"a cat\"}", "invokeai_metadata (InvokeAI):"},
+        {"parameters", "{\"sui_image_params\":{}}", "parameters (SwarmUI):"},
+        {"Title", "a cat", "Title:\na cat"}};
+    char path[600];
+    error err = {0};
+    image im;
+    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
+    memset(im.px, 9, 12);
+    snprintf(path, sizeof path, "%s/foreign.png", folder);
+    for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
+        image_options o = {.texts = &(image_text){TEXTS[i][0], TEXTS[i][1]}, .n_texts = 1};
+        cr_assert_eq(image_save(path, &im, &o, true, &err), OK, "%s", err.text);
+        expect("$C inspect \"$D/foreign.png\"", 0, TEXTS[i][2], NULL);
+    }
+    image_free(&im);
+}
+
 Test(cli, train_needs_a_configuration_and_a_kind) {
     expect("$C train --keys", 0, "learning rate", NULL);
     expect("$C train \"$D/none.json\" --kind vae", 66, NULL, "none.json");

@@ -60,6 +60,16 @@ static void run_affine(const cpu_kernel *k, const kernel_io *io) {
                    (float)k->n->a.affine.shift);
 }
 
+static void run_clamp(const cpu_kernel *k, const kernel_io *io) {
+    k->own->clamp(io->team, type_of(k), io->in[0], io->out[0], count_of(k), (float)k->n->a.clamp.low,
+                  (float)k->n->a.clamp.high);
+}
+
+static void run_clamp_grad(const cpu_kernel *k, const kernel_io *io) {
+    k->own->clamp_grad(io->team, type_of(k), io->in[0], io->in[1], io->out[0], count_of(k),
+                       (float)k->n->a.clamp.low, (float)k->n->a.clamp.high);
+}
+
 static void run_cast(const cpu_kernel *k, const kernel_io *io) {
     k->own->cast(io->team, k->n->in[0]->dtype, io->in[0], type_of(k), io->out[0], count_of(k));
 }
@@ -283,6 +293,8 @@ static const row ROWS[] = {
     {&OP_UNARY_GRAD, "unary_grad", run_unary_grad},
     {&OP_BINARY, "binary", run_binary, .max_rank = 4},
     {&OP_AFFINE, "affine", run_affine},
+    {&OP_CLAMP, "clamp", run_clamp},
+    {&OP_CLAMP_GRAD, "clamp_grad", run_clamp_grad},
     {&OP_CAST, "cast", run_cast},
     {&OP_GEGLU, "geglu", run_geglu},
     {&OP_GEGLU_GRAD, "geglu_grad", run_geglu_grad},
