@@ -11,7 +11,6 @@
 
 // What A1111's "prompts from file" and kohya's scripts call our options.
 static const char *const ALIASES[][2] = {{"sampler_name", "sampling-method"},
-                                         {"sampler", "sampling-method"},
                                          {"cfg", "cfg-scale"},
                                          {"n_iter", "batch-count"},
                                          {"outpath", "output"},
@@ -287,33 +286,33 @@ static char *value_at(const command_line *known, char *s, char **rest) {
     return trim(s, p - (p > s));
 }
 
+// Stores one flag's value, which begins at *at; returns what is wrong.
+static const char *store_flag(const command_line *known, const char *name, char **at, json_t *keys) {
+    const option *o = options_find(known, name);
+    char *value = o && !option_takes_value(o) ? *at + strlen(*at) : value_at(known, *at, at);
+    if (!value) return "a quote that does not end";
+    if (json_object_get(keys, name)) return "a flag is given twice";
+    json_t *v = typed(known, name, value);
+    if (!v || json_object_set_new(keys, name, v)) return "not UTF-8";
+    *at += strspn(*at, " \t");
+    return NULL;
+}
+
 static int add_text_line(job_lines *jobs, long line, char *s, const command_line *known) {
     json_t *keys = json_object();
-    char keep[64], *rest = s, *begin = s;
-    const char *wrong = keys ? NULL : "out of memory", *name;
-    while (*rest && !flag_at(known, rest, begin, &s, keep)) rest++;
-    bool flags = *rest;
-    if (flags) rest[-(rest > begin)] = 0;
-    char *prompt = trim(begin, begin + strlen(begin));
-    if (*prompt && json_object_set_new(keys, "prompt", json_string(prompt))) wrong = "not UTF-8";
-    char *at = s;
-    for (name = flags ? flag_at(known, rest, rest, &at, keep) : NULL; flags && !wrong;) {
-        const option *o = options_find(known, name);
-        char *value = o && !option_takes_value(o) ? at + strlen(at) : value_at(known, at, &at);
-        if (!value) {
-            wrong = "a quote that does not end";
-        } else {
-            json_t *v = typed(known, name, value);
-            if (!v || json_object_get(keys, name))
-                wrong = v ? "a flag is given twice" : "not UTF-8", json_decref(v);
-            else if (json_object_set_new(keys, name, v))
-                wrong = "a flag's name is not UTF-8";
-        }
-        if (wrong) break;
-        at += strspn(at, " \t");
-        if (!*at) break;
-        char *here = at;
-        if (!(name = flag_at(known, here, here, &at, keep))) wrong = "text behind a flag's value";
+    char keep[64], *at = NULL, *p = s;
+    const char *name = NULL, *wrong = NULL;
+    if (!keys) return CALO_ERR_TEMP;
+    while (*p && !(name = flag_at(known, p, s, &at, keep))) p++;
+    if (p > s) {
+        if (name) p[-1] = 0; // the blank before it
+        char *prompt = trim(s, s + strlen(s));
+        if (*prompt && json_object_set_new(keys, "prompt", json_string(prompt))) wrong = "not UTF-8";
+    }
+    while (name && !wrong) {
+        wrong = store_flag(known, name, &at, keys);
+        name = wrong || !*at ? NULL : flag_at(known, at, at, &at, keep);
+        if (!wrong && !name && *at) wrong = "text behind a flag's value";
     }
     if (!wrong) return add(jobs, line, keys, NULL);
     json_decref(keys);
