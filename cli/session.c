@@ -2,6 +2,7 @@
 #include "cli/config.h"
 
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,6 +62,7 @@ static void watch_signals(void) {
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); // a file too large is an error of writing it
 }
 
 int session_stopped(void) { return stopped_by; }
@@ -78,14 +80,14 @@ void session_clear(session *s) {
 }
 
 // Whether stderr shows more than lines.
-static bool is_terminal(void) {
+bool session_terminal(void) {
     const char *term = getenv("TERM");
     return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
 }
 
 static const char *colour(const char *code) {
     const char *no = getenv("NO_COLOR");
-    return (no && *no) || !is_terminal() ? "" : code;
+    return (no && *no) || !session_terminal() ? "" : code;
 }
 
 static void log_line(void *user, calo_log_level level, const char *text) {
@@ -139,7 +141,8 @@ int session_fail(session *s, int code, const char *format, ...) {
 int session_end(session *s, calo_status status) {
     if (status == CALO_OK) return 0;
     if (status == CALO_ERR_CANCELLED && stopped_by) {
-        session_say(s, "stopped");
+        session_say(s, "%s", calo_message(s->ctx));
+        if (s->options->json) printf("{\"event\":\"stopped\",\"code\":%d}\n", 128 + stopped_by);
         return 128 + stopped_by;
     }
     return report(s, (int)status, calo_message(s->ctx));
@@ -147,24 +150,31 @@ int session_end(session *s, calo_status status) {
 
 // ---- progress
 
-static void print_duration(double seconds) {
-    if (seconds < 60)
+void print_duration(double seconds) {
+    long whole = (long)fmin(seconds, 1e9);
+    if (whole < 60)
         fprintf(stderr, "%.1f s", seconds);
+    else if (whole < 3600)
+        fprintf(stderr, "%ld:%02ld min", whole / 60, whole % 60);
     else
-        fprintf(stderr, "%d:%02d min", (int)(seconds / 60), (int)seconds % 60);
+        fprintf(stderr, "%ld:%02ld h", whole / 3600, whole / 60 % 60);
 }
 
-static void print_bar(session *s, const calo_progress *p, double share, double left) {
+void session_bar(session *s, double share) {
     enum { WIDTH = 30 };
     int full = (int)(share * WIDTH + 0.5);
     fputs("\r\033[K", stderr);
     for (int i = 0; i < WIDTH; i++) fputs(i < full ? "█" : "░", stderr);
     fprintf(stderr, " %3d%%", (int)(share * 100));
+    s->bar = true;
+}
+
+static void print_bar(session *s, const calo_progress *p, double share, double left) {
+    session_bar(s, share);
     if (p->images > 1) fprintf(stderr, "  picture %d of %d", p->image + 1, p->images);
     fprintf(stderr, "  step %d of %d, %.3g s a step, ", p->step, p->steps, p->seconds);
     print_duration(left);
     fputs(" left", stderr);
-    s->bar = true;
 }
 
 // A line for every tenth, or after ten seconds.
@@ -194,7 +204,7 @@ static void show_progress(void *user, const calo_progress *p) {
            done = (double)p->image * p->steps + (double)p->group * p->step;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);
-    if (is_terminal())
+    if (session_terminal())
         print_bar(s, p, done / all, left);
     else
         print_line(s, p, done / all, left);

@@ -44,6 +44,12 @@ int session_fail(session *s, int code, const char *format, ...) __attribute__((f
 void session_clear(session *s);
 // The signal that asks to stop; 0 for none.
 int session_stopped(void);
+// Begins a new progress bar, a share of 0 to 1; what is printed to stderr next stands behind it.
+void session_bar(session *s, double share);
+// Whether stderr can show one: otherwise progress is a line now and then.
+bool session_terminal(void);
+// "12.0 s", "3:05 min", "2:10 h" on stderr
+void print_duration(double seconds);
 double session_seconds(const session *s);
 
 // Writes JSON text with its quotes.

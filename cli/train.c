@@ -1,8 +1,10 @@
 // calotype train: a model from pictures with captions.
+#include "cli/train.h"
 #include "cli/commands.h"
 #include "cli/session.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct {
     common common;
@@ -43,33 +45,107 @@ static int print_keys(session *s) {
     return 0;
 }
 
-static int train(session *s, const options *o, const char *config) {
+// ---- progress
+
+typedef struct {
+    session s;
+    double shown; // the session's second of the last bar
+} job;
+
+static void print_event(const calo_train_event *e) {
+    printf("{\"event\":\"%s\",\"stage\":%d,\"stages\":%d,\"update\":%lld,\"updates\":%lld,\"step\":%lld,"
+           "\"steps\":%lld",
+           e->event, e->stage, e->stages, (long long)e->update, (long long)e->updates, (long long)e->step,
+           (long long)e->steps);
+    if (!strcmp(e->event, "update"))
+        printf(",\"loss\":%.9g,\"lr\":%.6g,\"grad_norm\":%.6g,\"samples_per_second\":%.4g,\"seconds\":%.6f,"
+               "\"seconds_left\":%.0f",
+               e->loss, e->lr, e->grad_norm, e->samples_per_second, e->seconds, e->left);
+    if (e->path) {
+        printf(",\"file\":");
+        print_json_string(e->path);
+    }
+    puts("}");
+    fflush(stdout);
+}
+
+static void print_update(const calo_train_event *e) {
+    fprintf(stderr, "stage %d of %d, update %lld of %lld, loss %.4f, lr %.2e", e->stage, e->stages,
+            (long long)e->update, (long long)e->updates, e->loss, e->lr);
+    if (!e->seconds) return; // the first one, which made plans
+    fprintf(stderr, ", %.3g s an update, %.4g samples/s, ", e->seconds, e->samples_per_second);
+    print_duration(e->left);
+    fputs(" left", stderr);
+}
+
+// Ten times a second at most: updates of small networks are quicker than terminals.
+static void print_bar(job *j, const calo_train_event *e) {
+    double now = session_seconds(&j->s);
+    if (now - j->shown < 0.1 && e->step < e->steps) return;
+    j->shown = now;
+    session_bar(&j->s, (double)e->step / (double)e->steps);
+    fputs("  ", stderr);
+    print_update(e);
+}
+
+static void print_line(const calo_train_event *e) {
+    print_update(e);
+    fputc('\n', stderr);
+}
+
+static void show(void *user, const calo_train_event *e) {
+    job *j = user;
+    const common *o = j->s.options;
+    bool update = !strcmp(e->event, "update");
+    if (o->json && (!update || e->due)) print_event(e);
+    if (!o->json && !strcmp(e->event, "model")) {
+        session_clear(&j->s);
+        puts(e->path);
+    }
+    if (o->quiet) return;
+    if (update && session_terminal())
+        print_bar(j, e);
+    else if (update && e->due)
+        print_line(e);
+    else if (e->path && o->verbose)
+        session_say(&j->s, "%s %s", e->event, e->path);
+}
+
+// ---- the command
+
+static int train(job *j, const options *o, const char *config, train_call *call, const char *kind) {
+    session *s = &j->s;
     calo_train_request r = calo_train_defaults();
     r.config = config;
-    r.kind = KINDS[o->kind];
+    r.kind = kind;
     r.model = o->common.model;
     r.resume = o->resume;
     r.ignore_machine = o->ignore_machine;
     r.ignore_config = o->ignore_config;
     r.profile = o->profile;
-    int code = session_end(s, calo_train(s->ctx, &r));
+    r.on_event = show;
+    r.user = j;
+    int code = session_end(s, call(s->ctx, &r));
     if (!code && o->common.json) printf("{\"event\":\"done\",\"seconds\":%.6f}\n", session_seconds(s));
     return code;
 }
 
-int cmd_train(int argc, char **argv) {
+int train_command(int argc, char **argv, train_call *call, const char *kind) {
     options o = {.common = common_defaults(), .kind = -1};
-    session s;
+    job j = {0};
     int n = session_options(&TRAIN_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
-    int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_INFO);
+    int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_INFO);
+    if (o.kind >= 0) kind = KINDS[o.kind];
     if (!code && o.keys)
-        code = print_keys(&s);
-    else if (!code && (!n || o.kind < 0))
-        code = session_fail(&s, CALO_ERR_USAGE,
+        code = print_keys(&j.s);
+    else if (!code && (!n || !kind))
+        code = session_fail(&j.s, CALO_ERR_USAGE,
                             "train needs a configuration file and --kind; see calotype train --help");
     else if (!code)
-        code = train(&s, &o, argv[0]);
-    session_close(&s);
+        code = train(&j, &o, argv[0], call, kind);
+    session_close(&j.s);
     return code;
 }
+
+int cmd_train(int argc, char **argv) { return train_command(argc, argv, calo_train, NULL); }

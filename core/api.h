@@ -6,7 +6,7 @@
 #include "core/base/threads.h"
 #include "core/calotype.h"
 #include "core/models/model.h"
-#include "core/train/config.h"
+#include "core/train/recipe.h"
 
 struct calo_context {
     calo_context_options options;
@@ -46,6 +46,10 @@ exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *
 bool api_cancelled(const calo_context *ctx);
 // Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not. Sets the struct's size.
 status api_progress(calo_context *ctx, calo_progress p, error *err);
+
+// calo_train with data and recipes of a program's own; both may be NULL. With `make` there are no kinds.
+calo_status api_train(calo_context *ctx, const calo_train_request *r, recipe_maker *make,
+                      train_source_opener *open_source, error *err);
 
 // The hexadecimal SHA-256 of the UNet's weights, remembered in the cache folder under path, size and time.
 status model_sha256(calo_model *m, error *err);

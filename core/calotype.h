@@ -267,6 +267,23 @@ CALO_API calo_status calo_tensors_save(calo_context *ctx, const calo_tensor *ten
 
 // ---- training
 
+// What training has just done. Counts are of what is done and of all.
+typedef struct {
+    size_t size;             // of this struct
+    const char *event;       // "stage" (begins), "update", "checkpoint", "grid", "model"
+    const char *path;        // what was written; NULL for a stage and an update
+    int stage, stages;       // from 1
+    int64_t update, updates; // of the stage
+    int64_t step, steps;     // updates of all stages
+    double loss;             // mean of the last `log_every` updates
+    double lr, grad_norm;    // of the last update; the norm before clipping
+    double seconds;          // of an update, and
+    double left;             // of all that are left; 0 while not known
+    double samples_per_second;
+    int due;      // an update after which `log_every` asks for a line
+    int reserved; // 0
+} calo_train_event;
+
 typedef struct {
     size_t size;        // of this struct, set by the init function
     const char *config; // a JSON file; see calo_train_key_at
@@ -276,6 +293,8 @@ typedef struct {
     int ignore_machine; // also if it was made with other threads or instructions, which changes the last bits
     int ignore_config;  // also if the configuration has changed in what was trained already
     int profile;        // tell at the end where the time went
+    void (*on_event)(void *user, const calo_train_event *e); // after every update and file; may be NULL
+    void *user;
 } calo_train_request;
 
 typedef struct {
@@ -291,7 +310,7 @@ static inline calo_train_request calo_train_defaults(void) {
     return r;
 }
 
-// Trains as the file says; progress goes to the context's log. Threads and precision of the context win over
+// Trains as the file says. Threads and precision of the context win over
 // the file's unless they are 0 and AUTO. Cancelling writes a checkpoint first.
 CALO_API calo_status calo_train(calo_context *ctx, const calo_train_request *request);
 // Key i of a configuration file, NULL behind the last. Valid until the next call.

@@ -420,7 +420,8 @@ ENDS_WITH(calo_context_options, user);
 ENDS_WITH(calo_txt2img_request, seeds);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
-ENDS_WITH(calo_train_request, profile);
+ENDS_WITH(calo_train_request, user);
+ENDS_WITH(calo_train_event, reserved);
 
 // ---- previews
 

@@ -61,7 +61,8 @@ static safetensors_item *items_of(const params *p, arena *mem) {
     return items;
 }
 
-status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, error *err) {
+status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, char **saved,
+                       error *err) {
     arena mem = {0};
     safetensors_item *items = items_of(p, &mem);
     char *config = json_dumps(s->config, JSON_COMPACT);
@@ -83,6 +84,7 @@ status checkpoint_save(const char *dir, const checkpoint_state *s, const params 
     if (!st && (!whole || !path)) st = fail(err, ERR_TEMP, "out of memory");
     if (!st) st = safetensors_save(path, items, KINDS * params_count(p), about, N, true, err);
     if (!st) remove_old(dir, keep);
+    if (!st && saved) *saved = mem_strdup(path);
     free(config);
     mem_free(items);
     arena_free(&mem);

@@ -23,8 +23,10 @@ typedef struct {
     const log_sink *log;                // may be NULL
 } checkpoint_tolerance;
 
-// DIR/step-00001000.safetensors; afterwards only the newest `keep` remain.
-status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, error *err);
+// DIR/step-0000001000.safetensors; afterwards only the newest `keep` remain. *saved, unless NULL, is its
+// path; mem_free.
+status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, char **saved,
+                       error *err);
 
 // The newest checkpoint of the folder, NULL if there is none (or memory is short); mem_free.
 char *checkpoint_latest(const char *dir);

@@ -334,9 +334,46 @@ static status update(trainer *t, const train_stage *s, curve_point *p, error *er
 
 // ---- around the updates
 
+static int64_t updates_left(const trainer *t) {
+    int64_t left = -t->state.at;
+    for (int i = t->state.stage; i < t->context.config->n_stages; i++) left += updates_of(stage_of(t, i));
+    return left;
+}
+
+static void tell(const trainer *t, calo_train_event e, const char *event, const char *path) {
+    const train_hooks *h = t->context.hooks;
+    const train_config *c = t->context.config;
+    if (!h->event) return;
+    e.size = sizeof e;
+    e.event = event;
+    e.path = path;
+    e.stages = c->n_stages;
+    e.stage = t->state.stage < e.stages ? t->state.stage + 1 : e.stages;
+    e.update = e.updates = updates_of(stage_of(t, e.stage - 1));
+    if (t->state.stage < e.stages) e.update = t->state.at;
+    e.step = t->state.step;
+    e.steps = e.step + updates_left(t);
+    h->event(h->user, &e);
+}
+
+static void tell_update(const trainer *t, const train_stage *s, const curve_point *p, bool line) {
+    calo_train_event e = {.loss = curve_recent(t->curve, (size_t)t->context.config->log_every),
+                          .lr = p->lr,
+                          .grad_norm = p->norm,
+                          .seconds = t->seconds_per_update,
+                          .due = line};
+    if (e.seconds > 0) e.samples_per_second = (double)(s->batch * s->accumulate) / e.seconds;
+    e.left = (double)updates_left(t) * e.seconds;
+    tell(t, e, "update", NULL);
+}
+
 static status save(trainer *t, error *err) {
+    char *path = NULL;
     status s = curve_sync(t->curve, err);
-    if (!s) s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, err);
+    if (!s)
+        s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, &path, err);
+    if (!s) tell(t, (calo_train_event){0}, "checkpoint", path);
+    mem_free(path);
     return s ? fail_in(err, "checkpoint of update %lld", (long long)t->state.step) : OK;
 }
 
@@ -346,21 +383,9 @@ static status draw_grid(trainer *t, error *err) {
     char *path = fs_join(t->samples, name);
     status s = path ? fs_mkdirs(t->samples, err) : fail(err, ERR_TEMP, "out of memory");
     if (!s) s = t->recipe.grid(t->recipe.self, path, err);
+    if (!s && fs_exists(path)) tell(t, (calo_train_event){0}, "grid", path); // without prompts there is none
     mem_free(path);
     return s;
-}
-
-static void tell_progress(trainer *t, const train_stage *s, const curve_point *p) {
-    const train_config *c = t->context.config;
-    int64_t left = updates_of(s) - t->state.at;
-    for (int i = t->state.stage + 1; i < c->n_stages; i++) left += updates_of(stage_of(t, i));
-    long long eta = (long long)((double)left * t->seconds_per_update);
-    log_put(t->context.log, LOG_LEVEL_INFO,
-            "stage %d/%d  update %lld/%lld  loss %.4f  lr %.2e  %.1f images/s  ETA %lld:%02lld:%02lld",
-            t->state.stage + 1, c->n_stages, (long long)t->state.at, (long long)updates_of(s),
-            curve_recent(t->curve, (size_t)c->log_every), p->lr,
-            t->seconds_per_update > 0 ? (double)(s->batch * s->accumulate) / t->seconds_per_update : 0,
-            eta / 3600, eta / 60 % 60, eta % 60);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -371,7 +396,7 @@ static status after_update(trainer *t, const train_stage *s, const curve_point *
     t->state.step++;
     t->state.at++;
     t->samples_seen += s->batch * s->accumulate;
-    if (!code && due(t->state.step, c->log_every)) tell_progress(t, s, p);
+    if (!code) tell_update(t, s, p, due(t->state.step, c->log_every));
     bool stop = !code && t->context.hooks->cancelled && t->context.hooks->cancelled(t->context.hooks->user);
     if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = save(t, err);
     if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = curve_draw(t->curve, err);
@@ -418,6 +443,7 @@ static status run_stages(trainer *t, error *err) {
     status s = OK;
     while (!s && t->state.stage < c->n_stages) {
         if (t->context.stage != t->state.stage) s = enter_stage(t, t->state.stage, err);
+        if (!s) tell(t, (calo_train_event){0}, "stage", NULL);
         if (!s) s = run_stage(t, err);
         if (s) return s;
         t->state.stage++;
@@ -427,6 +453,7 @@ static status run_stages(trainer *t, error *err) {
     if (!s) s = curve_draw(t->curve, err);
     if (!s) s = draw_grid(t, err);
     if (!s) s = t->recipe.finish(t->recipe.self, t->model, err);
+    if (!s) tell(t, (calo_train_event){0}, "model", t->model);
     return s;
 }
 
