@@ -4,6 +4,7 @@
 
 const command COMMANDS[] = {
     {"txt2img", "draw pictures from a prompt", cmd_txt2img, &TXT2IMG_LINE},
+    {"batch", "draw the pictures of a file of jobs", cmd_batch, &BATCH_LINE},
     {"train", "train a model on a folder of pictures with captions", cmd_train, &TRAIN_LINE},
     {"inspect", "show what a model folder, a tensor file or a picture holds", cmd_inspect, &INSPECT_LINE},
     {"run", "evaluate one network on tensors of a file", cmd_run, &RUN_LINE},

@@ -49,8 +49,8 @@ int config_read(const command_line *c, void *dst, const char *path, bool named, 
     json_t *shared = shared_keys(c, root), *section = json_object_get(root, c->name);
     char name[300];
     snprintf(name, sizeof name, "%.200s: %s", path, c->name);
-    int code = options_json(c, dst, shared, path);
-    if (!code && json_is_object(section)) code = options_json(c, dst, section, name);
+    int code = options_json(c, dst, shared, path, NULL);
+    if (!code && json_is_object(section)) code = options_json(c, dst, section, name, NULL);
     json_decref(shared);
     return code;
 }

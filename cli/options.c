@@ -15,7 +15,8 @@ enum { MAX_OPTIONS = 64, HELP_COLUMN = 34 };
 // ---- the table
 
 const option *options_at(const command_line *c, int i) {
-    for (int t = 0; t < 2 && c->options[t]; t++) {
+    enum { N_TABLES = sizeof c->options / sizeof *c->options };
+    for (int t = 0; t < N_TABLES && c->options[t]; t++) {
         const option *o = c->options[t];
         for (; o->name; o++)
             if (i-- == 0) return o;
@@ -50,16 +51,20 @@ void option_variable(const option *o, char *out, size_t size) {
     for (; *out; out++) *out = (char)(*out == '-' ? '_' : toupper((unsigned char)*out));
 }
 
-// A message on stderr. Names and values may come from anybody's file: control characters are not passed on.
-__attribute__((format(printf, 1, 2))) static int complain(const char *format, ...) {
-    char text[2000];
+// A message to `to`, or on stderr. Names and values may come from anybody's file: control characters are not
+// passed on.
+__attribute__((format(printf, 2, 3))) static int complain(char *to, const char *format, ...) {
+    char text[OPTIONS_MESSAGE];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     for (char *p = text; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
-    fprintf(stderr, "calotype: %s\n", text);
+    if (to)
+        memcpy(to, text, sizeof text);
+    else
+        fprintf(stderr, "calotype: %s\n", text);
     return -1;
 }
 
@@ -92,21 +97,22 @@ typedef struct {
     const option *o;
     void *dst;
     const char *where;
+    char *message; // NULL: stderr
 } target;
 
 static void *place(const target *t) { return (char *)t->dst + t->o->offset; }
 
 static int refuse(const target *t, const char *arg) {
     const option *o = t->o;
-    if (!option_takes_value(o)) return complain("%s is '%s', not true or false", t->where, arg);
+    if (!option_takes_value(o)) return complain(t->message, "%s is '%s', not true or false", t->where, arg);
     if (o->kind != OPTION_CHOICE)
-        return complain("%s is '%s', not a%s number from %.10g to %.10g", t->where, arg,
+        return complain(t->message, "%s is '%s', not a%s number from %.10g to %.10g", t->where, arg,
                         o->kind == OPTION_REAL ? "" : " whole", o->min, o->max);
     char all[512];
     size_t n = 0;
     for (const char *const *s = o->choices; *s && n < sizeof all; s++)
         n += (size_t)snprintf(all + n, sizeof all - n, " %s", *s);
-    return complain("%s is '%s', not one of%s", t->where, arg, all);
+    return complain(t->message, "%s is '%s', not one of%s", t->where, arg, all);
 }
 
 static int store_choice(const target *t, const char *arg) {
@@ -214,13 +220,13 @@ static int unknown_option(const command_line *c, const char *arg) {
     char name[64], hint[96];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(arg + strspn(arg, "-"), "="), arg + strspn(arg, "-"));
     options_suggest_option(c, name, "--", hint, sizeof hint);
-    return complain("%s: unknown option %s%s", c->name, arg, strlen(name) > 1 ? hint : "");
+    return complain(NULL, "%s: unknown option %s%s", c->name, arg, strlen(name) > 1 ? hint : "");
 }
 
 // ---- flags
 
 static int wrong_option(const command_line *c, int code, const char *arg) {
-    if (code == ':') return complain("%s: %s needs a value", c->name, arg);
+    if (code == ':') return complain(NULL, "%s: %s needs a value", c->name, arg);
     if (optopt && optopt < 256) { // a letter, or a flag given a value
         char letter[] = {'-', (char)optopt, 0};
         return unknown_option(c, letter);
@@ -231,7 +237,7 @@ static int wrong_option(const command_line *c, int code, const char *arg) {
 static int store_flag(const command_line *c, void *dst, const option *o) {
     char where[80];
     snprintf(where, sizeof where, "--%s", o->name);
-    return store(&(target){c, o, dst, where}, optarg);
+    return store(&(target){c, o, dst, where, NULL}, optarg);
 }
 
 int options_parse(const command_line *c, void *dst, int argc, char **argv) {
@@ -257,14 +263,14 @@ int options_parse(const command_line *c, void *dst, int argc, char **argv) {
     }
     n = argc - optind;
     if (n > c->max_operands)
-        return complain("%s: '%s' is one operand too many", c->name, argv[optind + c->max_operands]);
+        return complain(NULL, "%s: '%s' is one operand too many", c->name, argv[optind + c->max_operands]);
     memmove(argv, argv + optind, (size_t)n * sizeof *argv);
     return n;
 }
 
 int options_peek(const command_line *c, void *dst, int argc, char *const *argv) {
     char **copy = calloc((size_t)argc + 1, sizeof *copy);
-    if (!copy) return complain("out of memory");
+    if (!copy) return complain(NULL, "out of memory");
     memcpy(copy, argv, (size_t)argc * sizeof *copy);
     int n = options_parse(c, dst, argc, copy);
     free(copy);
@@ -288,7 +294,7 @@ int options_variables(const command_line *c, void *dst) {
     for (int i = 0; (o = options_at(c, i)); i++) {
         option_variable(o, name, sizeof name);
         const char *text = getenv(name);
-        if (text && store_variable(&(target){c, o, dst, name}, text)) return -1;
+        if (text && store_variable(&(target){c, o, dst, name, NULL}, text)) return -1;
     }
     return 0;
 }
@@ -304,7 +310,7 @@ static int store_json(const target *t, const json_t *v) {
     if ((kind == OPTION_TEXT || kind == OPTION_CHOICE) && json_is_string(v))
         return store(t, json_string_value(v));
     if (!wants_number || !json_is_number(v))
-        return complain("%s is not a %s", t->where,
+        return complain(t->message, "%s is not a %s", t->where,
                         wants_number               ? "number"
                         : option_takes_value(t->o) ? "string"
                                                    : "boolean");
@@ -315,7 +321,7 @@ static int store_json(const target *t, const json_t *v) {
     return store(t, number);
 }
 
-int options_json(const command_line *c, void *dst, json_t *values, const char *where) {
+int options_json(const command_line *c, void *dst, json_t *values, const char *where, char *message) {
     const char *key;
     json_t *v;
     json_object_foreach(values, key, v) {
@@ -323,10 +329,10 @@ int options_json(const command_line *c, void *dst, json_t *values, const char *w
         char hint[96], name[256];
         if (!o) {
             options_suggest_option(c, key, "", hint, sizeof hint);
-            return complain("%s: unknown key '%s'%s", where, key, hint);
+            return complain(message, "%s: unknown key '%s'%s", where, key, hint);
         }
         snprintf(name, sizeof name, "%s: %s", where, o->name);
-        if (!json_is_null(v) && store_json(&(target){c, o, dst, name}, v)) return -1;
+        if (!json_is_null(v) && store_json(&(target){c, o, dst, name, message}, v)) return -1;
     }
     return 0;
 }

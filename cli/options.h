@@ -31,13 +31,13 @@ typedef struct {
 
 typedef struct {
     const char *name, *usage, *summary, *notes; // notes may be NULL
-    const option *options[2];                   // each ended by a row without a name; the second may be NULL
+    const option *options[3];                   // each ended by a row without a name; the last may be NULL
     int max_operands;
 } command_line;
 
 // ---- the table
 
-const option *options_at(const command_line *c, int i); // row i of both tables; NULL behind the last
+const option *options_at(const command_line *c, int i); // row i of all tables; NULL behind the last
 // By its long name, in which '_' may stand for '-'; NULL if there is none.
 const option *options_find(const command_line *c, const char *name);
 bool option_takes_value(const option *o);
@@ -56,8 +56,10 @@ int options_peek(const command_line *c, void *dst, int argc, char *const *argv);
 // From the environment. A flag is set by 1, true, yes or on, and cleared by 0, false, no, off or nothing.
 int options_variables(const command_line *c, void *dst);
 // From an object whose keys are long names. Numbers, strings and booleans as the option asks for; null leaves
-// it alone. Texts belong to `values`. `where` begins the messages.
-int options_json(const command_line *c, void *dst, json_t *values, const char *where);
+// it alone. Texts belong to `values`. `where` begins the messages. With a `message` of OPTIONS_MESSAGE bytes
+// nothing is printed: the message goes there.
+enum { OPTIONS_MESSAGE = 2000 };
+int options_json(const command_line *c, void *dst, json_t *values, const char *where, char *message);
 
 // " (did you mean --steps?)" or "" for a name that is close to one of a NULL-terminated list.
 void options_suggest(const char *name, const char *const *known, const char *dashes, char *out, size_t size);

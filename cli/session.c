@@ -65,6 +65,8 @@ static void watch_signals(void) {
     signal(SIGXFSZ, SIG_IGN); // a file too large is an error of writing it
 }
 
+int session_stopped(void) { return stopped_by; }
+
 static int is_stopped(void *user) {
     (void)user;
     return stopped_by;

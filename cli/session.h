@@ -42,6 +42,8 @@ void session_say(session *s, const char *format, ...) __attribute__((format(prin
 int session_fail(session *s, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 // Removes the progress bar, so that a line can be printed.
 void session_clear(session *s);
+// The signal that asks to stop; 0 for none.
+int session_stopped(void);
 // Begins a new progress bar, a share of 0 to 1; what is printed to stderr next stands behind it.
 void session_bar(session *s, double share);
 // Whether stderr can show one: otherwise progress is a line now and then.

@@ -173,6 +173,9 @@ typedef struct {
     int preview_every; // 0: never
     int no_hash;       // leave the checksum of the weights (seconds for large models, then cached) out of the
                        // description
+    // Where not NULL, one for each of `count` images, which are drawn together all the same. Borrowed.
+    const char *const *prompts, *const *negative_prompts;
+    const uint64_t *seeds;
 } calo_txt2img_request;
 
 struct calo_image {

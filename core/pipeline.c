@@ -137,9 +137,35 @@ static bool is_latents(const calo_tensor *x) {
 
 static int first_dimension(const calo_tensor *x) { return is_latents(x) ? (int)x->shape[0] : 1; }
 
+// ---- what differs between the images of a request
+
+static const char *text_at(const char *const *each, const char *all, int i) { return each ? each[i] : all; }
+
+static const char *or_empty(const char *text) { return text ? text : ""; }
+
+const char *txt2img_prompt(const txt2img *t, int i) {
+    return or_empty(text_at(t->request->prompts, t->request->prompt, i));
+}
+
+const char *txt2img_negative(const txt2img *t, int i) {
+    return text_at(t->request->negative_prompts, t->request->negative_prompt, i);
+}
+
+uint64_t txt2img_seed(const txt2img *t, int i) {
+    return t->request->seeds ? t->request->seeds[i] : t->request->seed + (uint64_t)i;
+}
+
+static bool has_own_texts(const txt2img *t) { return t->request->prompts || t->request->negative_prompts; }
+
+static status check_texts(const txt2img *t, error *err) {
+    for (int i = 0; i < (has_own_texts(t) ? t->count : 1); i++)
+        if (!is_utf8(txt2img_prompt(t, i)) || !is_utf8(or_empty(txt2img_negative(t, i))))
+            return fail(err, ERR_USAGE, "the prompt is not UTF-8");
+    return OK;
+}
+
 static status check_numbers(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
-    if (!is_utf8(t->prompt) || !is_utf8(t->negative)) return fail(err, ERR_USAGE, "the prompt is not UTF-8");
     if (r->init_latents && !is_latents(r->init_latents))
         return fail(err, ERR_USAGE, "the initial latents are not F32 of four dimensions");
     if (r->steps < 1 || r->steps > MAX_STEPS)
@@ -157,15 +183,13 @@ static status check_numbers(txt2img *t, error *err) {
 
 status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, error *err) {
     *t = (txt2img){.model = m, .request = r};
-    t->prompt = r->prompt ? r->prompt : "";
-    t->negative = r->negative_prompt ? r->negative_prompt : "";
-    t->no_negative = !r->negative_prompt;
     t->steps = r->steps;
     t->count = r->count ? r->count : r->init_latents ? first_dimension(r->init_latents) : 1;
     t->cfg_scale = r->cfg_scale;
     t->guided = r->cfg_scale != 1;
     t->compute = api_compute(m->ctx->options.precision);
     status s = check_numbers(t, err);
+    if (!s) s = check_texts(t, err);
     if (!s) s = check_networks(t, err);
     if (!s) s = choose_size(t, err);
     if (!s) s = choose_sampler(t, err);
@@ -180,21 +204,25 @@ void txt2img_free(txt2img *t) {
 
 // ---- 2. the prompt, read by one or two text encoders
 
+// Of the images of a group; one for all of them where they share their texts.
 typedef struct {
-    int rows;       // 2: negative and positive; 1 without guidance
+    int rows;       // of an image. 2: negative and positive; 1 without guidance
+    int texts;      // 1, or as many as the group has images
     int64_t T, E;   // tokens, features of all encoders
-    float *context; // [rows,T,E]
+    float *context; // [rows,texts,T,E]
     int64_t P;
-    float *pooled; // [rows,P] of the last encoder
+    float *pooled; // [rows,texts,P] of the last encoder
 } prompt_embeds;
 
 static void embeds_free(prompt_embeds *p) {
     mem_free(p->context);
     mem_free(p->pooled);
+    *p = (prompt_embeds){0};
 }
 
-// The rows of ids for one encoder: [rows,T].
-static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p, int32_t *ids, error *err) {
+// The rows of ids of image i for one encoder: [rows,T].
+static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p, int i, int32_t *ids,
+                       error *err) {
     const tokenizer *tok = model_tokenizer(t->model->m, part, err);
     const clip_config *c = tok ? model_clip(t->model->m, part, err) : NULL;
     if (!c) return err->code;
@@ -205,16 +233,16 @@ static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p
                     "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
                     model_dir(t->model->m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
                     (int)c->max_position_embeddings);
-    const char *texts[] = {t->negative, t->prompt};
-    for (int i = 0; i < p->rows; i++) {
-        const char *text = texts[p->rows == 2 ? i : 1];
-        status s = tokenizer_encode_row(tok, text, strlen(text), ids + i * p->T, NULL, err);
+    const char *texts[] = {or_empty(txt2img_negative(t, i)), txt2img_prompt(t, i)};
+    for (int r = 0; r < p->rows; r++) {
+        const char *text = texts[p->rows == 2 ? r : 1];
+        status s = tokenizer_encode_row(tok, text, strlen(text), ids + r * p->T, NULL, err);
         if (s) return s;
     }
     return OK;
 }
 
-static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds *p, error *err) {
+static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds *p, int i, error *err) {
     const clip_config *c = model_clip(t->model->m, part, err);
     network_shape s = {.net = part == PART_TEXT_ENCODER ? NET_TEXT_ENCODER : NET_TEXT_ENCODER_2,
                        .compute = t->compute,
@@ -223,33 +251,51 @@ static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds 
     exec *e = c ? api_network(t->model, &s, FAST, err) : NULL;
     if (!e) return NULL;
     int32_t *ids = exec_input(e, "input_ids"), *eos = exec_input(e, "eos");
-    if (tokenize(t, part, p, ids, err)) return NULL;
-    for (int i = 0; i < p->rows; i++)
-        eos[i] = (int32_t)(i * p->T + clip_eos_position(c, ids + i * p->T, p->T));
+    if (tokenize(t, part, p, i, ids, err)) return NULL;
+    for (int r = 0; r < p->rows; r++)
+        eos[r] = (int32_t)(r * p->T + clip_eos_position(c, ids + r * p->T, p->T));
     return exec_run(e, err) ? NULL : e;
 }
 
-// Puts an encoder's features, [rows·T,E], into the columns from `at` on.
-static void place_columns(prompt_embeds *p, const float *x, int64_t E, int64_t at) {
-    for (int64_t i = 0; i < p->rows * p->T; i++)
-        memcpy(p->context + i * p->E + at, x + i * E, (size_t)E * sizeof *x);
+// Row r of text k.
+static float *context_at(const prompt_embeds *p, int r, int k) {
+    return p->context + (r * p->texts + k) * p->T * p->E;
 }
 
-// With two encoders the UNet reads the last but one state of both, side by side, and the second one's pooled
-// text.
-static status encode_prompt(const txt2img *t, prompt_embeds *p, error *err) {
-    model *m = t->model->m;
+static float *pooled_at(const prompt_embeds *p, int r, int k) {
+    return p->pooled + (r * p->texts + k) * p->P;
+}
+
+// Puts an encoder's features of text k, [rows,T,E], into the columns from `at` on.
+static void place_columns(prompt_embeds *p, int k, const float *x, int64_t E, int64_t at) {
+    for (int r = 0; r < p->rows; r++)
+        for (int64_t i = 0; i < p->T; i++, x += E)
+            memcpy(context_at(p, r, k) + i * p->E + at, x, (size_t)E * sizeof *x);
+}
+
+typedef struct {
+    model_part parts[2];
+    int n;
+} text_encoders;
+
+static text_encoders encoders_of(const model *m) {
     bool first = model_has(m, PART_TEXT_ENCODER), both = model_has(m, PART_TEXT_ENCODER_2);
-    model_part parts[2] = {first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2};
-    const clip_config *c[2];
-    const tokenizer *tok = model_tokenizer(m, parts[0], err);
-    int n = first && both ? 2 : 1;
+    return (text_encoders){{first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2},
+                           first && both ? 2 : 1};
+}
+
+static status prepare_embeds(const txt2img *t, const text_encoders *of, int texts, prompt_embeds *p,
+                             error *err) {
+    model *m = t->model->m;
+    const tokenizer *tok = model_tokenizer(m, of->parts[0], err);
     if (!tok) return err->code;
-    *p = (prompt_embeds){.rows = t->guided ? 2 : 1, .T = (int64_t)tokenizer_vocabulary(tok)->max_length};
-    for (int i = 0; i < n; i++) {
-        if (!(c[i] = model_clip(m, parts[i], err))) return err->code;
-        p->E += c[i]->hidden_size;
-        p->P = c[i]->with_projection ? c[i]->projection_dim : c[i]->hidden_size;
+    *p = (prompt_embeds){
+        .rows = t->guided ? 2 : 1, .texts = texts, .T = (int64_t)tokenizer_vocabulary(tok)->max_length};
+    for (int i = 0; i < of->n; i++) {
+        const clip_config *c = model_clip(m, of->parts[i], err);
+        if (!c) return err->code;
+        p->E += c->hidden_size;
+        p->P = c->with_projection ? c->projection_dim : c->hidden_size;
     }
     const unet_config *u = model_unet(m, err);
     if (p->E != u->level[0].cross_attention_dim)
@@ -259,20 +305,40 @@ static status encode_prompt(const txt2img *t, prompt_embeds *p, error *err) {
         p->P != u->projection_input_dim - 6 * u->addition_time_embed_dim)
         return fail(err, ERR_DATA, "%s: the pooled text has %d features, the UNet reads %d", model_dir(m),
                     (int)p->P, (int)(u->projection_input_dim - 6 * u->addition_time_embed_dim));
-    p->context = mem_calloc((size_t)(p->rows * p->T * p->E), sizeof *p->context);
-    p->pooled = mem_calloc((size_t)(p->rows * p->P), sizeof *p->pooled);
-    if (!p->context || !p->pooled) return no_memory(err);
-    for (int64_t i = 0, at = 0; i < n; at += c[i++]->hidden_size) {
-        exec *e = run_encoder(t, parts[i], p, err);
+    p->context = mem_calloc((size_t)(p->rows * p->texts * p->T * p->E), sizeof *p->context);
+    p->pooled = mem_calloc((size_t)(p->rows * p->texts * p->P), sizeof *p->pooled);
+    return p->context && p->pooled ? OK : no_memory(err);
+}
+
+// With two encoders the UNet reads the last but one state of both, side by side, and the second one's pooled
+// text. Fills text k from image i.
+static status encode_text(const txt2img *t, const text_encoders *of, int i, int k, prompt_embeds *p,
+                          error *err) {
+    for (int64_t n = 0, at = 0; n < of->n; n++) {
+        exec *e = run_encoder(t, of->parts[n], p, i, err);
         if (!e) return err->code;
-        place_columns(p, exec_output(e, both ? 1 : 0), c[i]->hidden_size, at);
-        if (i == n - 1) memcpy(p->pooled, exec_output(e, 2), (size_t)(p->rows * p->P) * sizeof *p->pooled);
+        int64_t E = model_clip(t->model->m, of->parts[n], err)->hidden_size;
+        place_columns(p, k, exec_output(e, of->n == 2 ? 1 : 0), E, at);
+        at += E;
+        const float *pooled = exec_output(e, 2);
+        for (int r = 0; n == of->n - 1 && r < p->rows; r++)
+            memcpy(pooled_at(p, r, k), pooled + r * p->P, (size_t)p->P * sizeof *pooled);
     }
-    if (both && p->rows == 2 && t->no_negative && model_flag(m, "force_zeros_for_empty_prompt", true)) {
-        memset(p->context, 0, (size_t)(p->T * p->E) * sizeof *p->context);
-        memset(p->pooled, 0, (size_t)p->P * sizeof *p->pooled);
+    if (of->n == 2 && p->rows == 2 && !txt2img_negative(t, i) &&
+        model_flag(t->model->m, "force_zeros_for_empty_prompt", true)) {
+        memset(context_at(p, 0, k), 0, (size_t)(p->T * p->E) * sizeof *p->context);
+        memset(pooled_at(p, 0, k), 0, (size_t)p->P * sizeof *p->pooled);
     }
     return OK;
+}
+
+// The texts of images first .. first + n - 1.
+static status encode_prompts(const txt2img *t, int first, int n, prompt_embeds *p, error *err) {
+    text_encoders of = encoders_of(t->model->m);
+    double started = now();
+    status s = prepare_embeds(t, &of, has_own_texts(t) ? n : 1, p, err);
+    for (int k = 0; k < p->texts && !s; k++) s = encode_text(t, &of, first + k, k, p, err);
+    return s ? s : tell(t, "text", 1, 1, first, 0, now() - started, err);
 }
 
 // ---- 3. noise: one generator for each image, which also draws what a sampler asks for on the way
@@ -360,7 +426,7 @@ static void drawing_free(drawing *d) {
 // x: the latents of image `index`, [h,w,C].
 static status drawing_make(drawing *d, const float *x, int index, error *err) {
     const txt2img *t = d->t;
-    d->image.seed = t->request->seed + (uint64_t)index;
+    d->image.seed = txt2img_seed(t, index);
     nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
     return decode(t, x, d->rgb, err);
 }
@@ -392,11 +458,14 @@ static void draw_noise(void *arg, float *y, size_t n) {
     }
 }
 
-static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, int64_t width, int n) {
+// rows: [n_rows,texts,width], where texts is 1 or n.
+static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, int texts, int64_t width,
+                      int n) {
     float *x = exec_input(e, name);
     if (!x) return; // a UNet without use for it
     for (int r = 0; r < n_rows; r++)
-        for (int i = 0; i < n; i++, x += width) memcpy(x, rows + r * width, (size_t)width * sizeof *x);
+        for (int i = 0; i < n; i++, x += width)
+            memcpy(x, rows + (r * texts + i % texts) * width, (size_t)width * sizeof *x);
 }
 
 static void fill_prompt(group *g) {
@@ -407,9 +476,9 @@ static void fill_prompt(group *g) {
         memcpy(size[r],
                (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
                sizeof size[r]);
-    fill_rows(g->unet, "encoder_hidden_states", p->context, p->rows, p->T * p->E, g->n);
-    fill_rows(g->unet, "text_embeds", p->pooled, p->rows, p->P, g->n);
-    fill_rows(g->unet, "time_ids", size[0], p->rows, 6, g->n);
+    fill_rows(g->unet, "encoder_hidden_states", p->context, p->rows, p->texts, p->T * p->E, g->n);
+    fill_rows(g->unet, "text_embeds", p->pooled, p->rows, p->texts, p->P, g->n);
+    fill_rows(g->unet, "time_ids", size[0], p->rows, 1, 6, g->n);
 }
 
 // The UNet, from now until another network is asked for.
@@ -501,8 +570,7 @@ static status prepare_group(group *g, error *err) {
 static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    for (int i = 0; i < g->n; i++)
-        noise_seed(&g->noise[i], t->request->rng, t->request->seed + (uint64_t)(g->first + i));
+    for (int i = 0; i < g->n; i++) noise_seed(&g->noise[i], t->request->rng, txt2img_seed(t, g->first + i));
     if (t->request->init_latents)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
@@ -527,7 +595,7 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     drawing d;
     status s = drawing_init(&d, t, err);
     if (!s) s = drawing_make(&d, x, index, err);
-    if (!s) s = txt2img_describe(t, d.image.seed, &parameters, &json, err);
+    if (!s) s = txt2img_describe(t, index, &parameters, &json, err);
     if (!s) {
         d.image.parameters = parameters;
         d.image.json = json;
@@ -556,14 +624,16 @@ status txt2img_run(const txt2img *t, status (*image)(void *, const calo_image *,
                    error *err) {
     receiver to = {image, user};
     prompt_embeds p = {0};
-    double started = now();
-    status s = encode_prompt(t, &p, err);
-    if (!s) s = tell(t, "text", 1, 1, 0, 0, now() - started, err);
     int64_t fit = GROUP_PIXELS / (t->h * t->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
+    status s = OK;
     for (int i = 0; i < t->count && !s; i += most) {
         int n = t->count - i < most ? t->count - i : most;
-        s = run_group(t, i, n, &p, &to, err);
+        if (i == 0 || has_own_texts(t)) {
+            embeds_free(&p);
+            s = encode_prompts(t, i, n, &p, err);
+        }
+        if (!s) s = run_group(t, i, n, &p, &to, err);
     }
     embeds_free(&p);
     return s;

@@ -175,6 +175,41 @@ Test(api, bytes_do_not_depend_on_threads_or_batch) {
     }
 }
 
+static void texts_and_seeds_of_their_own(const char *model) {
+    static const char *const PROMPTS[] = {"a boat", NULL, "a red tree on a hill", "x", "a boat", "y", "z",
+                                          "w",      "v"},
+                             *const NEGATIVES[] = {NULL, "grey", "", NULL, "fog", NULL, NULL, NULL, "u"};
+    static const uint64_t SEEDS[] = {5, 1, 5, 900, 0, 7, 8, 9, 10};
+    enum { N = sizeof SEEDS / sizeof *SEEDS }; // more than go through the UNet together
+    fixture f;
+    begin(&f, model, "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 2;
+    r.count = N;
+    r.prompts = PROMPTS;
+    r.negative_prompts = NEGATIVES;
+    r.seeds = SEEDS;
+    calo_images *together = draw(&f, &r);
+    for (int i = 0; i < N; i++) {
+        calo_txt2img_request one = calo_txt2img_defaults();
+        one.steps = 2;
+        one.prompt = PROMPTS[i];
+        one.negative_prompt = NEGATIVES[i];
+        one.seed = SEEDS[i];
+        calo_images *alone = draw(&f, &one);
+        expect_same(calo_images_at(together, (size_t)i), calo_images_at(alone, 0), model);
+        calo_images_free(alone);
+    }
+    cr_expect_eq(calo_images_at(together, 3)->seed, 900);
+    calo_images_free(together);
+    end(&f);
+}
+
+Test(api, pictures_with_their_own_texts_are_those_drawn_alone) {
+    texts_and_seeds_of_their_own("sd");
+    texts_and_seeds_of_their_own("sdxl");
+}
+
 Test(api, initial_latents_replace_the_seeds_noise) {
     static const float noise[4 * 8 * 8] = {[0] = 1, [70] = -2, [255] = 0.5f};
     calo_tensor init = {"latents", CALO_F32, 4, {1, 4, 8, 8}, noise};
@@ -426,7 +461,7 @@ Test(api, a_program_with_longer_structs_is_served_what_is_known) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, user);
-ENDS_WITH(calo_txt2img_request, no_hash);
+ENDS_WITH(calo_txt2img_request, seeds);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);
