@@ -507,9 +507,8 @@ static status check_finite(const group *g, const float *x0, int step, error *err
             return fail(err, ERR_DATA,
                         "nan: picture %d of %d (seed %llu) is not a number after step %d of %d, so it is not "
                         "drawn%s",
-                        g->first + i + 1, t->count,
-                        (unsigned long long)t->request->seed + (unsigned)(g->first + i), step + 1, t->steps,
-                        t->compute == DT_BF16 ? " (try --precision f32)" : "");
+                        g->first + i + 1, t->count, (unsigned long long)txt2img_seed(t, g->first + i),
+                        step + 1, t->steps, t->compute == DT_BF16 ? " (try --precision f32)" : "");
     return OK;
 }
 
