@@ -544,6 +544,42 @@ Test(train, a_full_disk_loses_nothing) {
     expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
 }
 
+// Whether two finished components, folders of the test, hold the same values of a tensor.
+static bool same_tensor(const char *one, const char *other, const char *name) {
+    static const char file[] = "diffusion_pytorch_model.safetensors";
+    float x[8 * 16 * 9], y[8 * 16 * 9];
+    safetensors *a = safetensors_open(at("%s/%s", one, file), &err),
+                *b = safetensors_open(at("%s/%s", other, file), &err);
+    cr_assert(a && b, "%s", err.text);
+    const safetensors_tensor *t = safetensors_find(a, name), *u = safetensors_find(b, name);
+    cr_assert(t && u && t->count == u->count && t->count <= sizeof x / sizeof *x);
+    cr_assert_eq(safetensors_read_f32(a, t, 0, t->count, x, &err), OK);
+    cr_assert_eq(safetensors_read_f32(b, u, 0, t->count, y, &err), OK);
+    bool same = !memcmp(x, y, t->count * sizeof *x);
+    safetensors_close(a);
+    safetensors_close(b);
+    return same;
+}
+
+// A stage of the decoder alone, behind one of both and in a run that starts from a finished model.
+Test(train, a_decoder_alone_leaves_the_encoder) {
+    static const char only[] = "\"samples\": 16, \"decoder_only\": true";
+    static const char encoder[] = "encoder.conv_in.weight", decoder[] = "decoder.conv_in.weight";
+    char keys[1000];
+    make_model();
+    make_data(9);
+    cr_assert_eq(run_in("both", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    snprintf(keys, sizeof keys, "%s, \"stages\": [{}, {%s}]", VAE_KEYS, only);
+    cr_assert_eq(run_in("behind", keys, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    snprintf(keys, sizeof keys, "%s, \"stages\": [{%s}], \"start\": \"%s\"", VAE_KEYS, only,
+             at("both/model"));
+    cr_assert_eq(run_in("from", keys, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    cr_expect(same_tensor("both/model/vae", "from/model/vae", encoder));
+    cr_expect_not(same_tensor("both/model/vae", "from/model/vae", decoder));
+    cr_expect_not(same_tensor("behind/model/vae", "from/model/vae", decoder));
+    cr_expect_lt(loss_at("behind", 15), loss_at("behind", 0));
+}
+
 // ---- text to image
 
 static void make_diffusion_model(void) {
@@ -633,16 +669,5 @@ Test(train, fine_tuning_starts_from_the_model) {
                         "\"threads\": 1, \"precision\": \"f32\"",
                         TRAIN_FINETUNE, false, (train_hooks){0}),
                  OK, "%s", err.text);
-    static const char file[] = "unet/diffusion_pytorch_model.safetensors";
-    safetensors *a = safetensors_open(at("model/%s", file), &err),
-                *b = safetensors_open(at("tuned/model/%s", file), &err);
-    cr_assert(a && b, "%s", err.text);
-    const safetensors_tensor *t = safetensors_find(a, "conv_in.weight");
-    float x[8 * 2 * 9], y[8 * 2 * 9];
-    cr_assert_eq(t->count, 8 * 2 * 9);
-    cr_assert_eq(safetensors_read_f32(a, t, 0, t->count, x, &err), OK);
-    cr_assert_eq(safetensors_read_f32(b, safetensors_find(b, t->name), 0, t->count, y, &err), OK);
-    cr_expect_arr_eq(x, y, sizeof x);
-    safetensors_close(a);
-    safetensors_close(b);
+    cr_expect(same_tensor("model/unet", "tuned/model/unet", "conv_in.weight"));
 }

@@ -32,6 +32,8 @@ static const row ROWS[] = {
     {"model", KEY_TEXT, RUN(model), 0, 0, 0, "", NULL,
      "folder in the layout of diffusers: configurations and tokenizer; the weights that are not trained from "
      "nothing"},
+    {"start", KEY_TEXT, RUN(start), 0, 0, 0, "", NULL,
+     "folder of the model whose weights the run begins with; none: from nothing, finetune from \"model\""},
     {"out", KEY_TEXT, RUN(out), 0, 0, 0, "train", NULL,
      "folder for checkpoints, loss.csv, loss.png, grids and the finished model", FREE},
     {"data", KEY_TEXT, STAGE(data), 0, 0, 0, "", NULL, "folder of images with captions, or world:…"},
@@ -42,6 +44,8 @@ static const row ROWS[] = {
     {"accumulate", KEY_INT, STAGE(accumulate), 1, 4096, 1, NULL, NULL, "passes summed into one update"},
     {"crop", KEY_INT, STAGE(crop), 0, 4096, 0, NULL, NULL,
      "vae: side of random crops, around objects where they are known; 0: whole pictures"},
+    {"decoder_only", KEY_BOOL, STAGE(decoder_only), 0, 1, 0, NULL, NULL,
+     "vae: leave the encoder as it is, so that models of its latents stay valid"},
     {"cache", KEY_INT, STAGE(cache), 0, 1e9, 0, NULL, NULL,
      "text2img: samples encoded to latents once; 0: all of a folder, 60000 of an endless source"},
     {"lr", KEY_REAL, STAGE(lr), 0, 10, 1e-3, NULL, NULL, "learning rate after warm-up"},

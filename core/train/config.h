@@ -24,6 +24,7 @@ typedef struct {
     source_size sizes[TRAIN_SIZES_MAX];
     int n_sizes;
     int64_t samples, batch, accumulate, crop, cache, warmup;
+    bool decoder_only;
     double lr, lr_end;
 } train_stage;
 
@@ -33,7 +34,7 @@ typedef struct {
     bool ignore_machine; // of the call
     bool ignore_config;  // of the call
     bool profile;        // of the call: time every kernel and tell at the end of a stage where it went
-    const char *model, *out;
+    const char *model, *start, *out;
     const char *precision; // "auto", "f32", "bf16"
     const char *save_as;   // "F32", "F16", "BF16"
     int64_t seed, threads;
