@@ -24,7 +24,7 @@ static const option OPTIONS[] = {
      "rows of the network's batch (2 for the unet, else 1)", 1, 64},
     {0}};
 
-static const command_line LINE = {
+const command_line INSPECT_LINE = {
     "inspect",
     "[PATH] [--plan NETWORK]",
     "Shows what a model folder, a safetensors file or a picture holds. Without a path: the model.",
@@ -80,27 +80,70 @@ static void print_model(const json_t *j) {
     json_array_foreach(json_object_get(j, "components"), i, c) print_component(c);
 }
 
-static void print_tensors(const json_t *j) {
+static void print_tensor(const json_t *t) {
+    size_t k;
+    json_t *d;
+    printf("%-5s [", string_of(t, "type"));
+    json_array_foreach(json_object_get(t, "shape"), k, d)
+        printf("%s%" JSON_INTEGER_FORMAT, k ? "," : "", json_integer_value(d));
+    printf("]  ");
+    print_plain(string_of(t, "name"));
+    putchar('\n');
+}
+
+// One screen: long values are cut and long lists too, unless -v asks for all.
+static void print_tensors(const json_t *j, bool all) {
+    enum { SHOWN = 12, VALUE = 100 };
+    json_t *list = json_object_get(j, "tensors"), *v;
     const char *key;
-    json_t *v, *d;
-    size_t i, k;
-    json_object_foreach(json_object_get(j, "metadata"), key, v) {
-        print_plain(key);
-        printf(": ");
-        print_plain(json_string_value(v));
-        putchar('\n');
-    }
-    json_array_foreach(json_object_get(j, "tensors"), i, v) {
-        printf("%-5s [", string_of(v, "type"));
-        json_array_foreach(json_object_get(v, "shape"), k, d)
-            printf("%s%" JSON_INTEGER_FORMAT, k ? "," : "", json_integer_value(d));
-        printf("]  ");
-        print_plain(string_of(v, "name"));
-        putchar('\n');
-    }
-    printf("%zu tensors, ", json_array_size(json_object_get(j, "tensors")));
+    size_t i, shown = 0;
+    char cut[VALUE + 1];
+    if (json_object_get(j, "what")) printf("%s  ", string_of(j, "what"));
+    if (json_object_get(j, "base")) printf("for %s  ", string_of(j, "base"));
+    if (json_object_get(j, "rank")) printf("rank %.0f  ", number_of(j, "rank"));
+    printf("%zu tensors, ", json_array_size(list));
     print_size(number_of(j, "values"), "values, ");
     print_size(number_of(j, "bytes"), "B\n");
+    json_object_foreach(json_object_get(j, "metadata"), key, v) {
+        if (!all && shown++ == SHOWN) break;
+        snprintf(cut, sizeof cut, "%s", json_string_value(v));
+        print_plain(key);
+        printf(": ");
+        print_plain(all ? json_string_value(v) : cut);
+        putchar('\n');
+    }
+    json_array_foreach(list, i, v) {
+        if (!all && i == SHOWN) {
+            printf("... and %zu more (-v lists them)\n", json_array_size(list) - i);
+            break;
+        }
+        print_tensor(v);
+    }
+}
+
+// Which program writes its settings under this keyword.
+static const char *writer_of(const char *key, const char *text) {
+    static const struct {
+        const char *key, *part, *program;
+    } WRITERS[] = {
+        {"calotype", "", "calotype"},
+        {"sdcpp", "", "stable-diffusion.cpp"},
+        {"invokeai_metadata", "", "InvokeAI"},
+        {"invokeai_graph", "", "InvokeAI"},
+        {"invokeai_workflow", "", "InvokeAI"},
+        {"prompt", "class_type", "ComfyUI"},
+        {"workflow", "nodes", "ComfyUI"},
+        {"", "sdcpp.image.params", "stable-diffusion.cpp"},
+        {"", "Version: stable-diffusion.cpp", "stable-diffusion.cpp"},
+        {"", "Version: calotype", "calotype, in the words of A1111"},
+        {"", "sui_image_params", "SwarmUI"},
+        {"parameters", "Steps: ", "A1111"},
+        {"UserComment", "Steps: ", "A1111"},
+    };
+    for (size_t i = 0; i < sizeof WRITERS / sizeof *WRITERS; i++)
+        if ((!*WRITERS[i].key || !strcmp(key, WRITERS[i].key)) && strstr(text, WRITERS[i].part))
+            return WRITERS[i].program;
+    return NULL;
 }
 
 static void print_picture(const json_t *j) {
@@ -111,8 +154,9 @@ static void print_picture(const json_t *j) {
            KINDS[(int)number_of(j, "channels")]);
     json_object_foreach(json_object_get(j, "texts"), key, v) {
         putchar('\n');
+        const char *program = writer_of(key, json_string_value(v));
         print_plain(key);
-        printf(":\n");
+        printf(program ? " (%s):\n" : ":\n", program);
         print_plain(json_string_value(v));
         putchar('\n');
     }
@@ -128,7 +172,7 @@ static int print_description(session *s, char *text) {
     if (!strcmp(kind, "model"))
         print_model(j);
     else if (!strcmp(kind, "tensors"))
-        print_tensors(j);
+        print_tensors(j, s->options->verbose);
     else
         print_picture(j);
     json_decref(j);
@@ -158,13 +202,13 @@ static void print_plan(const session *s, const calo_plan *p) {
         printf("%9s %8s %8s  %-6s %-5s %-16s %-28s %s\n", "ms", "GFLOP", "MB", "rate", "type", "shape",
                "kernel", "path");
     for (size_t i = 0; i < calo_plan_count(p); i++) {
-        calo_plan_line l = calo_plan_at(p, i);
-        seconds += l.seconds;
-        flops += l.flops;
+        const calo_plan_line *l = calo_plan_at(p, i);
+        seconds += l->seconds;
+        flops += l->flops;
         if (s->options->json)
-            print_plan_json(&l);
+            print_plan_json(l);
         else
-            print_plan_row(&l);
+            print_plan_row(l);
     }
     if (s->options->json) return;
     printf("%9.3f %8.3f %8s  %zu kernels, ", seconds * 1e3, flops * 1e-9, "", calo_plan_count(p));
@@ -208,7 +252,7 @@ static int inspect_path(session *s, const char *path) {
 int cmd_inspect(int argc, char **argv) {
     options o = {.common = common_defaults()};
     session s;
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&INSPECT_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     if (n && o.plan) o.common.model = argv[0];
     int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);

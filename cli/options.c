@@ -1,17 +1,22 @@
 #include "cli/options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { MAX_OPTIONS = 64, HELP_COLUMN = 34 };
 
-// Row i of both tables together; NULL behind the last.
-static const option *row(const command_line *c, int i) {
-    for (int t = 0; t < 2 && c->options[t]; t++) {
+// ---- the table
+
+const option *options_at(const command_line *c, int i) {
+    enum { N_TABLES = sizeof c->options / sizeof *c->options };
+    for (int t = 0; t < N_TABLES && c->options[t]; t++) {
         const option *o = c->options[t];
         for (; o->name; o++)
             if (i-- == 0) return o;
@@ -19,84 +24,154 @@ static const option *row(const command_line *c, int i) {
     return NULL;
 }
 
-static bool takes_value(const option *o) { return o->kind != OPTION_FLAG && o->kind != OPTION_SET; }
+static bool same_name(const char *a, const char *b) {
+    for (; *a && *b; a++, b++)
+        if ((*a == '_' ? '-' : *a) != *b) return false;
+    return *a == *b;
+}
+
+const option *options_find(const command_line *c, const char *name) {
+    const option *o;
+    for (int i = 0; (o = options_at(c, i)); i++)
+        if (same_name(name, o->name)) return o;
+    return NULL;
+}
+
+bool option_takes_value(const option *o) { return o->kind != OPTION_FLAG && o->kind != OPTION_SET; }
+
+void option_synopsis(const option *o, char *out, size_t size) {
+    if (!option_takes_value(o))
+        snprintf(out, size, "--%s", o->name);
+    else
+        snprintf(out, size, o->alone ? "--%s[=%s]" : "--%s %s", o->name, o->what);
+}
+
+void option_variable(const option *o, char *out, size_t size) {
+    snprintf(out, size, "CALOTYPE_%s", o->name);
+    for (; *out; out++) *out = (char)(*out == '-' ? '_' : toupper((unsigned char)*out));
+}
+
+// A message to `to`, or on stderr. Names and values may come from anybody's file: control characters are not
+// passed on.
+__attribute__((format(printf, 2, 3))) static int complain(char *to, const char *format, ...) {
+    char text[OPTIONS_MESSAGE];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    if (to)
+        memcpy(to, text, sizeof text);
+    else
+        fprintf(stderr, "calotype: %s\n", text);
+    return -1;
+}
 
 // ---- help
 
 static void print_row(const option *o) {
-    char left[128], letter[5] = "    ";
+    char left[128], letter[5] = "    ", synopsis[96];
     if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-    int n = snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, takes_value(o) ? " " : "",
-                     takes_value(o) ? o->what : "");
+    option_synopsis(o, synopsis, sizeof synopsis);
+    int n = snprintf(left, sizeof left, "  %s%s", letter, synopsis);
     printf("%s%*s%s\n", left, n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", o->help);
 }
 
 static void print_help(const command_line *c) {
+    const option *o;
     printf("usage: calotype %s %s\n\n%s\n\n", c->name, c->usage, c->summary);
-    for (int i = 0; row(c, i); i++)
-        if (row(c, i)->help) print_row(row(c, i));
-    printf("  -h, --help                      this text\n");
+    for (int i = 0; (o = options_at(c, i)); i++)
+        if (o->help) print_row(o);
+    puts("  -h, --help                      this text");
     if (c->notes) printf("\n%s\n", c->notes);
+    puts("\nOptions are also read from the environment (CALOTYPE_THREADS=2) and from a configuration file\n"
+         "({\"threads\": 2}); flags win over the environment, and that over the file.");
 }
 
 // ---- values
 
-static int complain(const option *o, const char *arg) {
-    if (o->kind == OPTION_CHOICE) {
-        fprintf(stderr, "calotype: --%s is '%s', not one of", o->name, arg);
-        for (const char *const *s = o->choices; *s; s++) fprintf(stderr, " %s", *s);
-        fputc('\n', stderr);
-    } else {
-        fprintf(stderr, "calotype: --%s is '%s', not a%s number from %.10g to %.10g\n", o->name, arg,
-                o->kind == OPTION_REAL ? "" : " whole", o->min, o->max);
-    }
-    return -1;
+// An option on its way into the struct; `where` names it in messages: "--steps".
+typedef struct {
+    const command_line *line;
+    const option *o;
+    void *dst;
+    const char *where;
+    char *message; // NULL: stderr
+} target;
+
+static void *place(const target *t) { return (char *)t->dst + t->o->offset; }
+
+static int refuse(const target *t, const char *arg) {
+    const option *o = t->o;
+    if (!option_takes_value(o)) return complain(t->message, "%s is '%s', not true or false", t->where, arg);
+    if (o->kind != OPTION_CHOICE)
+        return complain(t->message, "%s is '%s', not a%s number from %.10g to %.10g", t->where, arg,
+                        o->kind == OPTION_REAL ? "" : " whole", o->min, o->max);
+    char all[512];
+    size_t n = 0;
+    for (const char *const *s = o->choices; *s && n < sizeof all; s++)
+        n += (size_t)snprintf(all + n, sizeof all - n, " %s", *s);
+    return complain(t->message, "%s is '%s', not one of%s", t->where, arg, all);
 }
 
-static int store_choice(const option *o, int *to, const char *arg) {
-    for (int i = 0; o->choices[i]; i++)
-        if (!strcmp(arg, o->choices[i])) return *to = i, 0;
-    return complain(o, arg);
+static int store_choice(const target *t, const char *arg) {
+    for (int i = 0; t->o->choices[i]; i++)
+        if (!strcmp(arg, t->o->choices[i])) return *(int *)place(t) = i, 0;
+    return refuse(t, arg);
 }
 
-static int store_whole(const option *o, char *to, const char *arg) {
+static int store_whole(const target *t, const char *arg) {
     char *end;
     errno = 0;
     long long v = strtoll(arg, &end, 10);
-    if (end == arg || *end || errno || (double)v < o->min || (double)v > o->max) return complain(o, arg);
-    if (o->kind == OPTION_INT)
-        memcpy(to, &(int){(int)v}, sizeof(int));
+    if (end == arg || *end || errno || (double)v < t->o->min || (double)v > t->o->max) return refuse(t, arg);
+    if (t->o->kind == OPTION_INT)
+        *(int *)place(t) = (int)v;
     else
-        memcpy(to, &v, sizeof v);
+        *(long long *)place(t) = v;
     return 0;
 }
 
-static int store_real(const option *o, double *to, const char *arg) {
+static int store_real(const target *t, const char *arg) {
     char *end;
     double v = strtod(arg, &end);
-    if (end == arg || *end || !(v >= o->min && v <= o->max)) return complain(o, arg);
-    *to = v;
+    if (end == arg || *end || !(v >= t->o->min && v <= t->o->max)) return refuse(t, arg);
+    *(double *)place(t) = v;
     return 0;
 }
 
-static int store(const option *o, void *dst, const char *arg) {
-    char *to = (char *)dst + o->offset;
-    switch (o->kind) {
+// The row that undoes a SET: --no-zero-snr for --zero-snr, and the other way round.
+static const option *opposite(const target *t) {
+    char name[64];
+    const char *own = t->o->name;
+    snprintf(name, sizeof name, "no-%s", own);
+    const option *o = options_find(t->line, strncmp(own, "no-", 3) ? name : own + 3);
+    return o && o->kind == OPTION_SET && o->offset == t->o->offset ? o : NULL;
+}
+
+static void store_truth(const target *t, bool truth) {
+    const option *o = truth ? t->o : opposite(t);
+    if (t->o->kind == OPTION_FLAG)
+        *(bool *)place(t) = truth;
+    else if (o)
+        *(int *)place(t) = o->value;
+}
+
+static int store(const target *t, const char *arg) {
+    switch (t->o->kind) {
     case OPTION_FLAG:
-        *(bool *)to = true;
-        return 0;
     case OPTION_SET:
-        *(int *)(void *)to = o->value;
-        return 0;
+        return store_truth(t, true), 0;
     case OPTION_TEXT:
-        *(const char **)(void *)to = arg;
+        *(const char **)place(t) = arg;
         return 0;
     case OPTION_REAL:
-        return store_real(o, (double *)(void *)to, arg);
+        return store_real(t, arg);
     case OPTION_CHOICE:
-        return store_choice(o, (int *)(void *)to, arg);
+        return store_choice(t, arg ? arg : t->o->alone);
     default:
-        return store_whole(o, to, arg);
+        return store_whole(t, arg);
     }
 }
 
@@ -107,11 +182,12 @@ static int least(int a, int b) { return a < b ? a : b; }
 // Number of letters to insert, drop, change or swap (Damerau-Levenshtein, adjacent swaps).
 static int distance(const char *a, const char *b) {
     enum { MAX = 32 };
-    int n = (int)strlen(a), m = (int)strlen(b), d[MAX + 1][MAX + 1];
+    size_t n = strlen(a), m = strlen(b);
+    int d[MAX + 1][MAX + 1];
     if (n > MAX || m > MAX) return MAX;
-    for (int i = 0; i <= n; i++)
-        for (int j = 0; j <= m; j++) {
-            d[i][j] = i && j ? d[i - 1][j - 1] + (a[i - 1] != b[j - 1]) : i + j;
+    for (size_t i = 0; i <= n; i++)
+        for (size_t j = 0; j <= m; j++) {
+            d[i][j] = i && j ? d[i - 1][j - 1] + (a[i - 1] != b[j - 1]) : (int)(i + j);
             if (i && j) d[i][j] = least(d[i][j], least(d[i - 1][j], d[i][j - 1]) + 1);
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
@@ -121,7 +197,8 @@ static int distance(const char *a, const char *b) {
 
 void options_suggest(const char *name, const char *const *known, const char *dashes, char *out, size_t size) {
     const char *best = NULL;
-    int nearest = (int)strlen(name) / 3 + 1; // farther is no slip of the finger
+    size_t n = strlen(name);
+    int nearest = (int)(n < 96 ? n : 96) / 3 + 1; // farther is no slip of the finger
     for (; *known; known++) {
         int d = distance(name, *known);
         if (d > nearest || (best && d == nearest)) continue;
@@ -132,23 +209,24 @@ void options_suggest(const char *name, const char *const *known, const char *das
     if (best) snprintf(out, size, " (did you mean %s%s?)", dashes, best);
 }
 
-static int unknown_option(const command_line *c, const char *arg) {
+void options_suggest_option(const command_line *c, const char *name, const char *dashes, char *out,
+                            size_t size) {
     const char *known[MAX_OPTIONS + 1] = {0};
-    char name[64], hint[96];
-    for (int i = 0; i < MAX_OPTIONS && row(c, i); i++) known[i] = row(c, i)->name;
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(arg + strspn(arg, "-"), "="), arg + strspn(arg, "-"));
-    options_suggest(name, known, "--", hint, sizeof hint);
-    fprintf(stderr, "calotype %s: unknown option %s%s\n", c->name, arg, strlen(name) > 1 ? hint : "");
-    return -1;
+    for (int i = 0; i < MAX_OPTIONS && options_at(c, i); i++) known[i] = options_at(c, i)->name;
+    options_suggest(name, known, dashes, out, size);
 }
 
-// ---- parsing
+static int unknown_option(const command_line *c, const char *arg) {
+    char name[64], hint[96];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(arg + strspn(arg, "-"), "="), arg + strspn(arg, "-"));
+    options_suggest_option(c, name, "--", hint, sizeof hint);
+    return complain(NULL, "%s: unknown option %s%s", c->name, arg, strlen(name) > 1 ? hint : "");
+}
+
+// ---- flags
 
 static int wrong_option(const command_line *c, int code, const char *arg) {
-    if (code == ':') {
-        fprintf(stderr, "calotype %s: %s needs a value\n", c->name, arg);
-        return -1;
-    }
+    if (code == ':') return complain(NULL, "%s: %s needs a value", c->name, arg);
     if (optopt && optopt < 256) { // a letter, or a flag given a value
         char letter[] = {'-', (char)optopt, 0};
         return unknown_option(c, letter);
@@ -156,14 +234,21 @@ static int wrong_option(const command_line *c, int code, const char *arg) {
     return unknown_option(c, arg);
 }
 
+static int store_flag(const command_line *c, void *dst, const option *o) {
+    char where[80];
+    snprintf(where, sizeof where, "--%s", o->name);
+    return store(&(target){c, o, dst, where, NULL}, optarg);
+}
+
 int options_parse(const command_line *c, void *dst, int argc, char **argv) {
     struct option longs[MAX_OPTIONS + 2] = {0};
-    char letters[2 * MAX_OPTIONS + 4] = ":h";
+    char letters[3 * MAX_OPTIONS + 4] = ":h";
     int n = 0, code;
-    for (; n < MAX_OPTIONS && row(c, n); n++) {
-        const option *o = row(c, n);
-        longs[n] = (struct option){o->name, takes_value(o), NULL, 256 + n};
-        if (o->letter) strcat(letters, (char[]){o->letter, takes_value(o) ? ':' : 0, 0});
+    for (; n < MAX_OPTIONS && options_at(c, n); n++) {
+        const option *o = options_at(c, n);
+        const char *value = !option_takes_value(o) ? "" : o->alone ? "::" : ":";
+        longs[n] = (struct option){o->name, (int)strlen(value), NULL, 256 + n};
+        if (o->letter) strcat(strcat(letters, (char[]){o->letter, 0}), value);
     }
     longs[n] = (struct option){"help", 0, NULL, 'h'};
     opterr = 0;
@@ -172,16 +257,82 @@ int options_parse(const command_line *c, void *dst, int argc, char **argv) {
         if (code == 'h') return print_help(c), -2;
         if (code == '?' || code == ':') return wrong_option(c, code, argv[optind - 1]);
         const option *o = NULL;
-        for (int i = 0; row(c, i); i++)
-            if (code == 256 + i || (code < 256 && code == row(c, i)->letter)) o = row(c, i);
-        if (!o || store(o, dst, optarg)) return -1;
+        for (int i = 0; options_at(c, i); i++)
+            if (code == 256 + i || (code < 256 && code == options_at(c, i)->letter)) o = options_at(c, i);
+        if (!o || store_flag(c, dst, o)) return -1;
     }
     n = argc - optind;
-    if (n > c->max_operands) {
-        fprintf(stderr, "calotype %s: '%s' is one operand too many\n", c->name,
-                argv[optind + c->max_operands]);
-        return -1;
-    }
+    if (n > c->max_operands)
+        return complain(NULL, "%s: '%s' is one operand too many", c->name, argv[optind + c->max_operands]);
     memmove(argv, argv + optind, (size_t)n * sizeof *argv);
     return n;
+}
+
+int options_peek(const command_line *c, void *dst, int argc, char *const *argv) {
+    char **copy = calloc((size_t)argc + 1, sizeof *copy);
+    if (!copy) return complain(NULL, "out of memory");
+    memcpy(copy, argv, (size_t)argc * sizeof *copy);
+    int n = options_parse(c, dst, argc, copy);
+    free(copy);
+    return n;
+}
+
+// ---- the environment
+
+static int store_variable(const target *t, const char *text) {
+    static const char *const WORDS[] = {"", "0", "false", "no", "off", "1", "true", "yes", "on"};
+    enum { N_WORDS = sizeof WORDS / sizeof *WORDS, FIRST_TRUE = 5 };
+    if (option_takes_value(t->o)) return *text ? store(t, text) : 0;
+    for (int i = 0; i < N_WORDS; i++)
+        if (!strcasecmp(text, WORDS[i])) return store_truth(t, i >= FIRST_TRUE), 0;
+    return refuse(t, text);
+}
+
+int options_variables(const command_line *c, void *dst) {
+    const option *o;
+    char name[80];
+    for (int i = 0; (o = options_at(c, i)); i++) {
+        option_variable(o, name, sizeof name);
+        const char *text = getenv(name);
+        if (text && store_variable(&(target){c, o, dst, name, NULL}, text)) return -1;
+    }
+    return 0;
+}
+
+// ---- JSON
+
+static int store_json(const target *t, const json_t *v) {
+    char number[40];
+    option_kind kind = t->o->kind;
+    bool wants_number = kind == OPTION_INT || kind == OPTION_LONG || kind == OPTION_REAL;
+    if (!option_takes_value(t->o) && json_is_boolean(v)) return store_truth(t, json_is_true(v)), 0;
+    if (t->o->alone && json_is_boolean(v)) return store_choice(t, json_is_true(v) ? t->o->alone : "off");
+    if ((kind == OPTION_TEXT || kind == OPTION_CHOICE) && json_is_string(v))
+        return store(t, json_string_value(v));
+    if (!wants_number || !json_is_number(v))
+        return complain(t->message, "%s is not a %s", t->where,
+                        wants_number               ? "number"
+                        : option_takes_value(t->o) ? "string"
+                                                   : "boolean");
+    if (json_is_integer(v))
+        snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    else
+        snprintf(number, sizeof number, "%.17g", json_real_value(v));
+    return store(t, number);
+}
+
+int options_json(const command_line *c, void *dst, json_t *values, const char *where, char *message) {
+    const char *key;
+    json_t *v;
+    json_object_foreach(values, key, v) {
+        const option *o = options_find(c, key);
+        char hint[96], name[256];
+        if (!o) {
+            options_suggest_option(c, key, "", hint, sizeof hint);
+            return complain(message, "%s: unknown key '%s'%s", where, key, hint);
+        }
+        snprintf(name, sizeof name, "%s: %s", where, o->name);
+        if (!json_is_null(v) && store_json(&(target){c, o, dst, name, message}, v)) return -1;
+    }
+    return 0;
 }

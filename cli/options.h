@@ -1,5 +1,7 @@
-// Command line options as data: one table for each command gives its parser and its help.
+// Command line options as data: one table for each command gives its parser, its help, its manual page, its
+// completions, its environment variables and the keys of a configuration file.
 #pragma once
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -22,17 +24,45 @@ typedef struct {
     const char *help; // NULL: another spelling that the help does not show
     double min, max;
     int value;
-    const char *const *choices; // NULL-terminated
+    const char *const *choices;  // NULL-terminated
+    const char *alone;           // a CHOICE that may stand without "=VALUE" means this one then
+    const char *(*names)(int i); // values of a TEXT worth offering; NULL behind the last
 } option;
 
 typedef struct {
     const char *name, *usage, *summary, *notes; // notes may be NULL
-    const option *options[2];                   // each ended by a row without a name; the second may be NULL
+    const option *options[3];                   // each ended by a row without a name; the last may be NULL
     int max_operands;
 } command_line;
 
-// Fills the struct behind `dst`. Returns the number of operands, which are moved to argv[0 ..], or -1 after
-// an error was printed, or -2 after the help was. "--" ends the options.
+// ---- the table
+
+const option *options_at(const command_line *c, int i); // row i of all tables; NULL behind the last
+// By its long name, in which '_' may stand for '-'; NULL if there is none.
+const option *options_find(const command_line *c, const char *name);
+bool option_takes_value(const option *o);
+// "--show[=WHERE]", "--steps N"
+void option_synopsis(const option *o, char *out, size_t size);
+// "CALOTYPE_CFG_SCALE"
+void option_variable(const option *o, char *out, size_t size);
+
+// ---- filling the struct behind `dst`; each returns -1 after an error was printed
+
+// Returns the number of operands, which are moved to argv[0 ..], or -1, or -2 after the help was printed.
+// "--" ends the options.
 int options_parse(const command_line *c, void *dst, int argc, char **argv);
-// "(did you mean --steps?)" or "" for a name that is close to one of a NULL-terminated list.
+// The same, but argv stays as it is.
+int options_peek(const command_line *c, void *dst, int argc, char *const *argv);
+// From the environment. A flag is set by 1, true, yes or on, and cleared by 0, false, no, off or nothing.
+int options_variables(const command_line *c, void *dst);
+// From an object whose keys are long names. Numbers, strings and booleans as the option asks for; null leaves
+// it alone. Texts belong to `values`. `where` begins the messages. With a `message` of OPTIONS_MESSAGE bytes
+// nothing is printed: the message goes there.
+enum { OPTIONS_MESSAGE = 2000 };
+int options_json(const command_line *c, void *dst, json_t *values, const char *where, char *message);
+
+// " (did you mean --steps?)" or "" for a name that is close to one of a NULL-terminated list.
 void options_suggest(const char *name, const char *const *known, const char *dashes, char *out, size_t size);
+// The same among the command's options.
+void options_suggest_option(const command_line *c, const char *name, const char *dashes, char *out,
+                            size_t size);

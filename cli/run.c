@@ -17,7 +17,7 @@ static const option OPTIONS[] = {
     {0, "force", OPTION_FLAG, offsetof(options, force), NULL, "replace an existing file"},
     {0}};
 
-static const command_line LINE = {
+const command_line RUN_LINE = {
     "run",
     "NETWORK -m DIR --in FILE --out FILE",
     "Evaluates one network of a model, in f32 unless --precision says otherwise.",
@@ -61,7 +61,7 @@ static int evaluate(session *s, const options *o, const char *network) {
 int cmd_run(int argc, char **argv) {
     options o = {.common = common_defaults()};
     session s;
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&RUN_LINE, &o.common, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     int code = session_open(&s, &o.common, CALO_PRECISION_F32, CALO_LOG_WARN);
     if (!code && (n < 1 || !o.in || !o.out))

@@ -1,5 +1,8 @@
 #include "cli/session.h"
+#include "cli/config.h"
 
+#include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,12 +20,28 @@ const option COMMON_OPTIONS[] = {
      1024},
     {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
      .choices = PRECISIONS},
+    {0, "config", OPTION_TEXT, offsetof(common, config), "FILE",
+     "read this instead of ~/.config/calotype/config.json"},
     {0, "json", OPTION_FLAG, offsetof(common, json), NULL, "results as JSON, one object a line"},
     {'q', "quiet", OPTION_FLAG, offsetof(common, quiet), NULL, "errors only"},
     {'v', "verbose", OPTION_FLAG, offsetof(common, verbose), NULL, "say more"},
     {0}};
 
 common common_defaults(void) { return (common){.precision = -1}; }
+
+// Flags come first too, because they may name the file.
+int session_options(const command_line *c, common *o, int argc, char **argv) {
+    char path[PATH_MAX];
+    int n = options_peek(c, o, argc, argv);
+    if (n < 0) return n;
+    const char *named = o->config ? o->config : getenv("CALOTYPE_CONFIG");
+    config_path(path, sizeof path);
+    n = config_read(c, o, named ? named : path, named != NULL, &o->config_file);
+    if (!n) n = options_variables(c, o);
+    if (!n) n = options_parse(c, o, argc, argv);
+    if (n < 0) json_decref(o->config_file);
+    return n;
+}
 
 static double now(void) {
     struct timespec t;
@@ -43,9 +62,12 @@ static void watch_signals(void) {
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); // a file too large is an error of writing it
 }
 
-int session_stopped(void *user) {
+int session_stopped(void) { return stopped_by; }
+
+static int is_stopped(void *user) {
     (void)user;
     return stopped_by;
 }
@@ -58,14 +80,14 @@ void session_clear(session *s) {
 }
 
 // Whether stderr shows more than lines.
-static bool is_terminal(void) {
+bool session_terminal(void) {
     const char *term = getenv("TERM");
     return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
 }
 
 static const char *colour(const char *code) {
     const char *no = getenv("NO_COLOR");
-    return (no && *no) || !is_terminal() ? "" : code;
+    return (no && *no) || !session_terminal() ? "" : code;
 }
 
 static void log_line(void *user, calo_log_level level, const char *text) {
@@ -119,7 +141,8 @@ int session_fail(session *s, int code, const char *format, ...) {
 int session_end(session *s, calo_status status) {
     if (status == CALO_OK) return 0;
     if (status == CALO_ERR_CANCELLED && stopped_by) {
-        session_say(s, "stopped");
+        session_say(s, "%s", calo_message(s->ctx));
+        if (s->options->json) printf("{\"event\":\"stopped\",\"code\":%d}\n", 128 + stopped_by);
         return 128 + stopped_by;
     }
     return report(s, (int)status, calo_message(s->ctx));
@@ -127,24 +150,31 @@ int session_end(session *s, calo_status status) {
 
 // ---- progress
 
-static void print_duration(double seconds) {
-    if (seconds < 60)
+void print_duration(double seconds) {
+    long whole = (long)fmin(seconds, 1e9);
+    if (whole < 60)
         fprintf(stderr, "%.1f s", seconds);
+    else if (whole < 3600)
+        fprintf(stderr, "%ld:%02ld min", whole / 60, whole % 60);
     else
-        fprintf(stderr, "%d:%02d min", (int)(seconds / 60), (int)seconds % 60);
+        fprintf(stderr, "%ld:%02ld h", whole / 3600, whole / 60 % 60);
 }
 
-static void print_bar(session *s, const calo_progress *p, double share, double left) {
+void session_bar(session *s, double share) {
     enum { WIDTH = 30 };
     int full = (int)(share * WIDTH + 0.5);
     fputs("\r\033[K", stderr);
     for (int i = 0; i < WIDTH; i++) fputs(i < full ? "█" : "░", stderr);
     fprintf(stderr, " %3d%%", (int)(share * 100));
+    s->bar = true;
+}
+
+static void print_bar(session *s, const calo_progress *p, double share, double left) {
+    session_bar(s, share);
     if (p->images > 1) fprintf(stderr, "  picture %d of %d", p->image + 1, p->images);
     fprintf(stderr, "  step %d of %d, %.3g s a step, ", p->step, p->steps, p->seconds);
     print_duration(left);
     fputs(" left", stderr);
-    s->bar = true;
 }
 
 // A line for every tenth, or after ten seconds.
@@ -174,7 +204,7 @@ static void show_progress(void *user, const calo_progress *p) {
            done = (double)p->image * p->steps + (double)p->group * p->step;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);
-    if (is_terminal())
+    if (session_terminal())
         print_bar(s, p, done / all, left);
     else
         print_line(s, p, done / all, left);
@@ -190,7 +220,7 @@ int session_open(session *s, const common *options, calo_precision otherwise, ca
     o.log = log_line;
     o.log_level = options->quiet ? CALO_LOG_ERROR : options->verbose ? CALO_LOG_DEBUG : level;
     o.progress = show_progress;
-    o.cancelled = session_stopped;
+    o.cancelled = is_stopped;
     o.user = s;
     watch_signals();
     calo_status status = calo_context_new(&o, &s->ctx);
@@ -201,6 +231,7 @@ void session_close(session *s) {
     session_clear(s);
     calo_context_free(s->ctx);
     s->ctx = NULL;
+    json_decref(s->options->config_file);
 }
 
 int session_model(session *s, calo_model **model) {

@@ -8,10 +8,15 @@ typedef struct {
     const char *model;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
     bool json, quiet, verbose;
+    const char *config;  // a file in place of the user's; "" for none
+    json_t *config_file; // owns the texts that came from it
 } common;
 
 extern const option COMMON_OPTIONS[];
 common common_defaults(void);
+// Fills the struct that begins with `o` from the configuration file, the environment and the arguments, the
+// later wins. Returns what options_parse does; session_close frees what it holds.
+int session_options(const command_line *c, common *o, int argc, char **argv);
 
 typedef struct {
     const common *options;
@@ -37,9 +42,15 @@ void session_say(session *s, const char *format, ...) __attribute__((format(prin
 int session_fail(session *s, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 // Removes the progress bar, so that a line can be printed.
 void session_clear(session *s);
+// The signal that asks to stop; 0 for none.
+int session_stopped(void);
+// Begins a new progress bar, a share of 0 to 1; what is printed to stderr next stands behind it.
+void session_bar(session *s, double share);
+// Whether stderr can show one: otherwise progress is a line now and then.
+bool session_terminal(void);
+// "12.0 s", "3:05 min", "2:10 h" on stderr
+void print_duration(double seconds);
 double session_seconds(const session *s);
-// Nonzero after an interrupt: for jobs that are not a call of the context.
-int session_stopped(void *session);
 
 // Writes JSON text with its quotes.
 void print_json_string(const char *text);

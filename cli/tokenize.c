@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const command_line LINE = {
+const command_line TOKENIZE_LINE = {
     "tokenize",
     "[-m DIR] [--json] < LINES",
     "Reads lines of text from standard input and prints one JSON array of token ids for each, without start "
@@ -55,7 +55,7 @@ int cmd_tokenize(int argc, char **argv) {
     common o = common_defaults();
     session s;
     calo_model *m = NULL;
-    int n = options_parse(&LINE, &o, argc, argv);
+    int n = session_options(&TOKENIZE_LINE, &o, argc, argv);
     if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
     int code = session_open(&s, &o, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) code = session_model(&s, &m);

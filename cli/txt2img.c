@@ -1,67 +1,47 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
-#include "cli/session.h"
+#include "cli/drawing.h"
+#include "cli/terminal.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 typedef struct {
-    common common;
-    const char *prompt, *negative, *output, *sampler, *init_latents, *save_latents;
-    int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality;
-    double cfg_scale, cfg_rescale;
-    long long seed;
-    bool force, no_metadata;
+    drawing drawing;
+    const char *output, *init_latents, *save_latents, *from;
+    int show;
+    bool force;
+    json_t *from_settings; // owns the texts that came from the picture
+    const char *expected;  // checksum of the model that made it
 } options;
-
-static const char *const SCHEDULERS[] = {"auto", "leading", "linspace", "trailing", "karras", NULL};
-static const char *const PREDICTIONS[] = {"auto", "eps", "v", "x0", NULL};
-static const char *const RNGS[] = {"cpu", "nv", NULL};
 
 #define AT(field) offsetof(options, field)
 static const option OPTIONS[] = {
-    {'p', "prompt", OPTION_TEXT, AT(prompt), "TEXT", "what to draw"},
-    {'n', "negative-prompt", OPTION_TEXT, AT(negative), "TEXT", "what to keep away from"},
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
+    {0, "from", OPTION_TEXT, AT(from), "FILE", "repeat this picture; flags change what they name"},
+    {0, "show", OPTION_CHOICE, AT(show), "HOW",
+     "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
+     .alone = "auto"},
     {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
-    {'W', "width", OPTION_INT, AT(width), "N", "pixels (default: as the model was trained)", 1, 8192},
-    {'H', "height", OPTION_INT, AT(height), "N", "pixels", 1, 8192},
-    {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20)", 1, 1000},
-    {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X", "guidance; 1 is none (7)", -1000, 1000},
-    {0, "cfg-rescale", OPTION_REAL, AT(cfg_rescale), "X", "0 to 1 (0.7 for a zero-SNR model, else 0)", 0, 1},
-    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "see below (default: the model's, or dpmpp_2m)"},
-    {0, "scheduler", OPTION_CHOICE, AT(scheduler), "NAME",
-     "leading, linspace, trailing or karras (the model's)", .choices = SCHEDULERS},
-    {0, "prediction", OPTION_CHOICE, AT(prediction), "NAME", "eps, v or x0 (the model's)",
-     .choices = PREDICTIONS},
-    {0, "zero-snr", OPTION_SET, AT(zero_snr), NULL, "rescale the schedule to zero terminal SNR",
-     .value = CALO_ZERO_SNR_ON},
-    {0, "no-zero-snr", OPTION_SET, AT(zero_snr), NULL, "leave it as it is", .value = CALO_ZERO_SNR_OFF},
-    {'s', "seed", OPTION_LONG, AT(seed), "N", "picture i has seed + i; negative: random (-1)", -1e18, 1e18},
-    {'b', "batch-count", OPTION_INT, AT(count), "N", "pictures (1)", 1, 100000},
-    {0, "rng", OPTION_CHOICE, AT(rng), "NAME", "cpu or nv: which program's noise a seed means (cpu)",
-     .choices = RNGS},
     {0, "init-latents", OPTION_TEXT, AT(init_latents), "FILE",
      "unit noise to start from: F32 latents [B,C,h,w]"},
     {0, "save-latents", OPTION_TEXT, AT(save_latents), "FILE", "write what goes to the autoencoder"},
-    {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
-    {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
-    {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 
-static const command_line LINE = {
+const command_line TXT2IMG_LINE = {
     "txt2img",
     "-p TEXT [-o FILE] [OPTION...]",
     "Draws pictures from a prompt.",
     "samplers: ddim, ddpm, euler, euler_a, dpmpp_2m; names as other programs spell them are understood\n"
     "(\"DPM++ 2M Karras\"). The names of the files are printed on standard output.",
-    {OPTIONS, COMMON_OPTIONS},
+    {DRAWING_OPTIONS, OPTIONS, COMMON_OPTIONS},
     0};
 
 typedef struct {
@@ -115,20 +95,12 @@ static int check_name(job *j, const char *path) {
     return 0;
 }
 
-static bool has_format(const char *path) {
-    static const char *const KNOWN[] = {".png", ".jpg", ".jpeg", ".webp"};
-    const char *dot = strrchr(path, '.');
-    for (size_t i = 0; dot && i < sizeof KNOWN / sizeof *KNOWN; i++)
-        if (!strcasecmp(dot, KNOWN[i])) return true;
-    return false;
-}
-
 static int check_names(job *j) {
     char path[PATH_MAX];
     int code = 0;
     for (int i = 0; i < j->count && !code; i++) {
         if (!name_of(j, i, path)) return session_fail(&j->s, CALO_ERR_USAGE, "the output's name is too long");
-        if (!has_format(path))
+        if (!drawing_has_format(path))
             return session_fail(&j->s, CALO_ERR_USAGE, "%s: name a .png, .jpg or .webp file", path);
         code = check_name(j, path);
     }
@@ -138,7 +110,7 @@ static int check_names(job *j) {
 // ---- results
 
 static void announce(const job *j, const char *path, const calo_image *im) {
-    if (!j->o->common.json) {
+    if (!j->o->drawing.common.json) {
         puts(path);
     } else {
         printf("{\"event\":\"image\",\"file\":");
@@ -162,18 +134,41 @@ static calo_status keep_latents(job *j, const calo_image *im) {
     return CALO_OK;
 }
 
+// With another model the same settings give another picture.
+static void check_model(job *j, const calo_image *im) {
+    json_t *own = j->o->expected ? json_loads(im->json, 0, NULL) : NULL;
+    const char *used = json_string_value(json_object_get(own, "model_sha256"));
+    if (used && strcmp(used, j->o->expected) != 0)
+        session_say(&j->s, "calotype: warning: %s was made with the model %.10s, this is %.10s", j->o->from,
+                    j->o->expected, used);
+    json_decref(own);
+}
+
+// On stderr, as all that is no result.
+static void show(const job *j, const calo_image *im, const char *path) {
+    struct winsize size = {0};
+    bool tty = isatty(STDERR_FILENO);
+    terminal_show how = (terminal_show)j->o->show;
+    if (how == SHOW_AUTO) how = terminal_detect(tty);
+    if (how == SHOW_OFF) return;
+    bool known = tty && !ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col;
+    terminal_draw(stderr, how, im->rgb, im->width, im->height, known ? size.ws_col : 80, path);
+}
+
 static calo_status receive(void *user, const calo_image *im) {
     job *j = user;
     char path[PATH_MAX];
     calo_save_options save = calo_save_defaults();
     save.overwrite = j->o->force;
-    save.no_metadata = j->o->no_metadata;
-    save.quality = j->o->quality;
+    save.no_metadata = j->o->drawing.no_metadata;
+    save.quality = j->o->drawing.quality;
     if (!name_of(j, j->done, path)) return CALO_ERR_USAGE;
     session_clear(&j->s);
     calo_status status = calo_image_save(j->s.ctx, im, path, &save);
     if (!status && j->o->save_latents) status = keep_latents(j, im);
     if (status) return status;
+    if (!j->done) check_model(j, im);
+    show(j, im, path);
     announce(j, path, im);
     j->done++;
     return CALO_OK;
@@ -188,28 +183,6 @@ static unsigned long long choose_seed(long long wanted) {
     return seed;
 }
 
-static calo_txt2img_request request_of(const options *o, job *j) {
-    calo_txt2img_request r = calo_txt2img_defaults();
-    r.prompt = o->prompt;
-    r.negative_prompt = o->negative;
-    r.width = o->width;
-    r.height = o->height;
-    r.steps = o->steps;
-    r.cfg_scale = o->cfg_scale;
-    r.cfg_rescale = o->cfg_rescale;
-    r.sampler = o->sampler;
-    r.spacing = (calo_spacing)o->scheduler;
-    r.prediction = (calo_prediction)o->prediction;
-    r.zero_snr = (calo_zero_snr)o->zero_snr;
-    r.rng = (calo_rng)o->rng;
-    r.seed = j->seed;
-    r.count = j->count;
-    r.no_hash = o->no_metadata;
-    r.on_image = receive;
-    r.user = j;
-    return r;
-}
-
 static int load_init(job *j, calo_tensors **file, calo_tensor *init) {
     int code = session_end(&j->s, calo_tensors_load(j->s.ctx, j->o->init_latents, file));
     for (size_t i = 0; i < calo_tensors_count(*file) && !init->name; i++)
@@ -222,13 +195,17 @@ static int load_init(job *j, calo_tensors **file, calo_tensor *init) {
 }
 
 static int draw(job *j, calo_model *m, const calo_tensor *init) {
-    calo_txt2img_request r = request_of(j->o, j);
+    calo_txt2img_request r = drawing_request(&j->o->drawing);
+    r.seed = j->seed;
+    r.count = j->count;
+    r.on_image = receive;
+    r.user = j;
     if (init->name) r.init_latents = init;
     int code = session_end(&j->s, calo_txt2img(m, &r, NULL));
     if (!code && j->o->save_latents)
         code =
             session_end(&j->s, calo_tensors_save(j->s.ctx, &j->latents, 1, j->o->save_latents, j->o->force));
-    if (!code && j->o->common.json)
+    if (!code && j->o->drawing.common.json)
         printf("{\"event\":\"done\",\"images\":%d,\"seconds\":%.6f}\n", j->done, session_seconds(&j->s));
     if (!code)
         session_say(&j->s, "%d picture%s in %.2f s, seed %llu, %s", j->done, j->done == 1 ? "" : "s",
@@ -241,7 +218,7 @@ static int work(job *j) {
     calo_tensors *file = NULL;
     calo_tensor init = {0};
     int code = 0;
-    if (!j->o->prompt)
+    if (!j->o->drawing.prompt)
         code = session_fail(&j->s, CALO_ERR_USAGE, "what to draw? Give a prompt with -p \"...\"");
     if (!code && j->o->init_latents) code = load_init(j, &file, &init);
     if (!code && !j->count) j->count = 1;
@@ -254,18 +231,78 @@ static int work(job *j) {
     return code;
 }
 
+// ---- a picture as it was made
+
+// What its file says that is no option: checked, or of no effect on the picture.
+static json_t *settings_of(const options *o, json_t *j) {
+    static const char *const OTHERS[] = {"format", "program", "model", "model_sha256", "init_latents"};
+    json_t *settings = json_copy(j);
+    for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) json_object_del(settings, OTHERS[i]);
+    if (o->drawing.count) json_object_del(settings, "count");
+    return settings;
+}
+
+static int refuse_from(const options *o, const char *why) {
+    fprintf(stderr, "calotype: --from %s: %s\n", o->from, why);
+    return CALO_ERR_DATA;
+}
+
+// Of the text that calotype wrote, a JSON object; NULL where there is none.
+static json_t *read_own(session *s, const options *o, int *code) {
+    char *text = NULL;
+    *code = session_end(s, calo_inspect(s->ctx, o->from, &text));
+    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
+    const char *own = json_string_value(json_object_get(json_object_get(j, "texts"), "calotype"));
+    json_t *found = own ? json_loads(own, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    if (!*code && !json_is_object(found)) *code = refuse_from(o, "does not say how calotype made it");
+    if (!*code && json_integer_value(json_object_get(found, "format")) != 1)
+        *code = refuse_from(o, "was made by a newer calotype");
+    if (!*code && json_is_true(json_object_get(found, "init_latents")) && !o->init_latents)
+        *code = refuse_from(o, "was made from initial latents: name them with --init-latents");
+    const char *model = json_string_value(json_object_get(found, "model"));
+    if (!*code && !o->drawing.common.model && (!model || strcmp(model, "talbot")))
+        *code = refuse_from(o, "was made with another model: name its folder with -m");
+    json_decref(j);
+    calo_free(text);
+    return found;
+}
+
+// The picture's settings, then the flags again, which win.
+static int apply_from(options *o, int argc, char **argv) {
+    session s;
+    json_t *own = NULL;
+    int code = session_open(&s, &o->drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code) own = read_own(&s, o, &code);
+    calo_context_free(s.ctx);
+    if (!code) {
+        o->from_settings = settings_of(o, own);
+        if (options_json(&TXT2IMG_LINE, o, o->from_settings, o->from, NULL)) code = CALO_ERR_DATA;
+        if (!code && options_peek(&TXT2IMG_LINE, o, argc, argv) < 0) code = CALO_ERR_USAGE;
+        o->expected = json_string_value(json_object_get(own, "model_sha256"));
+        if (o->expected)
+            json_object_set(o->from_settings, "model_sha256", json_object_get(own, "model_sha256"));
+    }
+    json_decref(own);
+    return code;
+}
+
 int cmd_txt2img(int argc, char **argv) {
-    options o = {.common = common_defaults(),
-                 .output = "calotype-{seed}.png",
-                 .steps = 20,
-                 .cfg_scale = 7,
-                 .cfg_rescale = -1,
-                 .seed = -1};
-    int n = options_parse(&LINE, &o, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
-    job j = {.o = &o, .count = o.count, .seed = choose_seed(o.seed)};
-    int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    options o = {.drawing = drawing_defaults(), .output = "calotype-{seed}.png"};
+    char **all = calloc((size_t)argc + 1, sizeof *all); // the flags are read once more behind --from
+    if (!all) return CALO_ERR_TEMP;
+    memcpy(all, argv, (size_t)argc * sizeof *all);
+    int n = session_options(&TXT2IMG_LINE, &o.drawing.common, argc, argv),
+        code = n == -1 ? CALO_ERR_USAGE : 0;
+    if (n >= 0 && o.from) code = apply_from(&o, argc, all);
+    free(all);
+    if (n < 0) return code;
+    job j = {.o = &o, .count = o.drawing.count, .seed = choose_seed(o.drawing.seed)};
+    if (!code)
+        code = session_open(&j.s, &o.drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    else
+        j.s = (session){.options = &o.drawing.common};
     if (!code) code = work(&j);
     session_close(&j.s);
+    json_decref(o.from_settings);
     return code;
 }

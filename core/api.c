@@ -1,5 +1,6 @@
 #include "core/api.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,36 @@ error *api_enter(calo_context *ctx) {
     return &ctx->err;
 }
 
+// ---- structs of programs
+
+enum { MAX_STRUCT = 1 << 16 }; // bytes; a size beyond is no size
+
+void api_struct_fill(void *theirs, size_t size, const void *ours, size_t own) {
+    if (size < sizeof size) return;
+    memset(theirs, 0, size);
+    memcpy(theirs, ours, size < own ? size : own);
+    memcpy(theirs, &size, sizeof size);
+}
+
+status api_struct_take(void *ours, size_t own, const void *theirs, const char *what, error *err) {
+    size_t size;
+    memcpy(&size, theirs, sizeof size);
+    if (size < sizeof size || size > MAX_STRUCT)
+        return fail(err, ERR_USAGE, "the %s was not initialised: its first member is not its size", what);
+    for (size_t i = own; i < size; i++)
+        if (((const char *)theirs)[i])
+            return fail(err, ERR_USAGE, "the %s asks for something that calotype %s does not know", what,
+                        CALO_VERSION);
+    memcpy(ours, theirs, size < own ? size : own);
+    memcpy(ours, &own, sizeof own);
+    return OK;
+}
+
 // ---- context
 
-calo_context_options calo_context_defaults(void) {
-    return (calo_context_options){.size = sizeof(calo_context_options), .log_level = CALO_LOG_WARN};
+void calo_context_options_init(calo_context_options *options, size_t size) {
+    calo_context_options o = {.size = sizeof o, .log_level = CALO_LOG_WARN};
+    api_struct_fill(options, size, &o, sizeof o);
 }
 
 static void log_to_caller(void *user, log_level level, const char *text) {
@@ -38,8 +65,9 @@ static void log_to_caller(void *user, log_level level, const char *text) {
 
 calo_status calo_context_new(const calo_context_options *options, calo_context **out) {
     *out = NULL;
-    calo_context_options o = options ? *options : calo_context_defaults();
-    if (o.size != sizeof o || o.threads < 0 || o.threads > 1024) return CALO_ERR_USAGE;
+    calo_context_options o = calo_context_defaults();
+    if (options && api_struct_take(&o, sizeof o, options, "options", NULL)) return CALO_ERR_USAGE;
+    if (o.threads < 0 || o.threads > 1024) return CALO_ERR_USAGE;
     calo_context *ctx = mem_calloc(1, sizeof *ctx);
     if (!ctx) return CALO_ERR_TEMP;
     ctx->options = o;
@@ -75,18 +103,26 @@ exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *
     return *be ? model_network(m->m, s, *be, &ctx->ws, err) : NULL;
 }
 
-status api_progress(calo_context *ctx, const calo_progress *p, error *err) {
+void calo_cancel(calo_context *ctx, int on) { atomic_store(&ctx->stop, on); }
+
+bool api_cancelled(const calo_context *ctx) {
     const calo_context_options *o = &ctx->options;
-    if (o->progress) o->progress(o->user, p);
-    return o->cancelled && o->cancelled(o->user) ? fail(err, ERR_CANCELLED, "stopped") : OK;
+    return atomic_load(&ctx->stop) || (o->cancelled && o->cancelled(o->user));
+}
+
+status api_progress(calo_context *ctx, calo_progress p, error *err) {
+    const calo_context_options *o = &ctx->options;
+    p.size = sizeof p;
+    if (o->progress) o->progress(o->user, &p);
+    return api_cancelled(ctx) ? fail(err, ERR_CANCELLED, "stopped") : OK;
 }
 
 // ---- models
 
-enum { MAX_PLACES = 4 };
+enum { MAX_PLACES = 5 };
 
 // Where the model that comes with the program may lie. Beside the program means the source tree or an
-// installation that was moved.
+// installation that was moved, as does beside the library.
 static int embedded_places(arena *a, const char **places) {
     char exe[4096];
     const char *data = getenv("CALOTYPE_DATA");
@@ -98,6 +134,13 @@ static int embedded_places(arena *a, const char **places) {
         char *dir = fs_dirname(exe);
         places[n++] = arena_printf(a, "%s/../../assets/talbot", dir ? dir : ".");
         places[n++] = arena_printf(a, "%s/../share/calotype/talbot", dir ? dir : ".");
+        mem_free(dir);
+    }
+    static const char here = 0; // an address in the library
+    Dl_info library;
+    if (dladdr(&here, &library) && library.dli_fname) {
+        char *dir = fs_dirname(library.dli_fname);
+        places[n++] = arena_printf(a, "%s/%s/talbot", dir ? dir : ".", CALO_LIBRARY_TO_DATA);
         mem_free(dir);
     }
     places[n++] = arena_printf(a, "%s/talbot", CALO_DATADIR);

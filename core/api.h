@@ -1,10 +1,12 @@
 // What the public handles are, and what every public function does around its work.
 #pragma once
+#include <stdatomic.h>
+
 #include "core/base/log.h"
 #include "core/base/threads.h"
 #include "core/calotype.h"
 #include "core/models/model.h"
-#include "core/train/config.h"
+#include "core/train/recipe.h"
 
 struct calo_context {
     calo_context_options options;
@@ -12,8 +14,10 @@ struct calo_context {
     team *team;
     backend *be[2]; // by arithmetic, made for the first network
     workspace ws;
+    atomic_int stop;    // calo_cancel
     error err;          // of the last failed call
-    train_key_room key; // texts of the last calo_train_key_at
+    calo_train_key key; // of the last calo_train_key_at
+    train_key_room key_room;
 };
 
 struct calo_model {
@@ -26,14 +30,26 @@ struct calo_model {
 error *api_enter(calo_context *ctx);
 static inline calo_status api_leave(status s) { return (calo_status)s; }
 
+// A program may be older or newer than the library, its structs shorter or longer than ours; both begin with
+// their size. `fill` makes the program's struct of `size` bytes from ours of `own`: what ours lacks is zero.
+// `take` does the way back, over the defaults in `ours`: ERR_USAGE when there is more set than is known here.
+void api_struct_fill(void *theirs, size_t size, const void *ours, size_t own);
+status api_struct_take(void *ours, size_t own, const void *theirs, const char *what, error *err);
+
 // What number format a precision means here.
 dtype api_compute(calo_precision p);
 // EXACT is for comparing networks, FAST for drawing: cpu_backend and cpu_backend_fast.
 typedef enum { EXACT, FAST } arithmetic;
 // The network ready to run, as model_network.
 exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err);
-// Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not.
-status api_progress(calo_context *ctx, const calo_progress *p, error *err);
+// Whether the caller wants the job to stop, by callback or by calo_cancel.
+bool api_cancelled(const calo_context *ctx);
+// Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not. Sets the struct's size.
+status api_progress(calo_context *ctx, calo_progress p, error *err);
+
+// calo_train with data and recipes of a program's own; both may be NULL. With `make` there are no kinds.
+calo_status api_train(calo_context *ctx, const calo_train_request *r, recipe_maker *make,
+                      train_source_opener *open_source, error *err);
 
 // The hexadecimal SHA-256 of the UNet's weights, remembered in the cache folder under path, size and time.
 status model_sha256(calo_model *m, error *err);

@@ -11,9 +11,9 @@ struct calo_images {
     size_t n, room;
 };
 
-calo_txt2img_request calo_txt2img_defaults(void) {
-    return (calo_txt2img_request){
-        .size = sizeof(calo_txt2img_request), .steps = 20, .cfg_scale = 7, .cfg_rescale = -1};
+void calo_txt2img_request_init(calo_txt2img_request *request, size_t size) {
+    calo_txt2img_request r = {.size = sizeof r, .steps = 20, .cfg_scale = 7, .cfg_rescale = -1};
+    api_struct_fill(request, size, &r, sizeof r);
 }
 
 const char *calo_sampler_name(int i) {
@@ -86,11 +86,14 @@ static status receive(void *user, const calo_image *im, error *err) {
 calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, calo_images **images) {
     error *err = api_enter(m->ctx);
     txt2img t;
-    receiver to = {request, NULL};
+    calo_txt2img_request r = calo_txt2img_defaults();
+    receiver to = {&r, NULL};
     if (images && !(*images = to.images = mem_calloc(1, sizeof *to.images)))
         return api_leave(fail(err, ERR_TEMP, "out of memory"));
-    status s = txt2img_init(&t, m, request, err);
-    if (!s && !request->no_hash) s = model_sha256(m, err);
+    status s = api_struct_take(&r, sizeof r, request, "request", err);
+    if (s) return api_leave(s);
+    s = txt2img_init(&t, m, &r, err);
+    if (!s && !r.no_hash) s = model_sha256(m, err);
     if (!s) s = txt2img_run(&t, receive, &to, err);
     txt2img_free(&t);
     return api_leave(s);
@@ -98,19 +101,25 @@ calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, cal
 
 // ---- files
 
-calo_save_options calo_save_defaults(void) { return (calo_save_options){.size = sizeof(calo_save_options)}; }
+void calo_save_options_init(calo_save_options *options, size_t size) {
+    calo_save_options o = {.size = sizeof o};
+    api_struct_fill(options, size, &o, sizeof o);
+}
 
 calo_status calo_image_save(calo_context *ctx, const calo_image *picture, const char *path,
                             const calo_save_options *options) {
     error *err = api_enter(ctx);
-    calo_save_options o = options ? *options : calo_save_defaults();
-    if (!picture || !picture->rgb || o.size != sizeof o || o.quality < 0 || o.quality > 100)
-        return api_leave(
-            fail(err, ERR_USAGE, "%s: nothing to save, or options that are not of this version", path));
-    image_text texts[] = {{"parameters", picture->parameters}, {"calotype", picture->json}};
-    image_options how = {.quality = o.quality,
-                         .texts = texts,
-                         .n_texts = o.no_metadata || !picture->parameters || !picture->json ? 0 : 2};
-    image im = {.w = picture->width, .h = picture->height, .c = 3, .px = (uint8_t *)(uintptr_t)picture->rgb};
+    calo_save_options o = calo_save_defaults();
+    calo_image p = {.size = sizeof p};
+    status s = options ? api_struct_take(&o, sizeof o, options, "options", err) : OK;
+    if (!s && picture) s = api_struct_take(&p, sizeof p, picture, "picture", err);
+    if (!s && !p.rgb) s = fail(err, ERR_USAGE, "%s: there is no picture to save", path);
+    if (!s && (o.quality < 0 || o.quality > 100))
+        s = fail(err, ERR_USAGE, "%s: the quality %d is not in 0 .. 100", path, o.quality);
+    if (s) return api_leave(s);
+    image_text texts[] = {{"parameters", p.parameters}, {"calotype", p.json}};
+    image_options how = {
+        .quality = o.quality, .texts = texts, .n_texts = o.no_metadata || !p.parameters || !p.json ? 0 : 2};
+    image im = {.w = p.width, .h = p.height, .c = 3, .px = (uint8_t *)(uintptr_t)p.rgb};
     return api_leave(image_save(path, &im, &how, o.overwrite, err));
 }

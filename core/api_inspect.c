@@ -9,6 +9,7 @@
 #include "core/base/mem.h"
 #include "core/files/image.h"
 #include "core/files/model_dir.h"
+#include "core/files/recognise.h"
 
 // Hands out a JSON value as text; takes it over. NULL stands for short memory, as in jansson.
 static status give(json_t *j, char **text, error *err) {
@@ -47,7 +48,11 @@ static json_t *describe_tensors(const safetensors *f) {
         safetensors_pair p = safetensors_metadata_at(f, i);
         json_object_set_new(meta, p.key, text_of(p.value));
     }
+    recognised what = recognise(f);
     json_object_set_new(j, "kind", json_string("tensors"));
+    if (*what.kind) json_object_set_new(j, "what", json_string(what.kind));
+    if (*what.base) json_object_set_new(j, "base", json_string(what.base));
+    if (what.rank) json_object_set_new(j, "rank", json_integer(what.rank));
     json_object_set_new(j, "values", json_integer((json_int_t)values));
     json_object_set_new(j, "bytes", json_integer((json_int_t)bytes));
     json_object_set_new(j, "metadata", meta);

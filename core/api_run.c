@@ -370,9 +370,7 @@ calo_status calo_plan_new(calo_model *m, const char *name, int batch, int width,
 }
 
 size_t calo_plan_count(const calo_plan *p) { return p ? p->n : 0; }
-calo_plan_line calo_plan_at(const calo_plan *p, size_t i) {
-    return p && i < p->n ? p->at[i] : (calo_plan_line){0};
-}
+const calo_plan_line *calo_plan_at(const calo_plan *p, size_t i) { return p && i < p->n ? &p->at[i] : NULL; }
 size_t calo_plan_workspace(const calo_plan *p) { return p ? p->workspace : 0; }
 
 void calo_plan_free(calo_plan *p) {

@@ -19,8 +19,16 @@
 // anybody.
 //
 // A context and everything opened in it belong to one thread at a time; contexts are independent of each
-// other. Free functions accept NULL. Strings are UTF-8. Layouts: pictures are rows of RGB bytes; latents and
-// other images in tensors are [B,C,H,W] floats, as in diffusers.
+// other, so two threads with a context each work side by side. Callbacks run in the thread of the call and
+// may not call the library with the same context, except calo_image_save, calo_message and calo_cancel.
+//
+// Free functions accept NULL. Strings are UTF-8; those passed in are borrowed for the call. Layouts: pictures
+// are rows of RGB bytes; latents and other images in tensors are [B,C,H,W] floats, as in diffusers.
+//
+// A program keeps running with a newer library of the same soname: requests begin with their size, which
+// their init function writes together with the defaults, and fields behind that size have their defaults. A
+// request that is larger than the library knows is refused only where the unknown part is not zero. Structs
+// that the library hands out by pointer may grow at their end; calo_tensor never changes.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -66,43 +74,58 @@ typedef enum { CALO_LOG_ERROR, CALO_LOG_WARN, CALO_LOG_INFO, CALO_LOG_DEBUG } ca
 typedef enum { CALO_PRECISION_AUTO, CALO_PRECISION_F32, CALO_PRECISION_BF16 } calo_precision;
 
 // What a job does now: `step` of `steps` is done; each of the `images` of the request goes through the steps
-// in groups, and `image` counts those finished.
+// in groups of `group`, and `image` counts those finished. Valid during the callback.
 typedef struct {
-    const char *stage; // "load", "text", "sample", "decode"
+    size_t size;       // of this struct, as the library knows it
+    const char *stage; // "text", "load", "sample", "decode"
     int step, steps;
     int image, group, images;
     double seconds; // of this step
 } calo_progress;
 
 typedef struct {
-    size_t size; // of this struct, set by the defaults function
-    int threads; // 0: one for each core
+    size_t size; // of this struct, set by the init function
+    int threads; // 0: one for each core this process may run on; at most 1024
     calo_precision precision;
     void (*log)(void *user, calo_log_level level, const char *text); // NULL: silent
     calo_log_level log_level;                                        // the most talkative that passes
-    void (*progress)(void *user, const calo_progress *p);
-    int (*cancelled)(void *user); // asked between steps; nonzero stops the job with CALO_ERR_CANCELLED
+    void (*progress)(void *user, const calo_progress *p);            // after every step; may be NULL
+    int (*cancelled)(void *user); // asked after every step; nonzero ends the job with CALO_ERR_CANCELLED
     void *user;                   // for the three above
 } calo_context_options;
 
-CALO_API calo_context_options calo_context_defaults(void);
-// `options` NULL: the defaults. *ctx is freed after everything that was opened in it.
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_context_options_init(calo_context_options *options, size_t size);
+static inline calo_context_options calo_context_defaults(void) {
+    calo_context_options o;
+    calo_context_options_init(&o, sizeof o);
+    return o;
+}
+
+// `options` NULL: the defaults. CALO_ERR_USAGE for options out of range, CALO_ERR_TEMP when memory is short;
+// there is no message then. *ctx is freed after everything that was opened in it.
 CALO_API calo_status calo_context_new(const calo_context_options *options, calo_context **ctx);
 CALO_API void calo_context_free(calo_context *ctx);
 // Of the last failed call; "" after none. Valid until the next call. NULL gives "out of memory".
 CALO_API const char *calo_message(const calo_context *ctx);
+// While on is not 0, calo_txt2img and calo_train end with CALO_ERR_CANCELLED after the step they are in; off
+// again by calo_cancel(ctx, 0). The only function that another thread, a callback or a signal handler may
+// call at any time.
+CALO_API void calo_cancel(calo_context *ctx, int on);
 // The precision that AUTO means here, "f32" or "bf16".
 CALO_API const char *calo_precision_name(calo_context *ctx);
 
 // ---- models
 
 // A folder in the layout of diffusers (model_index.json and a folder for each component). NULL: the model
-// that comes with calotype, looked for in $CALOTYPE_DATA, beside the program, and where it was installed.
-// Networks are loaded when they are first used.
+// that comes with calotype, looked for in $CALOTYPE_DATA, beside the program, beside the library, and where
+// it was installed. Networks are loaded when they are first used, so what is wrong with one is said then:
+// CALO_ERR_NOINPUT names what is missing, CALO_ERR_DATA what is malformed. *model is freed before ctx.
 CALO_API calo_status calo_model_open(calo_context *ctx, const char *dir, calo_model **model);
 CALO_API void calo_model_free(calo_model *model);
 
-// The tokens of a text, without start and end, not cut. *ids is freed with calo_free.
+// The *n tokens of a text of `length` bytes, without start and end, not cut, as the model's first text
+// encoder reads them. *ids is freed with calo_free.
 CALO_API calo_status calo_tokenize(calo_model *model, const char *text, size_t length, int32_t **ids,
                                    size_t *n);
 
@@ -124,10 +147,11 @@ typedef struct calo_image calo_image;
 
 // Names follow diffusers. AUTO, 0 for a size and NULL mean: as the model is configured.
 typedef struct {
-    size_t size;                          // of this struct, set by the defaults function
+    size_t size;                          // of this struct, set by the init function
     const char *prompt, *negative_prompt; // NULL reads as ""
-    int width, height;                    // pixels, multiples of the autoencoder's factor
-    int steps;                            // 20
+    int width, height;                    // pixels, multiples of the autoencoder's factor f, at most 8192
+    int steps;                            // 20; 1 .. 1000
+    int count;                            // images; 0: as many as init_latents has, or 1
     double cfg_scale;                     // 7; 1 is no guidance
     double cfg_rescale;                   // 0 .. 1; negative: 0.7 for a zero-SNR schedule, else 0
     const char *sampler;                  // see calo_sampler_name; NULL: the model's, or "dpmpp_2m"
@@ -136,49 +160,76 @@ typedef struct {
     calo_zero_snr zero_snr;
     calo_rng rng;
     uint64_t seed; // of the first image; image i has seed + i
-    int count;     // images; 0: as many as init_latents has, or 1
     // Unit noise F32 [count,C,H/f,W/f] to start from instead of the seed's; the sampler scales it. Borrowed.
     const struct calo_tensor *init_latents;
     // Called with each finished image in order, valid during the call; another status than CALO_OK ends the
-    // job with it.
+    // job with it. May be NULL.
     calo_status (*on_image)(void *user, const calo_image *image);
-    void *user;
-    int no_hash; // leave the checksum of the weights (seconds for large models, then cached) out of the
-                 // description
+    // Called with each image of the group after every `preview_every` steps but the last: what it looks like
+    // if the network is right so far, without a description. Costs a run of the autoencoder for each image;
+    // the finished images are the same. Otherwise as on_image; image->seed tells which one it is.
+    calo_status (*on_preview)(void *user, const calo_image *image, int step);
+    void *user;        // for the two above
+    int preview_every; // 0: never
+    int no_hash;       // leave the checksum of the weights (seconds for large models, then cached) out of the
+                       // description
+    // Where not NULL, one for each of `count` images, which are drawn together all the same. Borrowed.
+    const char *const *prompts, *const *negative_prompts;
+    const uint64_t *seeds;
 } calo_txt2img_request;
 
 struct calo_image {
-    int width, height;
+    size_t size;          // of this struct: sizeof, in one that a program makes to save it
+    int width, height;    // pixels
     const uint8_t *rgb;   // height rows of width pixels of 3 bytes
     const float *latents; // [C,H/f,W/f], what went to the autoencoder, scaled as the UNet sees it
     int latent_shape[3];  // C, H/f, W/f
     uint64_t seed;
-    const char *parameters; // how it was made, in the words of A1111
-    const char *json;       // the same as a JSON object
+    const char *parameters; // how it was made, in the words of A1111; NULL in a preview
+    const char *json;       // the same as a JSON object; NULL in a preview
 };
 
-CALO_API calo_txt2img_request calo_txt2img_defaults(void);
-// *images, which may be NULL when on_image is set, gets the finished images, also when the job ends early.
-// The same request gives the same bytes whatever the number of threads and however many images it asks for. A
-// NaN is CALO_ERR_DATA: a picture is never made from one.
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_txt2img_request_init(calo_txt2img_request *request, size_t size);
+static inline calo_txt2img_request calo_txt2img_defaults(void) {
+    calo_txt2img_request r;
+    calo_txt2img_request_init(&r, sizeof r);
+    return r;
+}
+
+// *images, which may be NULL when on_image is set, gets the finished images, also when the job ends early;
+// freed with calo_images_free in any case. The same request gives the same bytes whatever the number of
+// threads and however many images it asks for. CALO_ERR_USAGE names what of the request is out of range. A
+// NaN is CALO_ERR_DATA and ends the job: a picture is never made from one (a picture that the autoencoder
+// loses in bf16 is first decoded again in f32).
 CALO_API calo_status calo_txt2img(calo_model *model, const calo_txt2img_request *request,
                                   calo_images **images);
 CALO_API size_t calo_images_count(const calo_images *images);
-CALO_API const calo_image *calo_images_at(const calo_images *images, size_t i); // NULL behind the last
+// NULL behind the last. Belongs to the list.
+CALO_API const calo_image *calo_images_at(const calo_images *images, size_t i);
 CALO_API void calo_images_free(calo_images *images);
 
 // Row i of the samplers, NULL behind the last.
 CALO_API const char *calo_sampler_name(int i);
 
 typedef struct {
-    size_t size;     // of this struct, set by the defaults function
+    size_t size;     // of this struct, set by the init function
     int overwrite;   // replace a file of that name
     int no_metadata; // leave `parameters` and `json` out
     int quality;     // 1 .. 100 for JPEG and WebP; 0: 95, and lossless for WebP
+    int reserved;    // 0
 } calo_save_options;
 
-CALO_API calo_save_options calo_save_defaults(void);
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_save_options_init(calo_save_options *options, size_t size);
+static inline calo_save_options calo_save_defaults(void) {
+    calo_save_options o;
+    calo_save_options_init(&o, sizeof o);
+    return o;
+}
+
 // PNG, JPEG or WebP by the extension of `path`; the file appears whole or not at all. `options` may be NULL.
+// CALO_ERR_CANTCREAT when the file is there and `overwrite` is not set.
 CALO_API calo_status calo_image_save(calo_context *ctx, const calo_image *picture, const char *path,
                                      const calo_save_options *options);
 
@@ -189,38 +240,62 @@ typedef enum { CALO_F32, CALO_I32, CALO_I64 } calo_type;
 typedef struct calo_tensor {
     const char *name;
     calo_type type;
-    int rank;
-    int64_t shape[8];
-    const void *data; // row-major
+    int rank;         // 0 .. 8; 0 is a scalar
+    int64_t shape[8]; // the first `rank` count
+    const void *data; // row-major, the last dimension running fastest
 } calo_tensor;
 
-// Evaluates one network on tensors named as in diffusers. *out gets F32 tensors.
+// Evaluates one network on n tensors named as in diffusers, which are borrowed for the call. *out gets F32
+// tensors and is freed with calo_tensors_free. CALO_ERR_DATA names an input that is missing or does not fit.
 //     unet            sample [B,C,H,W], timestep [] or [B], encoder_hidden_states [B,T,E], and where the
 //                     configuration asks for them text_embeds, time_ids, class_labels, timestep_cond → sample
 //     vae_encoder     sample [B,3,H,W] → mean, logvar (clamped to [-30, 20])
 //     vae_decoder     latent [B,C,h,w], unscaled → sample
-//     text_encoder    input_ids [B,T] → last_hidden_state, penultimate (input of the last layer, no final
-//     norm), text_encoder_2  and pooler_output or text_embeds
+//     text_encoder    input_ids [B,T] → last_hidden_state, penultimate (input of the last layer, without the
+//     text_encoder_2  final norm), and pooler_output or text_embeds
 CALO_API calo_status calo_run(calo_model *model, const char *network, const calo_tensor *in, size_t n,
                               calo_tensors **out);
 CALO_API size_t calo_tensors_count(const calo_tensors *tensors);
+// Name and data belong to the list. All zero behind the last.
 CALO_API calo_tensor calo_tensors_at(const calo_tensors *tensors, size_t i);
 CALO_API void calo_tensors_free(calo_tensors *tensors);
-// Safetensors files; other number formats than the three are read as F32.
+// A safetensors file; other number formats than the three are read as F32.
 CALO_API calo_status calo_tensors_load(calo_context *ctx, const char *path, calo_tensors **tensors);
+// Writes n tensors as a safetensors file, which appears whole or not at all. CALO_ERR_CANTCREAT when it is
+// there and `overwrite` is 0.
 CALO_API calo_status calo_tensors_save(calo_context *ctx, const calo_tensor *tensors, size_t n,
                                        const char *path, int overwrite);
 
 // ---- training
 
+// What training has just done. Counts are of what is done and of all.
 typedef struct {
-    size_t size;        // of this struct, set by the defaults function
-    const char *config; // a JSON file; see calo_train_key
+    size_t size;             // of this struct
+    const char *event;       // "stage" (begins), "update", "checkpoint", "grid", "model"
+    const char *path;        // what was written; NULL for a stage and an update
+    int stage, stages;       // from 1
+    int64_t update, updates; // of the stage
+    int64_t step, steps;     // updates of all stages
+    double loss;             // mean of the last `log_every` updates
+    double lr, grad_norm;    // of the last update; the norm before clipping
+    double seconds;          // of an update, and
+    double left;             // of all that are left; 0 while not known
+    double samples_per_second;
+    int due;      // an update after which `log_every` asks for a line
+    int reserved; // 0
+} calo_train_event;
+
+typedef struct {
+    size_t size;        // of this struct, set by the init function
+    const char *config; // a JSON file; see calo_train_key_at
     const char *kind;   // "vae", "text2img" or "finetune"
     const char *model;  // a folder in place of the one that the file names; NULL: as the file says
     int resume;         // go on from the newest checkpoint
     int ignore_machine; // also if it was made with other threads or instructions, which changes the last bits
+    int ignore_config;  // also if the configuration has changed in what was trained already
     int profile;        // tell at the end where the time went
+    void (*on_event)(void *user, const calo_train_event *e); // after every update and file; may be NULL
+    void *user;
 } calo_train_request;
 
 typedef struct {
@@ -228,18 +303,25 @@ typedef struct {
     int stage;                                   // a stage may override it
 } calo_train_key;
 
-CALO_API calo_train_request calo_train_defaults(void);
-// Trains as the file says; progress goes to the context's log. Threads and precision of the context win over
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_train_request_init(calo_train_request *request, size_t size);
+static inline calo_train_request calo_train_defaults(void) {
+    calo_train_request r;
+    calo_train_request_init(&r, sizeof r);
+    return r;
+}
+
+// Trains as the file says. Threads and precision of the context win over
 // the file's unless they are 0 and AUTO. Cancelling writes a checkpoint first.
 CALO_API calo_status calo_train(calo_context *ctx, const calo_train_request *request);
-// Key i of a configuration file in *key, false (0) behind the last. The strings are valid until the next
-// call.
-CALO_API int calo_train_key_at(calo_context *ctx, int i, calo_train_key *key);
+// Key i of a configuration file, NULL behind the last. Valid until the next call.
+CALO_API const calo_train_key *calo_train_key_at(calo_context *ctx, int i);
 
 // ---- looking inside
 
 // What a model folder, a safetensors file or a picture holds, as a JSON object with a key "kind": "model",
-// "tensors" or "picture". *json is freed with calo_free.
+// "tensors" or "picture". *json is freed with calo_free. CALO_ERR_NOINPUT when there is nothing at `path`,
+// CALO_ERR_DATA when it is none of the three or malformed.
 CALO_API calo_status calo_inspect(calo_context *ctx, const char *path, char **json);
 // The same of an open model.
 CALO_API calo_status calo_inspect_model(calo_model *model, char **json);
@@ -250,7 +332,7 @@ typedef struct {
     const char *shape;   // of the result, in the layout of the engine: "2x64x64x320"
     const char *type;    // of the result: "F32", "BF16"
     double flops, bytes; // of one run
-    double seconds;      // measured
+    double seconds;      // of one run, measured
 } calo_plan_line;
 
 // The kernels of a network in the order they run, for a batch of B pictures of width × height pixels (0: the
@@ -258,10 +340,12 @@ typedef struct {
 CALO_API calo_status calo_plan_new(calo_model *model, const char *network, int batch, int width, int height,
                                    calo_plan **plan);
 CALO_API size_t calo_plan_count(const calo_plan *plan);
-CALO_API calo_plan_line calo_plan_at(const calo_plan *plan, size_t i);
+// NULL behind the last. Belongs to the plan.
+CALO_API const calo_plan_line *calo_plan_at(const calo_plan *plan, size_t i);
 CALO_API size_t calo_plan_workspace(const calo_plan *plan); // bytes, besides the weights
 CALO_API void calo_plan_free(calo_plan *plan);
 
+// Frees what a function's description says.
 CALO_API void calo_free(void *p);
 
 #ifdef __cplusplus

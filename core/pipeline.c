@@ -26,6 +26,19 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+// Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
+static status tell(const txt2img *t, const char *stage, int done, int all, int image, int n, double seconds,
+                   error *err) {
+    calo_progress p = {.stage = stage,
+                       .step = done,
+                       .steps = all,
+                       .image = image,
+                       .group = n,
+                       .images = t->count,
+                       .seconds = seconds};
+    return api_progress(t->model->ctx, p, err);
+}
+
 static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"); }
 
 // ---- 1. what is asked for, what the model says
@@ -44,7 +57,7 @@ static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
         if (class_name) *suggested = sampler_find(class_name, NULL);
         if (r->prediction) c.predicts = (prediction)(r->prediction - CALO_PREDICT_EPS);
         if (r->zero_snr) c.zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
-        s = schedule_init(&t->schedule, &c, err);
+        if ((s = schedule_init(&t->schedule, &c, err))) fail_in(err, "%s", path);
     }
     json_decref(j);
     mem_free(path);
@@ -124,9 +137,35 @@ static bool is_latents(const calo_tensor *x) {
 
 static int first_dimension(const calo_tensor *x) { return is_latents(x) ? (int)x->shape[0] : 1; }
 
+// ---- what differs between the images of a request
+
+static const char *text_at(const char *const *each, const char *all, int i) { return each ? each[i] : all; }
+
+static const char *or_empty(const char *text) { return text ? text : ""; }
+
+const char *txt2img_prompt(const txt2img *t, int i) {
+    return or_empty(text_at(t->request->prompts, t->request->prompt, i));
+}
+
+const char *txt2img_negative(const txt2img *t, int i) {
+    return text_at(t->request->negative_prompts, t->request->negative_prompt, i);
+}
+
+uint64_t txt2img_seed(const txt2img *t, int i) {
+    return t->request->seeds ? t->request->seeds[i] : t->request->seed + (uint64_t)i;
+}
+
+static bool has_own_texts(const txt2img *t) { return t->request->prompts || t->request->negative_prompts; }
+
+static status check_texts(const txt2img *t, error *err) {
+    for (int i = 0; i < (has_own_texts(t) ? t->count : 1); i++)
+        if (!is_utf8(txt2img_prompt(t, i)) || !is_utf8(or_empty(txt2img_negative(t, i))))
+            return fail(err, ERR_USAGE, "the prompt is not UTF-8");
+    return OK;
+}
+
 static status check_numbers(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
-    if (!is_utf8(t->prompt) || !is_utf8(t->negative)) return fail(err, ERR_USAGE, "the prompt is not UTF-8");
     if (r->init_latents && !is_latents(r->init_latents))
         return fail(err, ERR_USAGE, "the initial latents are not F32 of four dimensions");
     if (r->steps < 1 || r->steps > MAX_STEPS)
@@ -135,6 +174,8 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "%d images are not in 1 .. %d", t->count, MAX_COUNT);
     if (!(fabs(r->cfg_scale) <= 1000))
         return fail(err, ERR_USAGE, "the guidance scale %g is not a usable number", r->cfg_scale);
+    if (r->preview_every < 0)
+        return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
     if (!(r->cfg_rescale <= 1))
         return fail(err, ERR_USAGE, "the guidance rescale %g is not in 0 .. 1", r->cfg_rescale);
     return OK;
@@ -142,17 +183,13 @@ static status check_numbers(txt2img *t, error *err) {
 
 status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, error *err) {
     *t = (txt2img){.model = m, .request = r};
-    if (r->size != sizeof *r)
-        return fail(err, ERR_USAGE, "the request was not made by calo_txt2img_defaults of this version");
-    t->prompt = r->prompt ? r->prompt : "";
-    t->negative = r->negative_prompt ? r->negative_prompt : "";
-    t->no_negative = !r->negative_prompt;
     t->steps = r->steps;
     t->count = r->count ? r->count : r->init_latents ? first_dimension(r->init_latents) : 1;
     t->cfg_scale = r->cfg_scale;
     t->guided = r->cfg_scale != 1;
     t->compute = api_compute(m->ctx->options.precision);
     status s = check_numbers(t, err);
+    if (!s) s = check_texts(t, err);
     if (!s) s = check_networks(t, err);
     if (!s) s = choose_size(t, err);
     if (!s) s = choose_sampler(t, err);
@@ -167,21 +204,25 @@ void txt2img_free(txt2img *t) {
 
 // ---- 2. the prompt, read by one or two text encoders
 
+// Of the images of a group; one for all of them where they share their texts.
 typedef struct {
-    int rows;       // 2: negative and positive; 1 without guidance
+    int rows;       // of an image. 2: negative and positive; 1 without guidance
+    int texts;      // 1, or as many as the group has images
     int64_t T, E;   // tokens, features of all encoders
-    float *context; // [rows,T,E]
+    float *context; // [rows,texts,T,E]
     int64_t P;
-    float *pooled; // [rows,P] of the last encoder
+    float *pooled; // [rows,texts,P] of the last encoder
 } prompt_embeds;
 
 static void embeds_free(prompt_embeds *p) {
     mem_free(p->context);
     mem_free(p->pooled);
+    *p = (prompt_embeds){0};
 }
 
-// The rows of ids for one encoder: [rows,T].
-static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p, int32_t *ids, error *err) {
+// The rows of ids of image i for one encoder: [rows,T].
+static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p, int i, int32_t *ids,
+                       error *err) {
     const tokenizer *tok = model_tokenizer(t->model->m, part, err);
     const clip_config *c = tok ? model_clip(t->model->m, part, err) : NULL;
     if (!c) return err->code;
@@ -192,16 +233,16 @@ static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p
                     "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
                     model_dir(t->model->m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
                     (int)c->max_position_embeddings);
-    const char *texts[] = {t->negative, t->prompt};
-    for (int i = 0; i < p->rows; i++) {
-        const char *text = texts[p->rows == 2 ? i : 1];
-        status s = tokenizer_encode_row(tok, text, strlen(text), ids + i * p->T, NULL, err);
+    const char *texts[] = {or_empty(txt2img_negative(t, i)), txt2img_prompt(t, i)};
+    for (int r = 0; r < p->rows; r++) {
+        const char *text = texts[p->rows == 2 ? r : 1];
+        status s = tokenizer_encode_row(tok, text, strlen(text), ids + r * p->T, NULL, err);
         if (s) return s;
     }
     return OK;
 }
 
-static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds *p, error *err) {
+static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds *p, int i, error *err) {
     const clip_config *c = model_clip(t->model->m, part, err);
     network_shape s = {.net = part == PART_TEXT_ENCODER ? NET_TEXT_ENCODER : NET_TEXT_ENCODER_2,
                        .compute = t->compute,
@@ -210,33 +251,51 @@ static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds 
     exec *e = c ? api_network(t->model, &s, FAST, err) : NULL;
     if (!e) return NULL;
     int32_t *ids = exec_input(e, "input_ids"), *eos = exec_input(e, "eos");
-    if (tokenize(t, part, p, ids, err)) return NULL;
-    for (int i = 0; i < p->rows; i++)
-        eos[i] = (int32_t)(i * p->T + clip_eos_position(c, ids + i * p->T, p->T));
+    if (tokenize(t, part, p, i, ids, err)) return NULL;
+    for (int r = 0; r < p->rows; r++)
+        eos[r] = (int32_t)(r * p->T + clip_eos_position(c, ids + r * p->T, p->T));
     return exec_run(e, err) ? NULL : e;
 }
 
-// Puts an encoder's features, [rows·T,E], into the columns from `at` on.
-static void place_columns(prompt_embeds *p, const float *x, int64_t E, int64_t at) {
-    for (int64_t i = 0; i < p->rows * p->T; i++)
-        memcpy(p->context + i * p->E + at, x + i * E, (size_t)E * sizeof *x);
+// Row r of text k.
+static float *context_at(const prompt_embeds *p, int r, int k) {
+    return p->context + (r * p->texts + k) * p->T * p->E;
 }
 
-// With two encoders the UNet reads the last but one state of both, side by side, and the second one's pooled
-// text.
-static status encode_prompt(const txt2img *t, prompt_embeds *p, error *err) {
-    model *m = t->model->m;
+static float *pooled_at(const prompt_embeds *p, int r, int k) {
+    return p->pooled + (r * p->texts + k) * p->P;
+}
+
+// Puts an encoder's features of text k, [rows,T,E], into the columns from `at` on.
+static void place_columns(prompt_embeds *p, int k, const float *x, int64_t E, int64_t at) {
+    for (int r = 0; r < p->rows; r++)
+        for (int64_t i = 0; i < p->T; i++, x += E)
+            memcpy(context_at(p, r, k) + i * p->E + at, x, (size_t)E * sizeof *x);
+}
+
+typedef struct {
+    model_part parts[2];
+    int n;
+} text_encoders;
+
+static text_encoders encoders_of(const model *m) {
     bool first = model_has(m, PART_TEXT_ENCODER), both = model_has(m, PART_TEXT_ENCODER_2);
-    model_part parts[2] = {first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2};
-    const clip_config *c[2];
-    const tokenizer *tok = model_tokenizer(m, parts[0], err);
-    int n = first && both ? 2 : 1;
+    return (text_encoders){{first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2},
+                           first && both ? 2 : 1};
+}
+
+static status prepare_embeds(const txt2img *t, const text_encoders *of, int texts, prompt_embeds *p,
+                             error *err) {
+    model *m = t->model->m;
+    const tokenizer *tok = model_tokenizer(m, of->parts[0], err);
     if (!tok) return err->code;
-    *p = (prompt_embeds){.rows = t->guided ? 2 : 1, .T = (int64_t)tokenizer_vocabulary(tok)->max_length};
-    for (int i = 0; i < n; i++) {
-        if (!(c[i] = model_clip(m, parts[i], err))) return err->code;
-        p->E += c[i]->hidden_size;
-        p->P = c[i]->with_projection ? c[i]->projection_dim : c[i]->hidden_size;
+    *p = (prompt_embeds){
+        .rows = t->guided ? 2 : 1, .texts = texts, .T = (int64_t)tokenizer_vocabulary(tok)->max_length};
+    for (int i = 0; i < of->n; i++) {
+        const clip_config *c = model_clip(m, of->parts[i], err);
+        if (!c) return err->code;
+        p->E += c->hidden_size;
+        p->P = c->with_projection ? c->projection_dim : c->hidden_size;
     }
     const unet_config *u = model_unet(m, err);
     if (p->E != u->level[0].cross_attention_dim)
@@ -246,20 +305,40 @@ static status encode_prompt(const txt2img *t, prompt_embeds *p, error *err) {
         p->P != u->projection_input_dim - 6 * u->addition_time_embed_dim)
         return fail(err, ERR_DATA, "%s: the pooled text has %d features, the UNet reads %d", model_dir(m),
                     (int)p->P, (int)(u->projection_input_dim - 6 * u->addition_time_embed_dim));
-    p->context = mem_calloc((size_t)(p->rows * p->T * p->E), sizeof *p->context);
-    p->pooled = mem_calloc((size_t)(p->rows * p->P), sizeof *p->pooled);
-    if (!p->context || !p->pooled) return no_memory(err);
-    for (int64_t i = 0, at = 0; i < n; at += c[i++]->hidden_size) {
-        exec *e = run_encoder(t, parts[i], p, err);
+    p->context = mem_calloc((size_t)(p->rows * p->texts * p->T * p->E), sizeof *p->context);
+    p->pooled = mem_calloc((size_t)(p->rows * p->texts * p->P), sizeof *p->pooled);
+    return p->context && p->pooled ? OK : no_memory(err);
+}
+
+// With two encoders the UNet reads the last but one state of both, side by side, and the second one's pooled
+// text. Fills text k from image i.
+static status encode_text(const txt2img *t, const text_encoders *of, int i, int k, prompt_embeds *p,
+                          error *err) {
+    for (int64_t n = 0, at = 0; n < of->n; n++) {
+        exec *e = run_encoder(t, of->parts[n], p, i, err);
         if (!e) return err->code;
-        place_columns(p, exec_output(e, both ? 1 : 0), c[i]->hidden_size, at);
-        if (i == n - 1) memcpy(p->pooled, exec_output(e, 2), (size_t)(p->rows * p->P) * sizeof *p->pooled);
+        int64_t E = model_clip(t->model->m, of->parts[n], err)->hidden_size;
+        place_columns(p, k, exec_output(e, of->n == 2 ? 1 : 0), E, at);
+        at += E;
+        const float *pooled = exec_output(e, 2);
+        for (int r = 0; n == of->n - 1 && r < p->rows; r++)
+            memcpy(pooled_at(p, r, k), pooled + r * p->P, (size_t)p->P * sizeof *pooled);
     }
-    if (both && p->rows == 2 && t->no_negative && model_flag(m, "force_zeros_for_empty_prompt", true)) {
-        memset(p->context, 0, (size_t)(p->T * p->E) * sizeof *p->context);
-        memset(p->pooled, 0, (size_t)p->P * sizeof *p->pooled);
+    if (of->n == 2 && p->rows == 2 && !txt2img_negative(t, i) &&
+        model_flag(t->model->m, "force_zeros_for_empty_prompt", true)) {
+        memset(context_at(p, 0, k), 0, (size_t)(p->T * p->E) * sizeof *p->context);
+        memset(pooled_at(p, 0, k), 0, (size_t)p->P * sizeof *p->pooled);
     }
     return OK;
+}
+
+// The texts of images first .. first + n - 1.
+static status encode_prompts(const txt2img *t, int first, int n, prompt_embeds *p, error *err) {
+    text_encoders of = encoders_of(t->model->m);
+    double started = now();
+    status s = prepare_embeds(t, &of, has_own_texts(t) ? n : 1, p, err);
+    for (int k = 0; k < p->texts && !s; k++) s = encode_text(t, &of, first + k, k, p, err);
+    return s ? s : tell(t, "text", 1, 1, first, 0, now() - started, err);
 }
 
 // ---- 3. noise: one generator for each image, which also draws what a sampler asks for on the way
@@ -276,10 +355,87 @@ static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
     mt_seed(&g->mt, seed);
 }
 
-// ---- 4. sampling a group of images
+// ---- 4. from latents to pictures
+
+static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
+
+static bool all_finite(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return false;
+    return true;
+}
+
+static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 0.5f, 0), 1) * 255); }
+
+// x: one image's latents [h,w,C] → [H,W,3] around −1 … 1, borrowed until the next network is asked for. NULL
+// on failure.
+static const float *run_decoder(const txt2img *t, dtype compute, const float *x, error *err) {
+    const vae_config *v = model_vae(t->model->m, err);
+    network_shape s = {.net = NET_VAE_DECODER, .compute = compute, .B = 1, .H = t->h, .W = t->w};
+    exec *e = api_network(t->model, &s, FAST, err);
+    if (!e) return NULL;
+    float *in = exec_input(e, "latent");
+    for (int64_t i = 0; in && i < latent_size(t); i++)
+        in[i] = (float)(x[i] / v->scaling_factor + v->shift_factor);
+    return exec_run(e, err) ? NULL : exec_output(e, 0);
+}
+
+// rgb: [H,W,3]. Autoencoders are known to overflow where the UNet does not: f32 is the second try.
+static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
+    size_t n = 3 * (size_t)t->width * (size_t)t->height;
+    const float *out = run_decoder(t, t->compute, x, err);
+    if (out && t->compute != DT_F32 && !all_finite(out, n)) {
+        log_put(&t->model->ctx->log, LOG_LEVEL_WARN,
+                "the autoencoder's picture is not a number in %s: decoding it again in F32",
+                dtype_name(t->compute));
+        out = run_decoder(t, DT_F32, x, err);
+    }
+    if (!out) return err->code;
+    if (!all_finite(out, n))
+        return fail(err, ERR_DATA, "nan: the autoencoder's picture is not a number, so it is not drawn");
+    for (size_t i = 0; i < n; i++) rgb[i] = to_byte(out[i]);
+    return OK;
+}
+
+// A picture being handed to the caller, and its memory.
+typedef struct {
+    const txt2img *t;
+    calo_image image;
+    uint8_t *rgb;
+    float *latents;
+} drawing;
+
+static status drawing_init(drawing *d, const txt2img *t, error *err) {
+    *d = (drawing){.t = t,
+                   .rgb = mem_alloc(3 * (size_t)t->width * (size_t)t->height),
+                   .latents = mem_alloc((size_t)latent_size(t) * sizeof *d->latents)};
+    d->image = (calo_image){.size = sizeof d->image,
+                            .width = t->width,
+                            .height = t->height,
+                            .rgb = d->rgb,
+                            .latents = d->latents,
+                            .latent_shape = {(int)t->C, (int)t->h, (int)t->w}};
+    return d->rgb && d->latents ? OK : no_memory(err);
+}
+
+static void drawing_free(drawing *d) {
+    mem_free(d->rgb);
+    mem_free(d->latents);
+}
+
+// x: the latents of image `index`, [h,w,C].
+static status drawing_make(drawing *d, const float *x, int index, error *err) {
+    const txt2img *t = d->t;
+    d->image.seed = txt2img_seed(t, index);
+    nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
+    return decode(t, x, d->rgb, err);
+}
+
+// ---- 5. sampling a group of images
 
 typedef struct {
     const txt2img *t;
+    const prompt_embeds *prompt;
     int first, n;        // images first .. first + n - 1 of the request
     noise_source *noise; // [n]
     exec *unet;
@@ -288,8 +444,6 @@ typedef struct {
     float *x;                 // [n,h,w,C]
     double started;
 } group;
-
-static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
 
 static void draw_noise(void *arg, float *y, size_t n) {
     group *g = arg;
@@ -304,34 +458,76 @@ static void draw_noise(void *arg, float *y, size_t n) {
     }
 }
 
-static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, int64_t width, int n) {
+// rows: [n_rows,texts,width], where texts is 1 or n.
+static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, int texts, int64_t width,
+                      int n) {
     float *x = exec_input(e, name);
     if (!x) return; // a UNet without use for it
     for (int r = 0; r < n_rows; r++)
-        for (int i = 0; i < n; i++, x += width) memcpy(x, rows + r * width, (size_t)width * sizeof *x);
+        for (int i = 0; i < n; i++, x += width)
+            memcpy(x, rows + (r * texts + i % texts) * width, (size_t)width * sizeof *x);
 }
 
-static void fill_prompt(group *g, const prompt_embeds *p) {
+static void fill_prompt(group *g) {
     const txt2img *t = g->t;
+    const prompt_embeds *p = g->prompt;
     float size[2][6];
     for (int r = 0; r < 2; r++)
         memcpy(size[r],
                (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
                sizeof size[r]);
-    fill_rows(g->unet, "encoder_hidden_states", p->context, p->rows, p->T * p->E, g->n);
-    fill_rows(g->unet, "text_embeds", p->pooled, p->rows, p->P, g->n);
-    fill_rows(g->unet, "time_ids", size[0], p->rows, 6, g->n);
+    fill_rows(g->unet, "encoder_hidden_states", p->context, p->rows, p->texts, p->T * p->E, g->n);
+    fill_rows(g->unet, "text_embeds", p->pooled, p->rows, p->texts, p->P, g->n);
+    fill_rows(g->unet, "time_ids", size[0], p->rows, 1, 6, g->n);
 }
 
-static bool all_finite(const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return false;
-    return true;
+// The UNet, from now until another network is asked for.
+static status take_unet(group *g, error *err) {
+    const txt2img *t = g->t;
+    network_shape s = {.net = NET_UNET,
+                       .compute = t->compute,
+                       .B = g->prompt->rows * g->n,
+                       .H = t->h,
+                       .W = t->w,
+                       .T = g->prompt->T};
+    if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
+    g->sample = exec_input(g->unet, "sample");
+    g->timestep = exec_input(g->unet, "timestep");
+    if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
+    fill_prompt(g);
+    return OK;
 }
 
-static status not_a_number(const txt2img *t, const char *where, error *err) {
-    return fail(err, ERR_DATA, "nan: %s is not a number, so there is no picture%s", where,
-                t->compute == DT_BF16 ? " (try --precision f32)" : "");
+// Where the latents of an image stop being numbers, the job ends: nothing is drawn from them.
+static status check_finite(const group *g, const float *x0, int step, error *err) {
+    const txt2img *t = g->t;
+    size_t one = (size_t)latent_size(t);
+    for (int i = 0; i < g->n; i++)
+        if (!all_finite(x0 + (size_t)i * one, one))
+            return fail(err, ERR_DATA,
+                        "nan: picture %d of %d (seed %llu) is not a number after step %d of %d, so it is not "
+                        "drawn%s",
+                        g->first + i + 1, t->count, (unsigned long long)txt2img_seed(t, g->first + i),
+                        step + 1, t->steps, t->compute == DT_BF16 ? " (try --precision f32)" : "");
+    return OK;
+}
+
+// Shows the caller what the images look like if x0, [n,h,w,C], is right. The decoder takes the UNet's place
+// and may push it out of the model's memory, so the UNet is asked for again.
+static status preview_group(group *g, const float *x0, int step, error *err) {
+    const txt2img *t = g->t;
+    const calo_txt2img_request *r = t->request;
+    if (!r->on_preview || !r->preview_every || step % r->preview_every || step == t->steps) return OK;
+    drawing d;
+    status s = drawing_init(&d, t, err);
+    for (int i = 0; i < g->n && !s; i++) {
+        if ((s = drawing_make(&d, x0 + i * latent_size(t), g->first + i, err))) break;
+        calo_status own = r->on_preview(r->user, &d.image, step);
+        if (own && !err->code) fail(err, (status)own, "stopped by the receiver of previews");
+        s = (status)own;
+    }
+    drawing_free(&d);
+    return s ? s : take_unet(g, err);
 }
 
 // x0 = what the UNet, with guidance, believes the clean latents to be.
@@ -352,41 +548,28 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
         out = g->guided;
     }
     combine_f32(x0, 2, (double[]){c.x, c.out}, (const float *[]){x, out}, n);
-    if (!all_finite(x0, n)) {
-        char where[64];
-        snprintf(where, sizeof where, "the UNet's result of step %d", step + 1);
-        return not_a_number(t, where, err);
-    }
-    double seconds = now() - g->started;
-    g->started += seconds;
-    return api_progress(t->model->ctx,
-                        &(calo_progress){"sample", step + 1, t->steps, g->first, g->n, t->count, seconds},
-                        err);
+    if ((s = check_finite(g, x0, step, err))) return s;
+    s = tell(t, "sample", step + 1, t->steps, g->first, g->n, now() - g->started, err);
+    if (!s) s = preview_group(g, x0, step + 1, err);
+    g->started = now();
+    return s;
 }
 
-static status prepare_group(group *g, const prompt_embeds *p, error *err) {
+static status prepare_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
-    network_shape s = {
-        .net = NET_UNET, .compute = t->compute, .B = p->rows * g->n, .H = t->h, .W = t->w, .T = p->T};
     g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
     g->x = mem_calloc(2 * n + one, sizeof *g->x);
     if (!g->noise || !g->x) return no_memory(err);
     g->guided = g->x + n;
     g->planar = g->guided + n;
-    if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
-    g->sample = exec_input(g->unet, "sample");
-    g->timestep = exec_input(g->unet, "timestep");
-    if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
-    fill_prompt(g, p);
-    return OK;
+    return take_unet(g, err);
 }
 
 static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    for (int i = 0; i < g->n; i++)
-        noise_seed(&g->noise[i], t->request->rng, t->request->seed + (uint64_t)(g->first + i));
+    for (int i = 0; i < g->n; i++) noise_seed(&g->noise[i], t->request->rng, txt2img_seed(t, g->first + i));
     if (t->request->init_latents)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
@@ -398,27 +581,7 @@ static status sample_group(group *g, error *err) {
     return sampler_run_host(t->sampler, &t->points, t->sampler->eta, &m, g->x, n, err);
 }
 
-// ---- 5. from latents to pictures
-
-static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 0.5f, 0), 1) * 255); }
-
-// x: one image's latents [h,w,C]; rgb: [H,W,3].
-static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
-    const vae_config *v = model_vae(t->model->m, err);
-    network_shape s = {.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
-    exec *e = api_network(t->model, &s, FAST, err);
-    if (!e) return err->code;
-    float *in = exec_input(e, "latent");
-    for (int64_t i = 0; in && i < latent_size(t); i++)
-        in[i] = (float)(x[i] / v->scaling_factor + v->shift_factor);
-    status st = exec_run(e, err);
-    if (st) return st;
-    const float *out = exec_output(e, 0);
-    size_t n = 3 * (size_t)t->width * (size_t)t->height;
-    if (!all_finite(out, n)) return not_a_number(t, "the autoencoder's picture", err);
-    for (size_t i = 0; i < n; i++) rgb[i] = to_byte(out[i]);
-    return OK;
-}
+// ---- 6. finished pictures
 
 typedef struct {
     status (*put)(void *user, const calo_image *im, error *err);
@@ -427,40 +590,28 @@ typedef struct {
 
 static status finish_image(const txt2img *t, const float *x, int index, const receiver *to, error *err) {
     double started = now();
-    calo_image im = {.width = t->width,
-                     .height = t->height,
-                     .seed = t->request->seed + (uint64_t)index,
-                     .latent_shape = {(int)t->C, (int)t->h, (int)t->w}};
     char *parameters = NULL, *json = NULL;
-    uint8_t *rgb = mem_alloc(3 * (size_t)t->width * (size_t)t->height);
-    float *latents = mem_alloc((size_t)latent_size(t) * sizeof *latents);
-    status s = rgb && latents ? decode(t, x, rgb, err) : no_memory(err);
-    if (!s) s = txt2img_describe(t, im.seed, &parameters, &json, err);
+    drawing d;
+    status s = drawing_init(&d, t, err);
+    if (!s) s = drawing_make(&d, x, index, err);
+    if (!s) s = txt2img_describe(t, index, &parameters, &json, err);
     if (!s) {
-        nhwc_to_nchw(x, latents, 1, t->C, t->h, t->w);
-        im.rgb = rgb;
-        im.latents = latents;
-        im.parameters = parameters;
-        im.json = json;
-        s = to->put(to->user, &im, err);
+        d.image.parameters = parameters;
+        d.image.json = json;
+        s = to->put(to->user, &d.image, err);
     }
     mem_free(json);
     mem_free(parameters);
-    mem_free(latents);
-    mem_free(rgb);
-    if (s) return s;
-    return api_progress(t->model->ctx,
-                        &(calo_progress){"decode", 1, 1, index + 1, 0, t->count, now() - started}, err);
+    drawing_free(&d);
+    return s ? s : tell(t, "decode", 1, 1, index + 1, 0, now() - started, err);
 }
 
 static status run_group(const txt2img *t, int first, int n, const prompt_embeds *p, const receiver *to,
                         error *err) {
-    group g = {.t = t, .first = first, .n = n};
+    group g = {.t = t, .prompt = p, .first = first, .n = n};
     double started = now();
-    status s = prepare_group(&g, p, err);
-    if (!s)
-        s = api_progress(t->model->ctx, &(calo_progress){"load", 1, 1, first, n, t->count, now() - started},
-                         err);
+    status s = prepare_group(&g, err);
+    if (!s) s = tell(t, "load", 1, 1, first, n, now() - started, err);
     if (!s) s = sample_group(&g, err);
     for (int i = 0; i < n && !s; i++) s = finish_image(t, g.x + i * latent_size(t), first + i, to, err);
     mem_free(g.noise);
@@ -472,15 +623,16 @@ status txt2img_run(const txt2img *t, status (*image)(void *, const calo_image *,
                    error *err) {
     receiver to = {image, user};
     prompt_embeds p = {0};
-    double started = now();
-    status s = encode_prompt(t, &p, err);
-    if (!s)
-        s = api_progress(t->model->ctx, &(calo_progress){"text", 1, 1, 0, 0, t->count, now() - started}, err);
     int64_t fit = GROUP_PIXELS / (t->h * t->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
+    status s = OK;
     for (int i = 0; i < t->count && !s; i += most) {
         int n = t->count - i < most ? t->count - i : most;
-        s = run_group(t, i, n, &p, &to, err);
+        if (i == 0 || has_own_texts(t)) {
+            embeds_free(&p);
+            s = encode_prompts(t, i, n, &p, err);
+        }
+        if (!s) s = run_group(t, i, n, &p, &to, err);
     }
     embeds_free(&p);
     return s;

@@ -7,8 +7,6 @@
 typedef struct {
     calo_model *model;
     const calo_txt2img_request *request;
-    const char *prompt, *negative;
-    bool no_negative; // none was given: SDXL may then use zeros instead of the embedding of ""
     int width, height, steps, count;
     int64_t C, h, w; // latents
     double cfg_scale, cfg_rescale;
@@ -26,5 +24,10 @@ void txt2img_free(txt2img *t);
 status txt2img_run(const txt2img *t, status (*image)(void *user, const calo_image *im, error *err),
                    void *user, error *err);
 
-// How a picture is made, for its file: A1111's words and our JSON. Both are mem_free'd by the caller.
-status txt2img_describe(const txt2img *t, uint64_t seed, char **parameters, char **json, error *err);
+// What image i is drawn from. Without a negative prompt (NULL) SDXL may use zeros instead of the embedding of
+// "".
+const char *txt2img_prompt(const txt2img *t, int i);
+const char *txt2img_negative(const txt2img *t, int i);
+uint64_t txt2img_seed(const txt2img *t, int i);
+// How image i is made, for its file: A1111's words and our JSON. Both are mem_free'd by the caller.
+status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err);

@@ -26,13 +26,14 @@ static void put_value(FILE *f, const char *text) {
     json_decref(s);
 }
 
-static void put_parameters(FILE *f, const txt2img *t, uint64_t seed) {
-    fprintf(f, "%s\n", t->prompt);
-    if (*t->negative) fprintf(f, "Negative prompt: %s\n", t->negative);
+static void put_parameters(FILE *f, const txt2img *t, int i) {
+    fprintf(f, "%s\n", txt2img_prompt(t, i));
+    const char *negative = txt2img_negative(t, i);
+    if (negative && *negative) fprintf(f, "Negative prompt: %s\n", negative);
     fprintf(f, "Steps: %d, Sampler: %s", t->steps, t->sampler->label);
     if (t->points.how == SPACING_KARRAS) fputs(", Schedule type: Karras", f);
-    fprintf(f, ", CFG scale: %g, Seed: %llu, Size: %dx%d", t->cfg_scale, (unsigned long long)seed, t->width,
-            t->height);
+    fprintf(f, ", CFG scale: %g, Seed: %llu, Size: %dx%d", t->cfg_scale,
+            (unsigned long long)txt2img_seed(t, i), t->width, t->height);
     if (*t->model->sha256) fprintf(f, ", Model hash: %.10s", t->model->sha256);
     fputs(", Model: ", f);
     put_value(f, model_name(t->model->m));
@@ -42,29 +43,42 @@ static void put_parameters(FILE *f, const txt2img *t, uint64_t seed) {
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
 }
 
-static json_t *description(const txt2img *t, uint64_t seed) {
+static json_t *description(const txt2img *t, int i) {
     json_t *j = json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s}", "format", 1,
-        "program", "calotype " CALO_VERSION, "prompt", t->prompt, "negative_prompt", t->negative, "width",
-        t->width, "height", t->height, "steps", t->steps, "sampler", t->sampler->name, "scheduler",
-        SPACINGS[t->points.how], "cfg_scale", t->cfg_scale, "cfg_rescale", t->cfg_rescale, "prediction",
-        PREDICTIONS[t->schedule.config.predicts], "zero_snr", t->schedule.config.zero_snr, "rng",
-        rng_name(t->request->rng), "seed", (json_int_t)seed, "precision",
-        t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
+        "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s}", "format", 1,
+        "program", "calotype " CALO_VERSION, "prompt", txt2img_prompt(t, i), "negative_prompt",
+        txt2img_negative(t, i), "width", t->width, "height", t->height, "steps", t->steps, "sampler",
+        t->sampler->name, "scheduler", SPACINGS[t->points.how], "cfg_scale", t->cfg_scale, "cfg_rescale",
+        t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
+        t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
+        "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
+    if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;
 }
 
-status txt2img_describe(const txt2img *t, uint64_t seed, char **parameters, char **json, error *err) {
+// The fewest significant digits from which a number comes back, so that a picture can be repeated.
+static int exact_digits(double v) {
+    char text[40];
+    for (int digits = 6; digits < 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v) return digits;
+    }
+    return 17;
+}
+
+status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err) {
     char *text = NULL;
     size_t n;
     FILE *f = open_memstream(&text, &n);
     if (f) {
-        put_parameters(f, t, seed);
+        put_parameters(f, t, i);
         if (fclose(f)) n = 0;
     }
-    json_t *j = description(t, seed);
-    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_t *j = description(t, i);
+    int digits = exact_digits(t->cfg_scale), more = exact_digits(t->cfg_rescale);
+    if (digits < more) digits = more;
+    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
     *parameters = text ? mem_strdup(text) : NULL;
     *json = dump ? mem_strdup(dump) : NULL;
     bool whole = *parameters && *json;

@@ -1,5 +1,5 @@
 // Draws a prompt: txt2img PROMPT OUT.png [MODEL]
-#include "core/calotype.h"
+#include <calotype.h>
 
 #include <stdio.h>
 

@@ -55,13 +55,13 @@ static void fill_table(schedule *s) {
 
 static status check_config(const schedule_config *c, error *err) {
     if (c->train_steps < 2 || c->train_steps > MAX_TRAIN_STEPS)
-        return fail(err, ERR_USAGE, "num_train_timesteps is %d, not in 2..%d", c->train_steps,
+        return fail(err, ERR_DATA, "num_train_timesteps is %d, not in 2..%d", c->train_steps,
                     MAX_TRAIN_STEPS);
     if (c->betas != BETAS_COSINE && !(c->beta_start > 0 && c->beta_start < c->beta_end && c->beta_end < 1))
-        return fail(err, ERR_USAGE, "beta_start %g and beta_end %g do not satisfy 0 < start < end < 1",
+        return fail(err, ERR_DATA, "beta_start %g and beta_end %g do not satisfy 0 < start < end < 1",
                     c->beta_start, c->beta_end);
     if (c->steps_offset < 0 || c->steps_offset >= c->train_steps)
-        return fail(err, ERR_USAGE, "steps_offset is %d, not in 0..%d", c->steps_offset, c->train_steps - 1);
+        return fail(err, ERR_DATA, "steps_offset is %d, not in 0..%d", c->steps_offset, c->train_steps - 1);
     return OK;
 }
 
@@ -76,7 +76,7 @@ status schedule_init(schedule *s, const schedule_config *config, error *err) {
     fill_table(s);
     if (!(s->alpha[T - 2] > 0)) { // also keeps sigma/alpha finite everywhere but at zero SNR's last step
         schedule_free(s);
-        return fail(err, ERR_USAGE, "the betas leave no signal before the last of %zu timesteps", T);
+        return fail(err, ERR_DATA, "the betas leave no signal before the last of %zu timesteps", T);
     }
     return OK;
 }

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef struct {
     char dir[512];
@@ -173,6 +175,41 @@ Test(api, bytes_do_not_depend_on_threads_or_batch) {
     }
 }
 
+static void texts_and_seeds_of_their_own(const char *model) {
+    static const char *const PROMPTS[] = {"a boat", NULL, "a red tree on a hill", "x", "a boat", "y", "z",
+                                          "w",      "v"},
+                             *const NEGATIVES[] = {NULL, "grey", "", NULL, "fog", NULL, NULL, NULL, "u"};
+    static const uint64_t SEEDS[] = {5, 1, 5, 900, 0, 7, 8, 9, 10};
+    enum { N = sizeof SEEDS / sizeof *SEEDS }; // more than go through the UNet together
+    fixture f;
+    begin(&f, model, "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 2;
+    r.count = N;
+    r.prompts = PROMPTS;
+    r.negative_prompts = NEGATIVES;
+    r.seeds = SEEDS;
+    calo_images *together = draw(&f, &r);
+    for (int i = 0; i < N; i++) {
+        calo_txt2img_request one = calo_txt2img_defaults();
+        one.steps = 2;
+        one.prompt = PROMPTS[i];
+        one.negative_prompt = NEGATIVES[i];
+        one.seed = SEEDS[i];
+        calo_images *alone = draw(&f, &one);
+        expect_same(calo_images_at(together, (size_t)i), calo_images_at(alone, 0), model);
+        calo_images_free(alone);
+    }
+    cr_expect_eq(calo_images_at(together, 3)->seed, 900);
+    calo_images_free(together);
+    end(&f);
+}
+
+Test(api, pictures_with_their_own_texts_are_those_drawn_alone) {
+    texts_and_seeds_of_their_own("sd");
+    texts_and_seeds_of_their_own("sdxl");
+}
+
 Test(api, initial_latents_replace_the_seeds_noise) {
     static const float noise[4 * 8 * 8] = {[0] = 1, [70] = -2, [255] = 0.5f};
     calo_tensor init = {"latents", CALO_F32, 4, {1, 4, 8, 8}, noise};
@@ -255,6 +292,50 @@ Test(api, nothing_is_drawn_from_a_nan) {
     }
 }
 
+Test(api, a_nan_is_told_with_picture_and_step) {
+    fixture f;
+    calo_context_options o = options_of(CALO_PRECISION_AUTO, 1);
+    begin_with(&f, "sd", "eps", &o);
+    tiny_model_spoil(f.dir, "unet", "mid_block.resnets.0.conv1.weight", INFINITY);
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 3;
+    r.count = 2;
+    r.seed = 40;
+    cr_expect_eq(calo_txt2img(f.model, &r, NULL), CALO_ERR_DATA);
+    cr_expect(strstr(calo_message(f.ctx), "picture 1 of 2 (seed 40)") &&
+                  strstr(calo_message(f.ctx), "step 1 of 3"),
+              "%s", calo_message(f.ctx));
+    end(&f);
+}
+
+static void keep_warning(void *user, calo_log_level level, const char *text) {
+    if (level == CALO_LOG_WARN) snprintf(user, 300, "%s", text);
+}
+
+// 3.4e38 is a number in f32 and rounds to infinity in bf16.
+Test(api, a_picture_lost_in_bf16_is_decoded_again) {
+    char warning[300] = "";
+    uint8_t first[3 * 8];
+    for (int again = 0; again < 2; again++) {
+        fixture f;
+        calo_context_options o = options_of(again ? CALO_PRECISION_AUTO : CALO_PRECISION_F32, 1);
+        o.log = keep_warning;
+        o.user = warning;
+        begin_with(&f, "sd", "eps", &o);
+        tiny_model_spoil(f.dir, "vae", "decoder.conv_out.bias", 3.4e38f);
+        calo_txt2img_request r = calo_txt2img_defaults();
+        r.steps = 1;
+        calo_images *images = draw(&f, &r);
+        const calo_image *im = calo_images_at(images, 0);
+        if (!again) memcpy(first, im->rgb, sizeof first);
+        cr_expect_arr_eq(im->rgb, first, sizeof first);
+        bool bf16 = !strcmp(calo_precision_name(f.ctx), "bf16");
+        cr_expect_eq(strstr(warning, "in F32") != NULL, again && bf16, "%s", warning);
+        calo_images_free(images);
+        end(&f);
+    }
+}
+
 static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
     cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
     cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
@@ -283,8 +364,149 @@ Test(api, wrong_requests_are_refused_by_name) {
     r.prompt = "\xff";
     expect_refused(&f, &r, CALO_ERR_USAGE, "UTF-8");
     r = calo_txt2img_defaults();
-    r.size--;
-    expect_refused(&f, &r, CALO_ERR_USAGE, "version");
+    r.preview_every = -1;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "preview");
+    r = (calo_txt2img_request){.steps = 1};
+    expect_refused(&f, &r, CALO_ERR_USAGE, "initialised");
+    end(&f);
+}
+
+// ---- programs that are older or newer than the library
+
+// The last `size` bytes before a page that nobody may touch.
+typedef struct {
+    char *pages;
+    size_t page;
+} brink;
+
+static void *brink_of(brink *b, size_t size) {
+    b->page = (size_t)sysconf(_SC_PAGESIZE);
+    b->pages = mmap(NULL, 2 * b->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq((void *)b->pages, MAP_FAILED);
+    cr_assert_eq(mprotect(b->pages + b->page, b->page, PROT_NONE), 0);
+    return memset(b->pages + b->page - size, 0xa5, size);
+}
+
+static void brink_free(brink *b) { munmap(b->pages, 2 * b->page); }
+
+// An old program's structs end early: nothing behind them is written or read, and what they lack is the
+// default.
+Test(api, a_program_with_shorter_structs_keeps_running) {
+    fixture f;
+    brink b[3];
+    calo_images *images, *usual;
+    size_t size = offsetof(calo_txt2img_request, seed) + sizeof(uint64_t);
+    calo_txt2img_request *r = brink_of(&b[0], size), whole = calo_txt2img_defaults();
+    calo_txt2img_request_init(r, size);
+    cr_expect_eq(r->size, size);
+    cr_expect_eq(r->cfg_scale, 7);
+    r->prompt = whole.prompt = "x";
+    r->steps = whole.steps = 2;
+    r->seed = whole.seed = 5;
+    size = offsetof(calo_context_options, progress);
+    calo_context_options *o = brink_of(&b[1], size);
+    calo_context_options_init(o, size);
+    o->threads = 1;
+    o->precision = CALO_PRECISION_F32;
+    begin_with(&f, "sd", "eps", o);
+    images = draw(&f, r);
+    usual = draw(&f, &whole);
+    expect_same(calo_images_at(images, 0), calo_images_at(usual, 0), "a shorter request");
+    char path[600];
+    snprintf(path, sizeof path, "%s/short.png", f.dir);
+    size = offsetof(calo_image, latents);
+    calo_image *im = brink_of(&b[2], size);
+    memcpy(im, calo_images_at(images, 0), size);
+    im->size = size;
+    cr_expect_eq(calo_image_save(f.ctx, im, path, NULL), CALO_OK, "%s", calo_message(f.ctx));
+    calo_images_free(images);
+    calo_images_free(usual);
+    end(&f);
+    for (int i = 0; i < 3; i++) brink_free(&b[i]);
+}
+
+// A new program's structs go on behind ours: fine while it asks for nothing there.
+Test(api, a_program_with_longer_structs_is_served_what_is_known) {
+    fixture f;
+    struct {
+        calo_txt2img_request known;
+        int64_t news;
+    } r;
+    struct {
+        calo_save_options known;
+        int64_t news;
+    } o;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request_init(&r.known, sizeof r);
+    cr_expect_eq(r.known.size, sizeof r);
+    cr_expect_eq(r.news, 0);
+    r.known.steps = 1;
+    calo_images *images = draw(&f, &r.known);
+    r.news = 1;
+    expect_refused(&f, &r.known, CALO_ERR_USAGE, "does not know");
+    calo_save_options_init(&o.known, sizeof o);
+    o.news = 1;
+    cr_expect_eq(calo_image_save(f.ctx, calo_images_at(images, 0), "never.png", &o.known), CALO_ERR_USAGE);
+    calo_train_request t = {.size = 7};
+    cr_expect_eq(calo_train(f.ctx, &t), CALO_ERR_USAGE);
+    calo_context *none;
+    calo_context_options c = {.threads = 1};
+    cr_expect_eq(calo_context_new(&c, &none), CALO_ERR_USAGE);
+    cr_expect_null(none);
+    calo_images_free(images);
+    end(&f);
+}
+
+// Padding at the end would let a new field overlap what an old program never wrote.
+#define ENDS_WITH(TYPE, FIELD)                                                                               \
+    _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
+ENDS_WITH(calo_context_options, user);
+ENDS_WITH(calo_txt2img_request, seeds);
+ENDS_WITH(calo_image, json);
+ENDS_WITH(calo_save_options, reserved);
+ENDS_WITH(calo_train_request, user);
+ENDS_WITH(calo_train_event, reserved);
+
+// ---- previews
+
+typedef struct {
+    int seen, last;
+    uint64_t seeds;
+    calo_status answer;
+} preview_watcher;
+
+static calo_status look(void *user, const calo_image *im, int step) {
+    preview_watcher *w = user;
+    w->seen++;
+    w->last = step;
+    w->seeds |= (uint64_t)1 << im->seed;
+    cr_expect(im->size == sizeof *im && im->rgb && !im->parameters && !im->json);
+    return w->answer;
+}
+
+Test(api, previews_change_nothing) {
+    fixture f;
+    preview_watcher w = {0};
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "x";
+    r.steps = 6;
+    r.count = 2;
+    calo_images *a = draw(&f, &r), *b;
+    r.on_preview = look;
+    r.preview_every = 2;
+    r.user = &w;
+    b = draw(&f, &r);
+    cr_expect_eq(w.seen, 2 * 2, "two images after steps 2 and 4");
+    cr_expect_eq(w.last, 4);
+    cr_expect_eq(w.seeds, 3);
+    for (size_t i = 0; i < 2; i++) expect_same(calo_images_at(a, i), calo_images_at(b, i), "previews");
+    calo_images_free(b);
+    w.answer = CALO_ERR_CANTCREAT;
+    cr_expect_eq(calo_txt2img(f.model, &r, &b), CALO_ERR_CANTCREAT);
+    cr_expect(strstr(calo_message(f.ctx), "previews"), "%s", calo_message(f.ctx));
+    calo_images_free(a);
+    calo_images_free(b);
     end(&f);
 }
 
@@ -452,12 +674,12 @@ Test(api, a_plan_lists_measured_kernels) {
     double seconds = 0, flops = 0;
     int prompt = 0;
     for (size_t i = 0; i < calo_plan_count(p); i++) {
-        calo_plan_line l = calo_plan_at(p, i);
-        seconds += l.seconds;
-        flops += l.flops;
-        prompt += !strcmp(l.rate, "prompt");
-        cr_expect(*l.kernel && *l.shape);
-        cr_expect_gt(l.seconds, 0, "%s", l.path);
+        const calo_plan_line *l = calo_plan_at(p, i);
+        seconds += l->seconds;
+        flops += l->flops;
+        prompt += !strcmp(l->rate, "prompt");
+        cr_expect(*l->kernel && *l->shape);
+        cr_expect_gt(l->seconds, 0, "%s", l->path);
     }
     cr_expect_gt(calo_plan_count(p), 50);
     cr_expect_gt(prompt, 3, "keys and values of the text");

@@ -4,9 +4,11 @@
 #include "core/base/mem.h"
 #include "core/files/image.h"
 #include "core/files/safetensors.h"
+#include "tests/shell.h"
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,65 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char model[512], folder[512]; // the folder is a fresh one around the model
-
-static void begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
-    setenv("D", folder, 1);
-    setenv("M", model, 1);
-    unsetenv("CALOTYPE_DATA");
-}
-
-static void end(void) { tiny_model_remove(model); }
-
-TestSuite(cli, .init = begin, .fini = end);
-
-typedef struct {
-    int code;
-    char *out, *err;
-} result;
-
-static char *contents(const char *name) {
-    char path[600], *data;
-    size_t n;
-    error err = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    cr_assert_eq(fs_read_file(path, 1 << 24, &data, &n, &err), OK, "%s", err.text);
-    return data;
-}
-
-// Runs a shell command in which $C is calotype, $E the example, $D the folder and $M the model.
-static result sh(const char *command) {
-    char line[4096];
-    snprintf(line, sizeof line, "C='%s' E='%s'; (%s) >\"$D/out\" 2>\"$D/err\"", CALOTYPE_PROGRAM,
-             EXAMPLE_PROGRAM, command);
-    int ended = system(line);
-    return (result){WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended), contents("out"),
-                    contents("err")};
-}
-
-static void drop(result r) {
-    mem_free(r.out);
-    mem_free(r.err);
-}
-
-static void expect(const char *command, int code, const char *out, const char *err) {
-    result r = sh(command);
-    cr_expect_eq(r.code, code, "%s: exit code %d instead of %d: %s", command, r.code, code, r.err);
-    cr_expect(!out || strstr(r.out, out), "%s: printed '%s', not '%s'", command, r.out, out);
-    cr_expect(!err || strstr(r.err, err), "%s: complained '%s', not '%s'", command, r.err, err);
-    drop(r);
-}
-
-static bool there(const char *name) {
-    char path[600];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return fs_exists(path);
-}
+TestSuite(cli, .init = shell_begin, .fini = shell_end);
 
 // ---- help and usage
 
@@ -112,6 +56,107 @@ Test(cli, usage_errors_name_what_is_wrong) {
         snprintf(line, sizeof line, "$C %s --help", *c);
         snprintf(usage, sizeof usage, "usage: calotype %s", *c);
         expect(line, 0, usage, NULL);
+    }
+}
+
+Test(cli, options_come_from_the_file_then_the_environment_then_flags) {
+    setenv("XDG_CONFIG_HOME", folder, 1);
+    expect("mkdir -p \"$D/calotype\" && echo '{\"steps\": 2, \"seed\": 4, \"txt2img\": {\"cfg_scale\": 2.5, "
+           "\"zero-snr\": true, \"prompt\": \"a boat\"}, \"run\": {\"in\": \"x\"}, \"quiet\": true}' "
+           "> \"$D/calotype/config.json\"",
+           0, NULL, NULL);
+    expect("$C txt2img -m \"$M\" -o \"$D/a.png\" && $C inspect \"$D/a.png\"", 0,
+           "a boat\nSteps: 2, Sampler: DDIM, CFG scale: 2.5, Seed: 4", "");
+    expect("$C inspect \"$D/a.png\"", 0, "Zero Terminal SNR", NULL);
+    expect(
+        "export CALOTYPE_STEPS=3 CALOTYPE_ZERO_SNR=off; $C txt2img -m \"$M\" -o \"$D/b.png\" && $C inspect "
+        "\"$D/b.png\"",
+        0, "Steps: 3, Sampler: DDIM, CFG scale: 2.5, Seed: 4", NULL);
+    expect("CALOTYPE_ZERO_SNR=off $C txt2img -m \"$M\" -o \"$D/c.png\"; ! $C inspect \"$D/c.png\" | grep "
+           "Terminal",
+           0, NULL, NULL);
+    expect("CALOTYPE_STEPS=3 $C txt2img -m \"$M\" --steps 1 -o \"$D/d.png\" && $C inspect \"$D/d.png\"", 0,
+           "Steps: 1,", NULL);
+    expect("$C txt2img --config '' -m \"$M\" -o \"$D/e.png\"", 2, NULL, "Give a prompt");
+    expect("CALOTYPE_STEPS=many $C txt2img", 2, NULL, "CALOTYPE_STEPS is 'many', not a whole number");
+    expect("CALOTYPE_JSON=perhaps $C txt2img", 2, NULL, "CALOTYPE_JSON is 'perhaps', not true or false");
+    unsetenv("XDG_CONFIG_HOME");
+}
+
+Test(cli, a_broken_configuration_file_is_named) {
+    static const char *const CASES[][2] = {
+        {"{\"stpes\": 2}", "unknown key 'stpes' (did you mean steps?)"},
+        {"{\"txt2img\": {\"in\": 2}}", "txt2img: unknown key 'in'"},
+        {"{\"steps\": \"2\"}", "steps is not a number"},
+        {"{\"steps\": 2.5}", "steps is '2.5', not a whole number"},
+        {"{\"steps\": 100000}", "not a whole number from 1 to 1000"},
+        {"{\"force\": 1}", "force is not a boolean"},
+        {"{\"prompt\": [1]}", "prompt is not a string"},
+        {"{\"rng\": \"gpu\"}", "rng is 'gpu', not one of cpu nv"},
+        {"{\"\\u001b[2J\": 1}", "unknown key '?[2J'"},
+        {"{\"steps\": 2, \"steps\": 3}", ":1:"},
+        {"[]", "not a JSON object"},
+        {"{", ":2:0: string or"},
+        {"", ":2:0: "},
+    };
+    char line[512];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        snprintf(line, sizeof line, "echo '%s' > \"$D/c.json\"; $C txt2img -p x --config \"$D/c.json\"",
+                 CASES[i][0]);
+        expect(line, 2, NULL, CASES[i][1]);
+    }
+    expect("$C txt2img -p x --config \"$D/none.json\"", 2, NULL, "none.json");
+}
+
+// ---- what the tables of options say elsewhere
+
+// Every long name that the help of a command lists stands in the other command's output.
+static void expect_flags_of(const char *command, const char *prefix, const char *in) {
+    char line[128], name[96], flag[64];
+    snprintf(line, sizeof line, "$C %s --help", command);
+    result help = sh(line), other = sh(in);
+    cr_expect_eq(other.code, 0, "%s: %s", in, other.err);
+    int n = 0;
+    for (char *p = strstr(help.out, "\n\n"); (p = strstr(p, " --")); p += 3, n++) {
+        snprintf(flag, sizeof flag, "%.*s", (int)strspn(p + 3, "abcdefghijklmnopqrstuvwxyz-"), p + 3);
+        snprintf(name, sizeof name, "%s%s", prefix, flag);
+        cr_expect(!strcmp(flag, "help") || strstr(other.out, name), "%s does not say %s", in, name);
+    }
+    cr_expect_gt(n, 5);
+    drop(help);
+    drop(other);
+}
+
+Test(cli, completions_and_schema_know_every_flag) {
+    for (const char *const *c = (const char *const[]){"txt2img", "run", "inspect", "train", NULL}; *c; c++) {
+        expect_flags_of(*c, "--", "$C completion bash");
+        expect_flags_of(*c, "--", "$C completion zsh");
+        expect_flags_of(*c, "-l ", "$C completion fish");
+        expect_flags_of(*c, "\"", "$C schema");
+    }
+    expect("$C man txt2img", 0, "\\-\\-cfg\\-scale X\n", "");
+    expect("$C man txt2img", 0, "[CALOTYPE_CFG_SCALE]", "");
+    expect("$C man", 0, "calotype\\-txt2img", "");
+    expect("$C man paint", 2, NULL, "usage");
+    expect("$C completion csh", 2, NULL, "bash|zsh|fish");
+}
+
+Test(cli, bash_completes_commands_flags_and_choices) {
+    static const char *const CASES[][2] = {{"calotype tok", "tokenize"},
+                                           {"calotype txt2img --cfg-r", "--cfg-rescale"},
+                                           {"calotype txt2img --scheduler tr", "trailing"},
+                                           {"calotype txt2img --sampling-method euler_", "euler_a"},
+                                           {"calotype train -k v", "vae"}};
+    char line[1024];
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        snprintf(line, sizeof line,
+                 "$C completion bash > \"$D/c.bash\" && bash -c '. \"$D/c.bash\"; compopt() { :; }; "
+                 "COMP_WORDS=(%s); "
+                 "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _calotype; echo \"${COMPREPLY[*]}.\"'",
+                 CASES[i][0]);
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "%s.\n", CASES[i][1]);
+        expect(line, 0, wanted, "");
     }
 }
 
@@ -187,6 +232,13 @@ Test(cli, events_are_json_lines) {
            "nowhere");
 }
 
+Test(cli, no_file_is_written_from_a_nan) {
+    tiny_model_spoil(model, "unet", "mid_block.resnets.0.conv1.weight", INFINITY);
+    expect("$C txt2img -m \"$M\" -p x -b 2 -s 7 --steps 2 -o \"$D/nan.png\"", 65, "",
+           "nan: picture 1 of 2 (seed 7) is not a number after step 1 of 2");
+    cr_expect(!there("nan-1.png") && !there("nan-2.png"));
+}
+
 Test(cli, an_interrupt_stops_after_the_step) {
     expect("$C txt2img -m \"$M\" -p x --steps 1000 -b 1000 -W 128 -H 128 -o \"$D/i.png\" & p=$!; sleep 1; "
            "kill -INT $p; wait $p",
@@ -194,6 +246,123 @@ Test(cli, an_interrupt_stops_after_the_step) {
     expect("$C txt2img -m \"$M\" -p x --steps 1000 -b 1000 -W 128 -H 128 -o \"$D/t.png\" & p=$!; sleep 1; "
            "kill -TERM $p; wait $p",
            143, NULL, "stopped");
+}
+
+Test(cli, from_repeats_a_picture_bit_for_bit) {
+    expect("$C txt2img -q -m \"$M\" -p 'a boat, \"red\" CØ' --steps 3 -s 77 --cfg-scale 3.3000000000000003 "
+           "--cfg-rescale 0.1 --sampling-method euler_a --scheduler trailing --prediction x0 --zero-snr "
+           "--rng nv "
+           "-W 48 -H 32 -o \"$D/a.png\"",
+           0, NULL, NULL);
+    for (const char *const *e = (const char *const[]){"png", "jpg", "webp", NULL}; *e; e++) {
+        char line[512];
+        snprintf(line, sizeof line,
+                 "cd \"$D\" && export CALOTYPE_STEPS=9 && $C txt2img -q -m \"$M\" --from a.png -o b.%s && "
+                 "$C txt2img -q -m \"$M\" --from b.%s -o c_%s.png && cmp a.png c_%s.png",
+                 *e, *e, *e, *e);
+        expect(line, 0, NULL, "");
+    }
+    expect("$C txt2img -m \"$M\" --from \"$D/a.png\" --steps 2 -o \"$D/d.png\" && $C inspect \"$D/d.png\"", 0,
+           "Steps: 2, Sampler: Euler a, CFG scale: 3.3, Seed: 77", NULL);
+    expect("$C txt2img --from \"$D/a.png\" -o \"$D/e.png\"", 65, NULL, "another model");
+    expect("$C txt2img -m \"$M\" --from tests/golden/files/rgb.png -o \"$D/e.png\"", 65, NULL,
+           "does not say");
+    expect("$C txt2img -m \"$M\" --from \"$D/none.png\" -o \"$D/e.png\"", 66, NULL, "none.png");
+    expect(
+        "cp -r \"$M\" \"$D/other\" && printf '\\1' | dd "
+        "of=\"$D/other/unet/diffusion_pytorch_model.safetensors\" "
+        "bs=1 conv=notrunc seek=$(($(wc -c < \"$D/other/unet/diffusion_pytorch_model.safetensors\") - 3)) && "
+        "$C txt2img -m \"$D/other\" --from \"$D/a.png\" -o \"$D/f.png\"",
+        0, NULL, "was made with the model");
+}
+
+// ---- pictures in the terminal
+
+// The first picture of what a terminal was sent, by a decoder of as much of sixel as we write: RGB rows.
+static int decode_sixel(const char *p, uint8_t *rgb, int w, int h) {
+    static uint8_t colours[256][3];
+    int x = 0, top = 0, colour = 0, n, a, b, c, d, painted = 0;
+    for (; *p && *p != 033; p++) {
+        int run = 1;
+        if (*p == '#' && sscanf(p, "#%d;2;%d;%d;%d%n", &a, &b, &c, &d, &n) == 4) {
+            colours[a][0] = (uint8_t)b, colours[a][1] = (uint8_t)c, colours[a][2] = (uint8_t)d;
+            p += n - 1;
+            continue;
+        }
+        if (*p == '#') {
+            cr_assert_eq(sscanf(p, "#%d%n", &colour, &n), 1);
+            p += n - 1;
+            continue;
+        }
+        if (*p == '$' || *p == '-') {
+            top += *p == '-' ? 6 : 0;
+            x = 0;
+            continue;
+        }
+        if (*p == '!') {
+            cr_assert_eq(sscanf(p, "!%d%n", &run, &n), 1);
+            p += n;
+        }
+        cr_assert(*p >= '?' && *p <= '~', "'%c' is no sixel", *p);
+        for (; run > 0; run--, x++)
+            for (int k = 0; k < 6; k++) {
+                if (!((*p - '?') >> k & 1)) continue;
+                cr_assert(x < w && top + k < h);
+                memcpy(rgb + 3 * ((top + k) * w + x), colours[colour], 3);
+                painted++;
+            }
+    }
+    return painted;
+}
+
+static double mean_of(const uint8_t *p, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += p[i];
+    return sum / (double)n;
+}
+
+Test(cli, show_draws_what_the_file_holds) {
+    enum { SIDE = 32, DRAWN = 256 };
+    char path[600];
+    image im;
+    error err = {0};
+    result r =
+        sh("COLORTERM=truecolor $C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/s.png\" --show=blocks");
+    snprintf(path, sizeof path, "%s/s.png", folder);
+    cr_assert_eq(image_load(path, &im, &err), OK, "%s", err.text);
+    cr_assert_eq(im.w, SIDE);
+    int n, at = 0;
+    for (const char *p = r.err; at < SIDE * SIDE / 2; at++) {
+        int v[6];
+        cr_assert_eq(
+            sscanf(p, "\033[38;2;%d;%d;%dm\033[48;2;%d;%d;%dm▀%n", v, v + 1, v + 2, v + 3, v + 4, v + 5, &n),
+            6);
+        const uint8_t *upper = im.px + 3 * (at / SIDE * 2 * SIDE + at % SIDE);
+        for (int c = 0; c < 3; c++) cr_assert(v[c] == upper[c] && v[3 + c] == upper[3 * SIDE + c]);
+        p += n;
+        if (at % SIDE == SIDE - 1) p += strlen("\033[m\n");
+    }
+    drop(r);
+
+    r = sh("$C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/s.png\" --force --show=sixel");
+    const char *body = strstr(r.err, "\"1;1;256;256");
+    cr_assert(body && strstr(r.err, "\033Pq") == body - 3);
+    uint8_t *rgb = mem_calloc(DRAWN * DRAWN, 3);
+    cr_expect_eq(decode_sixel(body + strlen("\"1;1;256;256"), rgb, DRAWN, DRAWN), DRAWN * DRAWN,
+                 "each pixel once");
+    // Ordered dither of 16 thresholds keeps the mean within a level's 16th (100/5/16 percent) and rounding.
+    double sent = mean_of(rgb, 3 * DRAWN * DRAWN), kept = mean_of(im.px, 3 * SIDE * SIDE) * 100 / 255;
+    cr_expect(sent > kept - 2.3 && sent < kept + 2.3, "%g %g", sent, kept);
+    mem_free(rgb);
+    drop(r);
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/k.png\" --show=kitty", 0, NULL,
+           "\033_Ga=T,q=2,f=24,s=256,v=256,m=1;");
+    expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/t.png\" --show=iterm2", 0, NULL,
+           "\033]1337;File=inline=1;preserveAspectRatio=1:iVBORw0KGgo");
+    r = sh("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/n.png\" --show");
+    cr_expect_str_empty(r.err, "nothing is drawn into a file");
+    drop(r);
+    image_free(&im);
 }
 
 // ---- the other commands
@@ -251,6 +420,57 @@ Test(cli, inspect_shows_models_pictures_and_plans) {
            0, NULL, NULL);
     expect("$C inspect \"$D/none\"", 66, NULL, "none");
     expect("$C inspect \"$M/model_index.json\"", 65, NULL, "model_index.json");
+}
+
+static void expect_recognised(const char *tensor, int64_t rows, int64_t columns, const char *what) {
+    char path[600];
+    error err = {0};
+    float *zeros = mem_calloc((size_t)(rows * columns), sizeof *zeros);
+    safetensors_item item = {
+        .name = tensor, .type = DT_F32, .ndim = 2, .shape = {rows, columns}, .data = zeros};
+    snprintf(path, sizeof path, "%s/adapter.safetensors", folder);
+    cr_assert_eq(safetensors_save(path, &item, 1, NULL, 0, true, &err), OK, "%s", err.text);
+    expect("$C inspect \"$D/adapter.safetensors\"", 0, what, NULL);
+    mem_free(zeros);
+}
+
+Test(cli, inspect_tells_adapters_by_their_names) {
+    expect_recognised("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight",
+                      4, 768, "LoRA  for SD 1.x  rank 4  1 tensors");
+    expect_recognised("unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight", 8,
+                      2048, "LoRA  for SDXL  rank 8");
+    expect_recognised("lora_unet_x_attn2_to_k.hada_w1_b", 16, 1024, "LoHa  for SD 2.x  rank 16");
+    expect_recognised("ip_adapter.1.to_k_ip.weight", 320, 768, "IP-Adapter  for SD 1.x");
+    expect_recognised("controlnet_cond_embedding.conv_in.weight", 16, 27, "ControlNet  1 tensors");
+    expect_recognised("emb_params", 2, 768, "textual inversion  for SD 1.x");
+    expect_recognised("down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight", 2, 2,
+                      "AnimateDiff");
+    expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "more (-v lists them)", NULL);
+    expect("$C inspect \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, "UNet  ", NULL);
+}
+
+Test(cli, inspect_names_the_program_that_described_a_picture) {
+    static const char *const TEXTS[][3] = {
+        {"parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1, Version: v1.9.4",
+         "parameters (A1111):\na cat"},
+        {"parameters", "a cat\nSteps: 20, Version: stable-diffusion.cpp",
+         "parameters (stable-diffusion.cpp):"},
+        {"prompt", "{\"3\":{\"class_type\":\"KSampler\"}}", "prompt (ComfyUI):"},
+        {"invokeai_metadata", "{\"positive_prompt\":\"a cat\"}", "invokeai_metadata (InvokeAI):"},
+        {"parameters", "{\"sui_image_params\":{}}", "parameters (SwarmUI):"},
+        {"Title", "a cat", "Title:\na cat"}};
+    char path[600];
+    error err = {0};
+    image im;
+    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
+    memset(im.px, 9, 12);
+    snprintf(path, sizeof path, "%s/foreign.png", folder);
+    for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
+        image_options o = {.texts = &(image_text){TEXTS[i][0], TEXTS[i][1]}, .n_texts = 1};
+        cr_assert_eq(image_save(path, &im, &o, true, &err), OK, "%s", err.text);
+        expect("$C inspect \"$D/foreign.png\"", 0, TEXTS[i][2], NULL);
+    }
+    image_free(&im);
 }
 
 Test(cli, train_needs_a_configuration_and_a_kind) {

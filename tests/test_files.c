@@ -591,7 +591,7 @@ Test(files, images_refuse_what_they_cannot_store) {
 }
 
 // ---------------------------------------------------------------- malformed files
-// (tests/tools/make_malformed.py)
+// (tests/tools/make_malformed.py; test_malformed.c sends all of them through the command line)
 
 #define MALFORMED "tests/golden/malformed/"
 

@@ -588,6 +588,20 @@ Test(kernels, affine_cast_fill) {
     }
 }
 
+Test(kernels, clamp_and_its_gradient) {
+    EACH_LEVEL(k, level) EACH_TYPE(t) {
+        int64_t n = between(1, 40000);
+        array x = make(t, n, 0, 3), dy = make(t, n, 0, 1), y = make(t, n, 0, 1);
+        k->clamp(NULL, t, x.p, y.p, n, -0.75f, 1.5f);
+        refresh(&y);
+        for (int64_t i = 0; i < n; i++) cr_assert_eq(y.d[i], fmin(fmax(x.d[i], -0.75), 1.5));
+        k->clamp_grad(NULL, t, x.p, dy.p, y.p, n, -0.75f, 1.5f);
+        refresh(&y);
+        for (int64_t i = 0; i < n; i++) cr_assert_eq(y.d[i], x.d[i] >= -0.75 && x.d[i] <= 1.5 ? dy.d[i] : 0);
+        drop(&x), drop(&dy), drop(&y);
+    }
+}
+
 // ---- Moves ------------------------------------------------------------------------------------------------
 
 // Two tensors side by side, the way channels are concatenated, then a zeroed border.

@@ -126,6 +126,11 @@ static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *
     fill_inputs(e, g, c, &d);
     cr_expect_eq(exec_run_checked(e, &err), OK, "%s (seed %llu, %s): %s", c->name, (unsigned long long)seed,
                  dtype_name(compute), err.text);
+    for (int i = 0; CALO_ONEDNN && i < exec_lines(e); i++) {
+        plan_line l = exec_line(e, i);
+        cr_expect(!l.kernel || strcmp(l.kernel, "reference"), "%s: no kernel for %s in %s", c->name, l.op,
+                  dtype_name(compute));
+    }
     exec_free(e);
     plan_free(pl);
     workspace_free(&ws);

@@ -267,8 +267,10 @@ static void make_autoencoder(const char *dir) {
     train_config_free(&c);
 }
 
-// A few updates from nothing, on fresh and on decoded pictures, give a file that can be opened again; the
-// same ones in two runs give the same file.
+static bool stop_after_three(void *left) { return --*(int *)left == 0; }
+
+// A few updates from nothing, on fresh and on decoded pictures, give a file that can be opened again; a run
+// that is stopped in between and resumed gives the same one.
 Test(recogniser, is_trained_by_the_trainer) {
     static const char keys[] = "\"batch\": 4, \"stages\": [{\"data\": \"fresh\", \"samples\": 8},"
                                " {\"data\": \"decoded\", \"samples\": 8}]";
@@ -282,6 +284,10 @@ Test(recogniser, is_trained_by_the_trainer) {
         configure(&c, dir, run ? "b" : "a", keys);
         snprintf(path, sizeof path, "%s/coder/model", dir);
         c.model = path;
+        int left = 3;
+        train_hooks stopping = {.user = &left, .cancelled = stop_after_three};
+        if (run) cr_assert_eq(train_recipe(&c, &stopping, recogniser_recipe, &err), ERR_CANCELLED);
+        c.resume = run;
         cr_assert_eq(train_recipe(&c, &(train_hooks){0}, recogniser_recipe, &err), OK, "%s", err.text);
         train_config_free(&c);
         snprintf(path, sizeof path, "%s/%s/model/recogniser/recogniser.safetensors", dir, run ? "b" : "a");

@@ -207,13 +207,13 @@ Test(schedule, refuses_what_does_not_fit) {
     cr_assert_null(steps.at);
     schedule_config c = sd;
     c.train_steps = 1;
-    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_USAGE);
+    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_DATA);
     c = sd, c.beta_end = NAN;
-    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_USAGE);
+    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_DATA);
     c = sd, c.steps_offset = -1;
-    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_USAGE);
+    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_DATA);
     c = sd, c.train_steps = 100000, c.beta_end = 0.999; // alpha underflows
-    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_USAGE);
+    cr_assert_eq(schedule_init(&bad, &c, &err), ERR_DATA);
     schedule_free(&s);
 }
 

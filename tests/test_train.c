@@ -455,6 +455,49 @@ Test(train, another_number_of_threads_must_be_allowed) {
     cr_expect(strstr(err.text, "2 threads") && strstr(err.text, "--ignore-machine"), "%s", err.text);
 }
 
+// Stops after three of twelve updates, then resumes with these keys in place of the run's own.
+static status resume_with(const char *keys) {
+    stopper stop = {.left = 3};
+    train_hooks hooks = {.user = &stop, .cancelled = stop_soon};
+    cr_assert_eq(run_in("run", VAE_KEYS, TRAIN_VAE, false, hooks), ERR_CANCELLED);
+    char changed[1000];
+    snprintf(changed, sizeof changed, "%s, %s", VAE_KEYS, keys);
+    return run_in("run", changed, TRAIN_VAE, true, (train_hooks){0});
+}
+
+Test(train, a_changed_configuration_must_be_allowed) {
+    make_model();
+    make_data(9);
+    cr_assert_eq(resume_with("\"stages\": [{\"lr\": 0.25}], \"seed\": 7"), ERR_DATA);
+    cr_expect(strstr(err.text, "\"seed\": 1, now 7; \"lr\" of stage 1: 0.005, now 0.25") &&
+                  strstr(err.text, "--ignore-config"),
+              "%s", err.text);
+}
+
+Test(train, what_no_loss_depends_on_may_change) {
+    make_model();
+    make_data(9);
+    cr_assert_eq(
+        resume_with("\"keep\": 5, \"save_as\": \"F16\", \"stages\": [{}, {\"samples\": 8, \"lr\": 1}]"), OK,
+        "%s", err.text);
+    loss_at("run", 13); // twelve updates of the first stage, two of the other
+}
+
+Test(train, a_finished_run_is_extended_by_a_stage) {
+    make_model();
+    make_data(9);
+    cr_assert_eq(run_in("run", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    char keys[1000];
+    snprintf(keys, sizeof keys, "%s, \"stages\": [{}, {\"samples\": 8}]", VAE_KEYS);
+    cr_assert_eq(run_in("run", keys, TRAIN_VAE, true, (train_hooks){0}), OK, "%s", err.text);
+    loss_at("run", 13);
+    snprintf(keys, sizeof keys, "%s, \"stages\": [{}, {\"samples\": 12}]", VAE_KEYS);
+    cr_assert_eq(run_in("run", keys, TRAIN_VAE, true, (train_hooks){0}), ERR_DATA);
+    cr_expect(strstr(err.text, "\"samples\" of stage 2: 8, now 12"), "%s", err.text);
+    cr_assert_eq(run_in("run", VAE_KEYS, TRAIN_VAE, true, (train_hooks){0}), ERR_DATA);
+    cr_expect(strstr(err.text, "stage"), "%s", err.text);
+}
+
 // Overwrites the last value of the newest checkpoint, one of the parameters, with a NaN.
 static void spoil(const char *path) {
     float nan = NAN;
@@ -499,6 +542,42 @@ Test(train, a_full_disk_loses_nothing) {
     cr_assert_eq(run_in("parts", VAE_KEYS, TRAIN_VAE, true, (train_hooks){0}), OK, "%s", err.text);
     cr_assert_eq(run_in("whole", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
     expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
+}
+
+// Whether two finished components, folders of the test, hold the same values of a tensor.
+static bool same_tensor(const char *one, const char *other, const char *name) {
+    static const char file[] = "diffusion_pytorch_model.safetensors";
+    float x[8 * 16 * 9], y[8 * 16 * 9];
+    safetensors *a = safetensors_open(at("%s/%s", one, file), &err),
+                *b = safetensors_open(at("%s/%s", other, file), &err);
+    cr_assert(a && b, "%s", err.text);
+    const safetensors_tensor *t = safetensors_find(a, name), *u = safetensors_find(b, name);
+    cr_assert(t && u && t->count == u->count && t->count <= sizeof x / sizeof *x);
+    cr_assert_eq(safetensors_read_f32(a, t, 0, t->count, x, &err), OK);
+    cr_assert_eq(safetensors_read_f32(b, u, 0, t->count, y, &err), OK);
+    bool same = !memcmp(x, y, t->count * sizeof *x);
+    safetensors_close(a);
+    safetensors_close(b);
+    return same;
+}
+
+// A stage of the decoder alone, behind one of both and in a run that starts from a finished model.
+Test(train, a_decoder_alone_leaves_the_encoder) {
+    static const char only[] = "\"samples\": 16, \"decoder_only\": true";
+    static const char encoder[] = "encoder.conv_in.weight", decoder[] = "decoder.conv_in.weight";
+    char keys[1000];
+    make_model();
+    make_data(9);
+    cr_assert_eq(run_in("both", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    snprintf(keys, sizeof keys, "%s, \"stages\": [{}, {%s}]", VAE_KEYS, only);
+    cr_assert_eq(run_in("behind", keys, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    snprintf(keys, sizeof keys, "%s, \"stages\": [{%s}], \"start\": \"%s\"", VAE_KEYS, only,
+             at("both/model"));
+    cr_assert_eq(run_in("from", keys, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    cr_expect(same_tensor("both/model/vae", "from/model/vae", encoder));
+    cr_expect_not(same_tensor("both/model/vae", "from/model/vae", decoder));
+    cr_expect_not(same_tensor("behind/model/vae", "from/model/vae", decoder));
+    cr_expect_lt(loss_at("behind", 15), loss_at("behind", 0));
 }
 
 // ---- text to image
@@ -564,6 +643,19 @@ Test(train, a_text_to_image_model_learns_and_goes_on_bit_for_bit) {
     expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
 }
 
+// Three passes an update on two threads: two at once, then one.
+Test(train, passes_side_by_side_are_passes_in_turn) {
+    static const char *const keys[] = {
+        "\"size\": \"16x16\", \"batch\": 2, \"accumulate\": 3, \"samples\": 30, \"threads\": 1",
+        "\"size\": \"16x16\", \"batch\": 2, \"accumulate\": 3, \"samples\": 30, \"threads\": 2"};
+    make_diffusion_model();
+    make_data(9);
+    make_autoencoder();
+    cr_assert_eq(run_in("one", keys[0], TRAIN_TEXT2IMG, false, (train_hooks){0}), OK, "%s", err.text);
+    cr_assert_eq(run_in("two", keys[1], TRAIN_TEXT2IMG, false, (train_hooks){0}), OK, "%s", err.text);
+    expect_same_file(at("one/loss.csv"), at("two/loss.csv"));
+}
+
 // With a learning rate of 0 the finished model is the one that fine-tuning started from.
 Test(train, fine_tuning_starts_from_the_model) {
     make_diffusion_model();
@@ -577,16 +669,5 @@ Test(train, fine_tuning_starts_from_the_model) {
                         "\"threads\": 1, \"precision\": \"f32\"",
                         TRAIN_FINETUNE, false, (train_hooks){0}),
                  OK, "%s", err.text);
-    static const char file[] = "unet/diffusion_pytorch_model.safetensors";
-    safetensors *a = safetensors_open(at("model/%s", file), &err),
-                *b = safetensors_open(at("tuned/model/%s", file), &err);
-    cr_assert(a && b, "%s", err.text);
-    const safetensors_tensor *t = safetensors_find(a, "conv_in.weight");
-    float x[8 * 2 * 9], y[8 * 2 * 9];
-    cr_assert_eq(t->count, 8 * 2 * 9);
-    cr_assert_eq(safetensors_read_f32(a, t, 0, t->count, x, &err), OK);
-    cr_assert_eq(safetensors_read_f32(b, safetensors_find(b, t->name), 0, t->count, y, &err), OK);
-    cr_expect_arr_eq(x, y, sizeof x);
-    safetensors_close(a);
-    safetensors_close(b);
+    cr_expect(same_tensor("model/unet", "tuned/model/unet", "conv_in.weight"));
 }

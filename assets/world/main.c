@@ -3,6 +3,7 @@
 #include "assets/world/meter_commands.h"
 #include "assets/world/options.h"
 #include "assets/world/picture.h"
+#include "assets/world/train.h"
 #include "assets/world/vocab.h"
 #include "core/base/mem.h"
 
@@ -196,13 +197,9 @@ static const struct {
     const char *name;
     status (*run)(const options *, error *);
     bool words; // takes more than options
-} COMMANDS[] = {{"dataset", make_dataset, false},
-                {"prompts", print_prompts, false},
-                {"grid", make_grid, false},
-                {"vocab", make_vocab, false},
-                {"bench", run_bench, false},
-                {"train", train_command, true},
-                {"recogniser", recogniser_command, true},
+} COMMANDS[] = {{"dataset", make_dataset, false}, {"prompts", print_prompts, false},
+                {"grid", make_grid, false},       {"vocab", make_vocab, false},
+                {"bench", run_bench, false},      {"recogniser", recogniser_command, true},
                 {"score", score_command, true}};
 
 static status run(const options *o, error *err) {
@@ -217,7 +214,10 @@ static status run(const options *o, error *err) {
 int main(int argc, char **argv) {
     options o;
     error err = {0};
-    status st = options_parse(argc, argv, &o, &err);
+    if (argc > 1 && !strcmp(argv[1], "train")) return train_command(argc - 1, argv + 1, world_train, NULL);
+    if (argc > 2 && !strcmp(argv[1], "recogniser") && !strcmp(argv[2], "train"))
+        return train_command(argc - 2, argv + 2, world_train_recogniser, "recogniser");
+    status st = world_options(argc, argv, &o, &err);
     if (!st && (o.help || argc == 1))
         fputs(OPTIONS_HELP, stdout);
     else if (!st)

@@ -1,70 +1,15 @@
 #include "assets/world/meter_commands.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "assets/world/meter.h"
-#include "assets/world/recogniser_train.h"
 #include "assets/world/score.h"
-#include "assets/world/source.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/files/image.h"
 
 #include <jansson.h>
-
-// ---- train, recogniser train
-
-static volatile sig_atomic_t stopped;
-
-static void on_signal(int number) {
-    (void)number;
-    stopped = 1;
-}
-
-static bool cancelled(void *user) {
-    (void)user;
-    return stopped;
-}
-
-static void tell(void *user, log_level level, const char *text) {
-    (void)user;
-    (void)level;
-    puts(text);
-    fflush(stdout);
-}
-
-// The trainer with its own loop for a recipe, or with `kind`.
-static status train(const options *o, const char *config,
-                    status (*run)(const train_config *, const train_hooks *, error *), error *err) {
-    train_config c;
-    status s = train_config_load(&c, config, err);
-    if (!s && o->kind) s = train_kind_find(o->kind, &c.kind, err);
-    c.resume = o->resume;
-    log_sink sink = {.put = tell, .level = LOG_LEVEL_INFO};
-    train_hooks hooks = {.log = &sink, .cancelled = cancelled, .open_source = world_source_open};
-    signal(SIGINT, on_signal);
-    if (!s) s = run(&c, &hooks, err);
-    if (!s) printf("%s/model\n", c.out);
-    train_config_free(&c);
-    return s;
-}
-
-static status run_recogniser(const train_config *c, const train_hooks *hooks, error *err) {
-    return train_recipe(c, hooks, recogniser_recipe, err);
-}
-
-static status train_recogniser(const options *o, error *err) {
-    if (o->words != 2) return fail(err, ERR_USAGE, "recogniser train wants one configuration file");
-    return train(o, o->word[1], run_recogniser, err);
-}
-
-status train_command(const options *o, error *err) {
-    if (o->words != 1 || !o->kind)
-        return fail(err, ERR_USAGE, "train wants one configuration file and --kind");
-    return train(o, o->word[0], train_run, err);
-}
 
 // ---- recogniser test
 
@@ -151,7 +96,6 @@ static status test(const options *o, error *err) {
 
 status recogniser_command(const options *o, error *err) {
     const char *what = o->words ? o->word[0] : "";
-    if (!strcmp(what, "train")) return train_recogniser(o, err);
     if (!strcmp(what, "test")) return test(o, err);
     return fail(err, ERR_USAGE, "recogniser wants train or test");
 }

@@ -18,7 +18,7 @@ const char OPTIONS_HELP[] =
     "  calotype-world train CONFIG --kind vae|text2img|finetune   as calotype train, on scenes drawn when "
     "needed\n"
     "                                     (\"data\": \"world:\" or \"world:pairs=0.1\")\n"
-    "  calotype-world recogniser train CONFIG     teaches the recogniser, from nothing\n"
+    "  calotype-world recogniser train CONFIG     teaches the recogniser, from nothing; options as of train\n"
     "  calotype-world recogniser test             its accuracy on --count scenes that it never saw\n"
     "  calotype-world score FILE|DIR...   what share of pictures shows what their captions state\n"
     "\n"
@@ -38,8 +38,7 @@ const char OPTIONS_HELP[] =
     "  --weights FILE   of the recogniser (default assets/world/recogniser.safetensors)\n"
     "  --vae DIR     recogniser test, score: also on pictures that went through this model's autoencoder\n"
     "  --captions FILE  score: one caption a line, in the order of the pictures (default: NAME.txt beside\n"
-    "                NAME.png)\n"
-    "  --resume      train, recogniser train: goes on from the newest checkpoint\n";
+    "                NAME.png)\n";
 
 static status bad_value(const char *name, const char *text, const char *range, error *err) {
     return fail(err, ERR_USAGE, "--%s %s: wants %s", name, text, range);
@@ -106,9 +105,7 @@ static const struct option LONG[] = {
     {"json", no_argument, NULL, 'j'},
     {"weights", required_argument, NULL, 'r'},
     {"vae", required_argument, NULL, 'e'},
-    {"kind", required_argument, NULL, 'k'},
     {"captions", required_argument, NULL, 'c'},
-    {"resume", no_argument, NULL, 'u'},
     {"help", no_argument, NULL, 'h'},
     {0},
 };
@@ -159,12 +156,6 @@ static status read_option(int letter, const char *text, options *o, error *err) 
     case 'c':
         o->captions = text;
         return OK;
-    case 'k':
-        o->kind = text;
-        return OK;
-    case 'u':
-        o->resume = true;
-        return OK;
     case 'h':
         o->help = true;
         return OK;
@@ -173,7 +164,7 @@ static status read_option(int letter, const char *text, options *o, error *err) 
     }
 }
 
-status options_parse(int argc, char **argv, options *out, error *err) {
+status world_options(int argc, char **argv, options *out, error *err) {
     *out = (options){.count = 96, .H = 128, .W = 128, .weights = "assets/world/recogniser.safetensors"};
     out->command = argc > 1 && argv[1][0] != '-' ? argv[1] : "";
     if (!strcmp(out->command, "recogniser")) out->count = 500;

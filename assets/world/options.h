@@ -13,11 +13,11 @@ typedef struct {
     uint64_t seed;
     int count, H, W;
     double time;
-    bool mask, lines, json, resume, help;
-    const char *weights, *vae, *captions, *kind;
+    bool mask, lines, json, help;
+    const char *weights, *vae, *captions;
     char *const *word; // what is no option, NULL-terminated
     int words;
 } options;
 
-status options_parse(int argc, char **argv, options *out, error *err);
+status world_options(int argc, char **argv, options *out, error *err);
 extern const char OPTIONS_HELP[];

@@ -14,8 +14,7 @@
 // One read or write never asks for more: Linux stops at 2 GiB - 4 KiB by itself.
 enum { PIECE = 1 << 30 };
 
-// `otherwise` is for what the table does not know: the input is unreadable, the output cannot be created.
-static status fail_errno(error *err, int e, status otherwise, const char *path, const char *doing) {
+status fs_fail(error *err, int e, status otherwise, const char *path, const char *doing) {
     status code = otherwise;
     switch (e) {
     case ENOSPC:
@@ -53,7 +52,7 @@ int fs_open_read(const char *path, uint64_t *size, error *err) {
     int fd = open_input(path);
     struct stat s;
     if (fd < 0 || fstat(fd, &s)) {
-        fail_errno(err, errno, ERR_NOINPUT, path, "cannot open");
+        fs_fail(err, errno, ERR_NOINPUT, path, "cannot open");
     } else if (!S_ISREG(s.st_mode)) {
         fail(err, ERR_NOINPUT, "%s: not a regular file", path);
     } else {
@@ -68,7 +67,7 @@ status fs_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n
     for (char *p = dst; n > 0;) {
         ssize_t got = pread(fd, p, n < PIECE ? n : PIECE, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail_errno(err, errno, ERR_IO, path, "cannot read");
+        if (got < 0) return fs_fail(err, errno, ERR_IO, path, "cannot read");
         if (got == 0)
             return fail(err, ERR_DATA, "%s: the file ends before byte %llu", path,
                         (unsigned long long)(offset + n));
@@ -92,8 +91,7 @@ static status read_all(int fd, const char *path, size_t limit, char **data, size
         }
         ssize_t got = read(fd, *data + *size, room - 1 - *size);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0)
-            return fail_errno(err, errno, errno == EISDIR ? ERR_NOINPUT : ERR_IO, path, "cannot read");
+        if (got < 0) return fs_fail(err, errno, errno == EISDIR ? ERR_NOINPUT : ERR_IO, path, "cannot read");
         if (got == 0) break;
         *size += (size_t)got;
         if (*size > limit) return fail(err, ERR_DATA, "%s: longer than the limit of %zu bytes", path, limit);
@@ -106,7 +104,7 @@ status fs_read_file(const char *path, size_t limit, char **data, size_t *size, e
     if (limit > SIZE_MAX / 4) limit = SIZE_MAX / 4;
     *data = NULL;
     int fd = open_input(path);
-    if (fd < 0) return fail_errno(err, errno, ERR_NOINPUT, path, "cannot open");
+    if (fd < 0) return fs_fail(err, errno, ERR_NOINPUT, path, "cannot open");
     fcntl(fd, F_SETFL, 0); // wait for a pipe's data
     status s = read_all(fd, path, limit, data, size, err);
     close(fd);
@@ -175,7 +173,7 @@ status fs_mkdirs(const char *path, error *err) {
         char kept = *end;
         *end = 0;
         if (mkdir(p, 0777) && (errno != EEXIST || !fs_is_dir(p)))
-            s = fail_errno(err, errno, ERR_CANTCREAT, p, "cannot create the folder");
+            s = fs_fail(err, errno, ERR_CANTCREAT, p, "cannot create the folder");
         *end = kept;
     }
     mem_free(p);
@@ -189,7 +187,7 @@ static status list_entries(DIR *d, const char *dir, char ***names, size_t *n, er
     for (;;) {
         errno = 0;
         struct dirent *e = readdir(d);
-        if (!e) return errno ? fail_errno(err, errno, ERR_IO, dir, "cannot read the folder") : OK;
+        if (!e) return errno ? fs_fail(err, errno, ERR_IO, dir, "cannot read the folder") : OK;
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
         if (*n == room) {
             room = room ? room * 2 : 64;
@@ -206,7 +204,7 @@ status fs_list(const char *dir, char ***names, size_t *n, error *err) {
     *names = NULL;
     *n = 0;
     DIR *d = opendir(dir);
-    if (!d) return fail_errno(err, errno, ERR_NOINPUT, dir, "cannot open the folder");
+    if (!d) return fs_fail(err, errno, ERR_NOINPUT, dir, "cannot open the folder");
     status s = list_entries(d, dir, names, n, err);
     closedir(d);
     if (s) {
@@ -253,14 +251,14 @@ static status open_temp(fs_writer *w, error *err) {
         if (w->fd >= 0) return OK;
         if (errno != EEXIST && errno != EINTR) break;
     }
-    return fail_errno(err, errno, ERR_CANTCREAT, w->path, "cannot create");
+    return fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot create");
 }
 
 // What may not be replaced: a device or folder never, a file only when asked.
 static status check_target(const fs_writer *w, error *err) {
     struct stat s;
     if (lstat(w->path, &s))
-        return errno == ENOENT ? OK : fail_errno(err, errno, ERR_CANTCREAT, w->path, "cannot create");
+        return errno == ENOENT ? OK : fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot create");
     if (!S_ISREG(s.st_mode) && !S_ISLNK(s.st_mode))
         return fail(err, ERR_CANTCREAT, "%s: exists and is not a regular file", w->path);
     if (!w->overwrite) return fail(err, ERR_CANTCREAT, "%s: exists already", w->path);
@@ -290,7 +288,7 @@ status fs_writer_put(fs_writer *w, const void *data, size_t n, error *err) {
     for (const char *p = data; n > 0;) {
         ssize_t put = write(w->fd, p, n < PIECE ? n : PIECE);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return fail_errno(err, errno, ERR_IO, w->path, "cannot write");
+        if (put < 0) return fs_fail(err, errno, ERR_IO, w->path, "cannot write");
         p += put;
         n -= (size_t)put;
     }
@@ -305,11 +303,14 @@ static int rename_to_free_name(const char *from, const char *to) {
 }
 
 static status sync_dir(const char *dir, error *err) {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return fail_errno(err, errno, ERR_IO, dir, "cannot open the folder");
+    int fd, r;
+    do fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) return fs_fail(err, errno, ERR_IO, dir, "cannot open the folder");
+    do r = fsync(fd);
+    while (r && errno == EINTR);
     // Some network file systems have no fsync of a folder (EINVAL): there is nothing left to do then.
-    status s =
-        fsync(fd) && errno != EINVAL ? fail_errno(err, errno, ERR_IO, dir, "cannot sync the folder") : OK;
+    status s = r && errno != EINVAL ? fs_fail(err, errno, ERR_IO, dir, "cannot sync the folder") : OK;
     close(fd);
     return s;
 }
@@ -319,12 +320,12 @@ status fs_writer_commit(fs_writer *w, error *err) {
     status s = OK;
     do r = fsync(fd);
     while (r && errno == EINTR);
-    if (r) s = fail_errno(err, errno, ERR_IO, w->path, "cannot sync");
+    if (r) s = fs_fail(err, errno, ERR_IO, w->path, "cannot sync");
     w->fd = -1;
-    if (close(fd) && errno != EINTR && !s) s = fail_errno(err, errno, ERR_IO, w->path, "cannot close");
+    if (close(fd) && errno != EINTR && !s) s = fs_fail(err, errno, ERR_IO, w->path, "cannot close");
     if (!s && (w->overwrite ? rename(w->temp, w->path) : rename_to_free_name(w->temp, w->path)))
         s = errno == EEXIST ? fail(err, ERR_CANTCREAT, "%s: exists already", w->path)
-                            : fail_errno(err, errno, ERR_CANTCREAT, w->path, "cannot rename into place");
+                            : fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot rename into place");
     if (s) {
         fs_writer_abort(w);
         return s;

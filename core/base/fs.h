@@ -8,6 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// The error of a system call that left `e` in errno, in the codes above: "path: doing: why". `otherwise` is
+// for what says nothing by itself: the input is unreadable, the output cannot be created.
+status fs_fail(error *err, int e, status otherwise, const char *path, const char *doing);
+
 // Opens a regular file for reading (symbolic links are followed, as hub caches need); -1 on failure.
 int fs_open_read(const char *path, uint64_t *size, error *err);
 // Reads exactly n bytes at `offset`; a file that ends early is ERR_DATA.

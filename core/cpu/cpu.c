@@ -60,6 +60,16 @@ static void run_affine(const cpu_kernel *k, const kernel_io *io) {
                    (float)k->n->a.affine.shift);
 }
 
+static void run_clamp(const cpu_kernel *k, const kernel_io *io) {
+    k->own->clamp(io->team, type_of(k), io->in[0], io->out[0], count_of(k), (float)k->n->a.clamp.low,
+                  (float)k->n->a.clamp.high);
+}
+
+static void run_clamp_grad(const cpu_kernel *k, const kernel_io *io) {
+    k->own->clamp_grad(io->team, type_of(k), io->in[0], io->in[1], io->out[0], count_of(k),
+                       (float)k->n->a.clamp.low, (float)k->n->a.clamp.high);
+}
+
 static void run_cast(const cpu_kernel *k, const kernel_io *io) {
     k->own->cast(io->team, k->n->in[0]->dtype, io->in[0], type_of(k), io->out[0], count_of(k));
 }
@@ -283,6 +293,8 @@ static const row ROWS[] = {
     {&OP_UNARY_GRAD, "unary_grad", run_unary_grad},
     {&OP_BINARY, "binary", run_binary, .max_rank = 4},
     {&OP_AFFINE, "affine", run_affine},
+    {&OP_CLAMP, "clamp", run_clamp},
+    {&OP_CLAMP_GRAD, "clamp_grad", run_clamp_grad},
     {&OP_CAST, "cast", run_cast},
     {&OP_GEGLU, "geglu", run_geglu},
     {&OP_GEGLU_GRAD, "geglu_grad", run_geglu_grad},
@@ -482,8 +494,8 @@ static bool is_dense(const node *n, bool weight_operand) {
     return weight_operand || a->dtype == b->dtype;
 }
 
-// NULL without an error where oneDNN refuses the shape: then the reference serves.
-static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand) {
+// NULL: `err` says whether memory is short, or oneDNN refuses the shape and the reference serves.
+static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand, error *err) {
     dense_desc d = {.x_type = n->in[0]->dtype,
                     .w_type = weight_operand ? n->in[0]->dtype : n->in[1]->dtype,
                     .y_type = n->dtype};
@@ -501,10 +513,10 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
     d.bias = has_extra && n->in[2];
     d.accumulate = has_extra && n->in[3];
     cpu_kernel *k = mem_calloc(1, sizeof *k);
-    if (!k) return NULL;
+    if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
     k->n = n;
     k->own = c->own;
-    k->dense = dense_prepare(c->engine, &d, NULL);
+    k->dense = dense_prepare(c->engine, &d, err);
     if (!k->dense) return mem_free(k), NULL;
     k->k = (kernel){.name = dense_kernel(k->dense),
                     .run = linear_dw ? run_linear_dw : run_dense,
@@ -524,8 +536,10 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
 static kernel *prepare(const backend *self, const node *n, bool weight_operand, error *err) {
     const cpu *c = (const cpu *)self;
 #if CALO_ONEDNN
-    kernel *k = is_dense(n, weight_operand) ? dense_kernel_for(c, n, weight_operand) : NULL;
+    error why = {0};
+    kernel *k = is_dense(n, weight_operand) ? dense_kernel_for(c, n, weight_operand, &why) : NULL;
     if (k) return k;
+    if (why.code == ERR_TEMP) return fail(err, ERR_TEMP, "%s", why.text), NULL;
 #else
     (void)weight_operand;
 #endif

@@ -10,7 +10,7 @@
 //  - Results do not depend on the number of threads, and a sample's result not on the batch around it: sums
 //    run over fixed chunks that are merged in order. They may differ in last bits from level to level.
 //  - NaN in gives NaN out. Gradients are written, not accumulated.
-//  - Elementwise kernels (unary, binary, affine, norms, softmax and their gradients) may write over an
+//  - Elementwise kernels (unary, binary, affine, clamp, norms, softmax and their gradients) may write over an
 //    operand of the result's shape and type, but group_norm_grad not over x; the others must not overlap.
 //  - Sizes are the caller's duty (no negative size; products fit int64). Size 0 does nothing.
 //  - `scratch` is 64-byte aligned memory; the matching *_scratch function tells its size in bytes.
@@ -69,6 +69,10 @@ typedef struct {
                    const int64_t b_shape[4], void *y, const int64_t shape[4]);
     // y = scale·x + shift
     void (*affine)(team *, dtype t, const void *x, void *y, int64_t n, float scale, float shift);
+    // y = min(max(x, low), high); dx = dy where low ≤ x ≤ high, else 0
+    void (*clamp)(team *, dtype t, const void *x, void *y, int64_t n, float low, float high);
+    void (*clamp_grad)(team *, dtype t, const void *x, const void *dy, void *dx, int64_t n, float low,
+                       float high);
     void (*cast)(team *, dtype from, const void *x, dtype to, void *y, int64_t n);
     void (*fill)(team *, dtype t, void *y, int64_t n, float value);
 

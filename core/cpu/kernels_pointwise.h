@@ -80,7 +80,7 @@ typedef struct {
     int kind;
     const void *x, *dy;
     void *y;
-    float scale, shift;
+    float scale, shift, low, high;
 } point_job;
 
 INLINE void unary_span(dtype t, unary_kind kind, const point_job *j, int64_t begin, int64_t end) {
@@ -140,6 +140,35 @@ TYPED(affine_span, point_job)
 static void affine(team *tm, dtype t, const void *x, void *y, int64_t n, float scale, float shift) {
     point_job j = {.t = t, .x = x, .y = y, .scale = scale, .shift = shift};
     parallel_for(tm, n, BLOCK, affine_span_pass, &j);
+}
+
+INLINE void clamp_span(dtype t, const point_job *j, int64_t begin, int64_t end) {
+    vf low = splat(j->low), high = splat(j->high);
+    LANE_LOOP(i, begin, end, {
+        vf x = load_part(t, j->x, i, left);
+        store_part(t, j->y, i, left, sel(x < low, low, sel(x > high, high, x)));
+    });
+}
+TYPED(clamp_span, point_job)
+
+static void clamp(team *tm, dtype t, const void *x, void *y, int64_t n, float low, float high) {
+    point_job j = {.t = t, .x = x, .y = y, .low = low, .high = high};
+    parallel_for(tm, n, BLOCK, clamp_span_pass, &j);
+}
+
+INLINE void clamp_grad_span(dtype t, const point_job *j, int64_t begin, int64_t end) {
+    vf low = splat(j->low), high = splat(j->high);
+    LANE_LOOP(i, begin, end, {
+        vf x = load_part(t, j->x, i, left), dy = load_part(t, j->dy, i, left);
+        store_part(t, j->y, i, left, sel((x >= low) & (x <= high), dy, splat(0)));
+    });
+}
+TYPED(clamp_grad_span, point_job)
+
+static void clamp_grad(team *tm, dtype t, const void *x, const void *dy, void *dx, int64_t n, float low,
+                       float high) {
+    point_job j = {.t = t, .x = x, .dy = dy, .y = dx, .low = low, .high = high};
+    parallel_for(tm, n, BLOCK, clamp_grad_span_pass, &j);
 }
 
 INLINE void cast_to(dtype t, dtype to, const point_job *j, int64_t begin, int64_t end) {

@@ -36,8 +36,9 @@ status image_load(const char *path, image *im, error *err);
 // becomes luma as Pillow's "L" (ITU-R 601).
 status image_channels(const image *im, int c, image *dst, error *err);
 
-// How to write. PNG takes all texts (tEXt if Latin-1, else iTXt); JPEG and WebP have one place, the Exif
-// UserComment, which gets the first text. The same input gives the same bytes.
+// How to write. PNG takes all texts (tEXt if Latin-1, else iTXt); JPEG and WebP have two places in Exif: the
+// UserComment gets the first text, the ImageDescription the second if it is JSON. The same input gives the
+// same bytes.
 typedef struct {
     image_format format;
     int quality; // 1 to 100 for JPEG and WebP; 0: 95 for JPEG, lossless for WebP
@@ -52,8 +53,8 @@ status image_format_of(const char *path, image_format *f, error *err);
 // o->format is replaced by image_format_of(path); the file appears whole or not at all (fs.h).
 status image_save(const char *path, const image *im, const image_options *o, bool overwrite, error *err);
 
-// The texts of a PNG (tEXt, zTXt, iTXt) in file order, or the Exif UserComment of a JPEG or WebP under the
-// key "UserComment". Zero texts are no error. Free with image_texts_free.
+// The texts of a PNG (tEXt, zTXt, iTXt) in file order, or those of a JPEG's or WebP's Exif block, the
+// UserComment under that key. Zero texts are no error. Free with image_texts_free.
 typedef struct {
     image_text *at;
     size_t n;

@@ -19,14 +19,17 @@ bool bmp_or_tga(const uint8_t *file, size_t n); // TGA has no signature: asked l
 // Copies both strings. On failure the caller frees what is there already.
 status image_texts_add(image_texts *texts, const char *name, const char *key, const char *text, error *err);
 
-// Latin-1 and UTF-8: new strings, mem_free. NULL when memory is short; from UTF-8 also when a character is
-// not Latin-1 or the text is not UTF-8 (told apart by text_is_utf8).
+// Latin-1 and UTF-8: new strings, mem_free; NULL when memory is short. Only a text that is Latin-1 may be
+// asked for as Latin-1.
 char *latin1_to_utf8(const char *text);
 char *latin1_from_utf8(const char *text);
+bool text_is_latin1(const char *text); // UTF-8 of characters up to U+00FF
 bool text_is_utf8(const char *text);
 
-// An Exif block (a big-endian TIFF structure without the "Exif\0\0" of JPEG) that holds one UserComment.
-status exif_build(const char *comment, uint8_t **block, size_t *n, error *err);
-// The UserComment of a block, with or without "Exif\0\0", as UTF-8 in *comment (mem_free); NULL if it has
-// none or is damaged. ERR_TEMP when memory is short.
-status exif_comment(const uint8_t *block, size_t n, char **comment, error *err);
+// An Exif block (a big-endian TIFF structure without the "Exif\0\0" of JPEG): the first text as UserComment,
+// and the second, if it is JSON, as ImageDescription "key:{...}", the way in which ComfyUI keeps its
+// workflow.
+status exif_build(const image_text *texts, size_t n_texts, uint8_t **block, size_t *n, error *err);
+// Adds the UserComment of a block, with or without "Exif\0\0", under that key, and what ImageDescription,
+// Make and Model hold as "key:{...}". A damaged block adds nothing.
+status exif_texts(const uint8_t *block, size_t n, const char *name, image_texts *texts, error *err);

@@ -102,11 +102,8 @@ status jpeg_read_texts(const uint8_t *file, size_t n, const char *name, image_te
     struct jpeg_decompress_struct d = {.err = manage(&j)};
     status s = read_header(&j, &d, file, n);
     for (jpeg_saved_marker_ptr m = s ? NULL : d.marker_list; m && !s && !texts->n; m = m->next) {
-        char *comment = NULL;
         if (m->data_length < 6 || memcmp(m->data, "Exif\0", 6)) continue;
-        s = exif_comment(m->data, m->data_length, &comment, err);
-        if (comment) s = image_texts_add(texts, name, "UserComment", comment, err);
-        mem_free(comment);
+        s = exif_texts(m->data, m->data_length, name, texts, err);
     }
     jpeg_destroy_decompress(&d);
     return s;
@@ -139,9 +136,9 @@ static status write_pixels(jpeg_job *j, j_compress_ptr c, const image *im, int q
 }
 
 // "Exif\0\0" and the block; a marker has room for 65,533 bytes.
-static status make_marker(const char *text, uint8_t **marker, size_t *n, error *err) {
+static status make_marker(const image_options *o, uint8_t **marker, size_t *n, error *err) {
     uint8_t *block;
-    status s = exif_build(text, &block, n, err);
+    status s = exif_build(o->texts, o->n_texts, &block, n, err);
     if (s) return s;
     *n += 6;
     if (*n > 65533)
@@ -158,7 +155,7 @@ static status make_marker(const char *text, uint8_t **marker, size_t *n, error *
 status jpeg_encode(const image *im, const image_options *o, uint8_t **file, size_t *n, error *err) {
     uint8_t *exif = NULL;
     size_t n_exif = 0;
-    status s = o->n_texts ? make_marker(o->texts[0].text, &exif, &n_exif, err) : OK;
+    status s = o->n_texts ? make_marker(o, &exif, &n_exif, err) : OK;
     if (s) return s;
     jpeg_job j = {.name = "JPEG", .err = err};
     struct jpeg_compress_struct c = {.err = manage(&j)};

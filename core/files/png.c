@@ -176,15 +176,14 @@ static void free_text(png_text *t) {
 
 // Both strings of `t` are new.
 static status make_text(const image_text *from, png_text *t, error *err) {
-    *t = (png_text){.compression = PNG_TEXT_COMPRESSION_NONE, .key = latin1_from_utf8(from->key)};
+    bool plain = text_is_latin1(from->text);
+    *t = (png_text){.compression = plain ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE};
+    if (!plain) t->lang = t->lang_key = (png_charp) "";
+    if (text_is_latin1(from->key) && !(t->key = latin1_from_utf8(from->key)))
+        return fail(err, ERR_TEMP, "out of memory");
     if (!t->key || !is_keyword(t->key))
         return fail(err, ERR_USAGE, "'%.100s' cannot be the keyword of a PNG text", from->key);
-    t->text = latin1_from_utf8(from->text);
-    if (!t->text) {
-        t->compression = PNG_ITXT_COMPRESSION_NONE;
-        t->text = mem_strdup(from->text);
-        t->lang = t->lang_key = (png_charp) "";
-    }
+    t->text = plain ? latin1_from_utf8(from->text) : mem_strdup(from->text);
     return t->text ? OK : fail(err, ERR_TEMP, "out of memory");
 }
 

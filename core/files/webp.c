@@ -41,12 +41,9 @@ status webp_read_texts(const uint8_t *file, size_t n, const char *name, image_te
     WebPMux *mux = WebPMuxCreate(&data, 0);
     if (!mux) return fail(err, ERR_DATA, "%s: damaged WebP", name);
     WebPData exif;
-    char *comment = NULL;
     status s = OK;
     if (WebPMuxGetChunk(mux, "EXIF", &exif) == WEBP_MUX_OK)
-        s = exif_comment(exif.bytes, exif.size, &comment, err);
-    if (comment) s = image_texts_add(texts, name, "UserComment", comment, err);
-    mem_free(comment);
+        s = exif_texts(exif.bytes, exif.size, name, texts, err);
     WebPMuxDelete(mux);
     return s;
 }
@@ -80,16 +77,16 @@ static status code_picture(const image *im, int quality, WebPMemoryWriter *w, er
     return s;
 }
 
-// The coded picture, and the text around it, in one RIFF file.
-static status assemble(const WebPData *picture, const char *text, WebPData *file, error *err) {
+// The coded picture, and the texts around it, in one RIFF file.
+static status assemble(const WebPData *picture, const image_options *o, WebPData *file, error *err) {
     uint8_t *block = NULL;
     size_t n = 0;
-    status s = text ? exif_build(text, &block, &n, err) : OK;
+    status s = o->n_texts ? exif_build(o->texts, o->n_texts, &block, &n, err) : OK;
     if (s) return s;
     WebPMux *mux = WebPMuxNew();
     const WebPData exif = {block, n};
     bool ok = mux && WebPMuxSetImage(mux, picture, 0) == WEBP_MUX_OK;
-    if (text) ok = ok && WebPMuxSetChunk(mux, "EXIF", &exif, 0) == WEBP_MUX_OK;
+    if (o->n_texts) ok = ok && WebPMuxSetChunk(mux, "EXIF", &exif, 0) == WEBP_MUX_OK;
     ok = ok && WebPMuxAssemble(mux, file) == WEBP_MUX_OK;
     WebPMuxDelete(mux);
     mem_free(block);
@@ -108,7 +105,7 @@ status webp_encode(const image *im, const image_options *o, uint8_t **file, size
     WebPData whole = {0};
     status s = code_picture(im, o->quality, &w, err);
     const WebPData picture = {w.mem, w.size};
-    if (!s) s = assemble(&picture, o->n_texts ? o->texts[0].text : NULL, &whole, err);
+    if (!s) s = assemble(&picture, o, &whole, err);
     if (!s && !(*file = mem_alloc(whole.size))) s = fail(err, ERR_TEMP, "WebP: out of memory");
     if (!s) memcpy(*file, whole.bytes, *n = whole.size);
     WebPDataClear(&whole);

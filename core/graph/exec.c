@@ -96,8 +96,10 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out) 
     void *room = into ? into : mem_alloc(bytes);
     if (!room) return fail(v->err, ERR_TEMP, "out of memory for %zu bytes of %s", bytes, b->path);
     status s = b->op == &OP_WEIGHT ? b->a.leaf.w->read(b->a.leaf.w, room, v->err) : compute(v, b, room);
-    *out = (temporary){.base = room, .data = (char *)room + offset, .owned = !into};
-    if (s && !into) mem_free(room);
+    if (!s)
+        *out = (temporary){.base = room, .data = (char *)room + offset, .owned = !into};
+    else if (!into)
+        mem_free(room);
     return s;
 }
 

@@ -66,7 +66,7 @@ void graph_grad(graph *g, node *loss, node *const *wrt, int n, node **out) {
         for (int i = 0; i < n; i++)
             if (!is_poison(wrt[i])) out[i] = p.grad[wrt[i]->id];
     } else {
-        poison(g, "out of memory");
+        poison_memory(g);
     }
     mem_free(p.grad);
     mem_free(p.again);

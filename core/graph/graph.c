@@ -16,14 +16,8 @@ uint64_t weight_new_id(void) {
 
 void graph_init(graph *g, dtype compute) {
     *g = (graph){.compute = compute, .exact = compute == DT_F64 ? DT_F64 : DT_F32};
-    static node exhausted = {.op = &OP_POISON}; // never written to; stands in when there is no memory for one
-    g->poison = arena_alloc(&g->mem, sizeof(node));
-    if (!g->poison) {
-        fail(&g->err, ERR_TEMP, "out of memory");
-        g->poison = &exhausted;
-        return;
-    }
-    *g->poison = (node){.op = &OP_POISON, .g = g, .path = ""};
+    g->poisoned = (node){.op = &OP_POISON, .g = g, .path = ""};
+    g->poison = &g->poisoned;
 }
 
 void graph_free(graph *g) {
@@ -59,6 +53,11 @@ node *poison(graph *g, const char *fmt, ...) {
     return g->poison;
 }
 
+node *poison_memory(graph *g) {
+    if (!g->err.code) fail(&g->err, ERR_TEMP, "out of memory for the graph");
+    return g->poison;
+}
+
 const char *op_error(node *n, const char *fmt, ...) {
     char text[512];
     va_list ap;
@@ -91,7 +90,7 @@ node *node_new(graph *g, const op *o, int n_in, node *const *in, attrs a, shape 
     if (g->err.code) return g->poison;
     node *n = arena_alloc(&g->mem, sizeof *n);
     const char *path = n ? arena_printf(&g->mem, "%s", g->path) : NULL;
-    if (!path) return poison(g, "out of memory");
+    if (!path) return poison_memory(g);
     *n = (node){
         .op = o, .g = g, .n_in = n_in, .a = a, .shape = want, .dtype = t, .path = path, .block = g->block};
     for (int i = 0; i < n_in; i++) {
@@ -102,6 +101,6 @@ node *node_new(graph *g, const op *o, int n_in, node *const *in, attrs a, shape 
     }
     const char *wrong = o->infer ? o->infer(n) : NULL;
     if (wrong) return poison(g, "%s: %s", o->name, wrong);
-    if (!append(g, n)) return poison(g, "out of memory");
+    if (!append(g, n)) return poison_memory(g);
     return n;
 }

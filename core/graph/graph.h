@@ -122,6 +122,7 @@ struct graph {
     int block, n_blocks;
     error err; // the first one
     node *poison;
+    node poisoned; // what `poison` points to: it must be there when memory is short
 };
 
 // `compute` is DT_F32, DT_BF16 or DT_F64. Free with graph_free; nodes die with it.
@@ -134,6 +135,8 @@ void path_pop(graph *g, int mark);
 
 // Makes every later node poison with this message; returns the poison node.
 node *poison(graph *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// The same when memory is short.
+node *poison_memory(graph *g);
 
 // What is built between the two is not kept for the backward pass but computed again there.
 void block_begin(graph *g);

@@ -412,6 +412,8 @@ plan *plan_new(graph *g, node *const *outputs, int n_outputs, const backend *be,
     }
     p->g = *g;
     *g = (graph){0};
+    p->g.poison = &p->g.poisoned;
+    p->g.poisoned.g = &p->g;
     for (int i = 0; i < p->g.n_nodes; i++) p->g.nodes[i]->g = &p->g;
     p->backend = be;
     p->outputs = mem_calloc((size_t)n_outputs + 1, sizeof *p->outputs);

@@ -1,11 +1,9 @@
 #include "core/models/tokenizer.h"
+#include "core/base/fs.h"
 #include "core/base/mem.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <utf8proc.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -441,36 +439,25 @@ const vocabulary *tokenizer_vocabulary(const tokenizer *t) { return &t->v; }
 
 // ---- files
 
-static status read_fd(int fd, const char *path, tokenizer_file *file, error *err) {
-    struct stat st;
-    if (fstat(fd, &st)) return fail(err, ERR_NOINPUT, "cannot read %s: %s", path, strerror(errno));
-    if (!S_ISREG(st.st_mode)) return fail(err, ERR_NOINPUT, "%s is not a file", path);
-    if (st.st_size > VOCABULARY_FILE_MAX)
-        return fail(err, ERR_DATA, "%s is larger than %d MiB", path, VOCABULARY_FILE_MAX >> 20);
-    size_t size = (size_t)st.st_size;
-    char *data = mem_alloc(size);
-    if (!data) return no_memory(err);
-    file->data = data;
-    while (file->size < size) {
-        ssize_t k = read(fd, data + file->size, size - file->size);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0)
-            return fail(err, ERR_IO, "cannot read %s: %s", path, k ? strerror(errno) : "it became shorter");
-        file->size += (size_t)k;
-    }
-    return OK;
-}
-
 // A file that does not exist is left out.
 static status read_file(const char *dir, const char *name, tokenizer_file *file, error *err) {
     char path[4096];
+    uint64_t size;
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
         return fail(err, ERR_NOINPUT, "the path of %s is too long", name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return errno == ENOENT ? OK : fail(err, ERR_NOINPUT, "cannot read %s: %s", path, strerror(errno));
-    status s = read_fd(fd, path, file, err);
+    if (!fs_exists(path)) return OK;
+    int fd = fs_open_read(path, &size, err);
+    if (fd < 0) return err->code;
+    char *data = NULL;
+    status s = OK;
+    if (size > VOCABULARY_FILE_MAX)
+        s = fail(err, ERR_DATA, "%s is larger than %d MiB", path, VOCABULARY_FILE_MAX >> 20);
+    else if (!(data = mem_alloc((size_t)size)))
+        s = no_memory(err);
+    else
+        s = fs_read_at(fd, path, 0, data, (size_t)size, err);
     close(fd);
+    *file = (tokenizer_file){data, (size_t)size}; // the caller frees it, on failure too
     return s;
 }
 

@@ -41,8 +41,10 @@ static status parse_object(const tokenizer_file *file, const char *name, json_t 
     json_error_t where;
     *out = json_loadb(file->data, file->size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &where);
     if (!*out) return fail(err, ERR_DATA, "%s, line %d: %s", name, where.line, where.text);
-    if (!json_is_object(*out)) return fail(err, ERR_DATA, "%s is not a JSON object", name);
-    return OK;
+    if (json_is_object(*out)) return OK;
+    json_decref(*out);
+    *out = NULL;
+    return fail(err, ERR_DATA, "%s is not a JSON object", name);
 }
 
 // -1 unless x is a whole number in 0 … ID_MAX - 1.

@@ -7,8 +7,10 @@
 
 #include "core/base/arena.h"
 #include "core/base/fs.h"
+#include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/files/safetensors.h"
+#include "core/train/config.h"
 
 // A parameter's four tensors, in the order of their prefixes.
 enum { KINDS = 4 };
@@ -59,9 +61,11 @@ static safetensors_item *items_of(const params *p, arena *mem) {
     return items;
 }
 
-status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, error *err) {
+status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, char **saved,
+                       error *err) {
     arena mem = {0};
     safetensors_item *items = items_of(p, &mem);
+    char *config = json_dumps(s->config, JSON_COMPACT);
     safetensors_pair about[] = {
         {"kind", s->kind},
         {"step", arena_printf(&mem, "%lld", (long long)s->step)},
@@ -70,15 +74,18 @@ status checkpoint_save(const char *dir, const checkpoint_state *s, const params 
         {"machine", s->machine},
         {"precision", s->precision},
         {"threads", arena_printf(&mem, "%lld", (long long)s->threads)},
+        {"config", config},
     };
+    enum { N = sizeof about / sizeof *about };
+    bool whole = items != NULL;
+    for (int i = 0; i < N; i++) whole &= about[i].value != NULL;
     char *path = arena_printf(&mem, "%s/step-%010lld.safetensors", dir, (long long)s->step);
     status st = fs_mkdirs(dir, err);
-    if (!st && (!items || !path || !about[1].value || !about[2].value || !about[3].value || !about[6].value))
-        st = fail(err, ERR_TEMP, "out of memory");
-    if (!st)
-        st = safetensors_save(path, items, KINDS * params_count(p), about, sizeof about / sizeof *about, true,
-                              err);
+    if (!st && (!whole || !path)) st = fail(err, ERR_TEMP, "out of memory");
+    if (!st) st = safetensors_save(path, items, KINDS * params_count(p), about, N, true, err);
     if (!st) remove_old(dir, keep);
+    if (!st && saved) *saved = mem_strdup(path);
+    free(config);
     mem_free(items);
     arena_free(&mem);
     return st;
@@ -103,8 +110,15 @@ static const char *about(const safetensors *st, const char *key) {
 
 static int64_t number(const safetensors *st, const char *key) { return strtoll(about(st, key), NULL, 10); }
 
-static status check_machine(const safetensors *st, const checkpoint_state *s, bool ignore,
-                            const log_sink *log, error *err) {
+// What would not continue bit for bit is an error that names the way out, or a warning.
+static status tolerate(bool allowed, const log_sink *log, const char *text, const char *way_out, error *err) {
+    if (!allowed) return fail(err, ERR_DATA, "%s (%s)", text, way_out);
+    log_put(log, LOG_LEVEL_WARN, "%s", text);
+    return OK;
+}
+
+static status check_machine(const safetensors *st, const checkpoint_state *s,
+                            const checkpoint_tolerance *allow, error *err) {
     const char *machine = about(st, "machine"), *precision = about(st, "precision");
     if (!strcmp(machine, s->machine) && !strcmp(precision, s->precision) &&
         number(st, "threads") == s->threads)
@@ -115,9 +129,29 @@ static status check_machine(const safetensors *st, const checkpoint_state *s, bo
              "not continue bit for bit",
              safetensors_path(st), machine, precision, (long long)number(st, "threads"), s->machine,
              s->precision, (long long)s->threads);
-    if (!ignore) return fail(err, ERR_DATA, "%s (--ignore-machine continues all the same)", text);
-    log_put(log, LOG_LEVEL_WARN, "%s", text);
-    return OK;
+    return tolerate(allow->ignore_machine, allow->log, text, "--ignore-machine continues all the same", err);
+}
+
+static status check_config(const safetensors *st, const checkpoint_state *s,
+                           const checkpoint_tolerance *allow, error *err) {
+    char what[500], text[900];
+    const char *config = safetensors_metadata(st, "config");
+    json_t *then = config ? js_parse(safetensors_path(st), config, strlen(config), NULL) : NULL;
+    if (!then) {
+        log_put(allow->log, LOG_LEVEL_WARN,
+                "%s does not say of which configuration it is, so whether that has changed is not checked",
+                safetensors_path(st));
+        return OK;
+    }
+    int n = train_config_changes(then, s->config, s->stage + (s->at > 0), what, sizeof what);
+    json_decref(then);
+    if (!n) return OK;
+    snprintf(text, sizeof text, "the configuration is not that of %s: %s; this would be another run",
+             safetensors_path(st), what);
+    return tolerate(allow->ignore_config, allow->log, text,
+                    "put the old values back, or continue all the same with --ignore-config; stages still to "
+                    "come may change freely",
+                    err);
 }
 
 static status load_param(const safetensors *st, const param *p, error *err) {
@@ -136,29 +170,30 @@ static status load_param(const safetensors *st, const param *p, error *err) {
     return OK;
 }
 
-static status load_all(const safetensors *st, checkpoint_state *s, params *p, bool ignore,
-                       const log_sink *log, error *err) {
+static status load_all(const safetensors *st, checkpoint_state *s, params *p,
+                       const checkpoint_tolerance *allow, error *err) {
     if (strcmp(about(st, "kind"), s->kind))
         return fail(err, ERR_DATA, "%s: a checkpoint of \"%s\", not of \"%s\"", safetensors_path(st),
                     about(st, "kind"), s->kind);
     if (safetensors_count(st) != KINDS * params_count(p))
         return fail(err, ERR_DATA, "%s: holds %zu tensors where %zu are expected: not this network",
                     safetensors_path(st), safetensors_count(st), KINDS * params_count(p));
-    status code = check_machine(st, s, ignore, log, err);
-    for (size_t i = 0; i < params_count(p) && !code; i++) code = load_param(st, params_at(p, i), err);
     s->step = number(st, "step");
     s->stage = (int)number(st, "stage");
     s->at = number(st, "at");
-    if (!code && (s->step < 0 || s->stage < 0 || s->at < 0 || s->at > s->step))
-        code = fail(err, ERR_DATA, "%s: says nonsense about its step", safetensors_path(st));
+    if (s->step < 0 || s->stage < 0 || s->stage > TRAIN_STAGES_MAX || s->at < 0 || s->at > s->step)
+        return fail(err, ERR_DATA, "%s: says nonsense about its step", safetensors_path(st));
+    status code = check_config(st, s, allow, err);
+    if (!code) code = check_machine(st, s, allow, err);
+    for (size_t i = 0; i < params_count(p) && !code; i++) code = load_param(st, params_at(p, i), err);
     return code;
 }
 
-status checkpoint_load(const char *path, checkpoint_state *s, params *p, bool ignore_machine,
-                       const log_sink *log, error *err) {
+status checkpoint_load(const char *path, checkpoint_state *s, params *p, const checkpoint_tolerance *allow,
+                       error *err) {
     safetensors *st = safetensors_open(path, err);
     if (!st) return err ? err->code : ERR_DATA;
-    status code = load_all(st, s, p, ignore_machine, log, err);
+    status code = load_all(st, s, p, allow, err);
     safetensors_close(st);
     return code;
 }

@@ -4,6 +4,8 @@
 #include "core/base/log.h"
 #include "core/train/params.h"
 
+#include <jansson.h>
+
 typedef struct {
     const char *kind; // "vae"
     int64_t step;     // updates done, of all stages together
@@ -12,16 +14,26 @@ typedef struct {
     // What must be equal for a bit-identical continuation.
     const char *machine, *precision;
     int64_t threads;
+    const json_t *config; // of the run: train_config_json
 } checkpoint_state;
 
-// DIR/step-00001000.safetensors; afterwards only the newest `keep` remain.
-status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, error *err);
+// What may be other than it was.
+typedef struct {
+    bool ignore_machine, ignore_config; // then a warning
+    const log_sink *log;                // may be NULL
+} checkpoint_tolerance;
+
+// DIR/step-0000001000.safetensors; afterwards only the newest `keep` remain. *saved, unless NULL, is its
+// path; mem_free.
+status checkpoint_save(const char *dir, const checkpoint_state *s, const params *p, int keep, char **saved,
+                       error *err);
 
 // The newest checkpoint of the folder, NULL if there is none (or memory is short); mem_free.
 char *checkpoint_latest(const char *dir);
 
-// Fills sealed parameters and `at` (its kind, machine and precision are what this run has). Another kind or
-// other tensors are ERR_DATA, and so is another machine, precision or number of threads, unless
-// `ignore_machine` makes that a warning.
-status checkpoint_load(const char *path, checkpoint_state *s, params *p, bool ignore_machine,
-                       const log_sink *log, error *err);
+// Fills sealed parameters and the first numbers of `s`, whose other fields are what this run has. Another
+// kind or other tensors are ERR_DATA, and so is what would not continue bit for bit, unless tolerated:
+// another machine, precision or number of threads; a configuration of which a key has changed that matters to
+// what was done already (train_config_changes).
+status checkpoint_load(const char *path, checkpoint_state *s, params *p, const checkpoint_tolerance *allow,
+                       error *err);

@@ -20,17 +20,22 @@ typedef struct {
     const char *text; // default of texts and sizes; for KEY_TEXT, `choices` too
     const char *choices;
     const char *help;
+    bool free; // may change in the middle of a run: no loss depends on it
 } row;
 
 #define RUN(field) false, offsetof(train_config, field)
 #define STAGE(field) true, offsetof(train_stage, field)
 
+#define FREE .free = true
+
 static const row ROWS[] = {
     {"model", KEY_TEXT, RUN(model), 0, 0, 0, "", NULL,
      "folder in the layout of diffusers: configurations and tokenizer; the weights that are not trained from "
      "nothing"},
+    {"start", KEY_TEXT, RUN(start), 0, 0, 0, "", NULL,
+     "folder of the model whose weights the run begins with; none: from nothing, finetune from \"model\""},
     {"out", KEY_TEXT, RUN(out), 0, 0, 0, "train", NULL,
-     "folder for checkpoints, loss.csv, loss.png, grids and the finished model"},
+     "folder for checkpoints, loss.csv, loss.png, grids and the finished model", FREE},
     {"data", KEY_TEXT, STAGE(data), 0, 0, 0, "", NULL, "folder of images with captions, or world:…"},
     {"size", KEY_SIZES, STAGE(sizes), 8, 4096, 0, "64x64", NULL,
      "width x height of training pictures; several, separated by commas, are aspect buckets"},
@@ -39,6 +44,8 @@ static const row ROWS[] = {
     {"accumulate", KEY_INT, STAGE(accumulate), 1, 4096, 1, NULL, NULL, "passes summed into one update"},
     {"crop", KEY_INT, STAGE(crop), 0, 4096, 0, NULL, NULL,
      "vae: side of random crops, around objects where they are known; 0: whole pictures"},
+    {"decoder_only", KEY_BOOL, STAGE(decoder_only), 0, 1, 0, NULL, NULL,
+     "vae: leave the encoder as it is, so that models of its latents stay valid"},
     {"cache", KEY_INT, STAGE(cache), 0, 1e9, 0, NULL, NULL,
      "text2img: samples encoded to latents once; 0: all of a folder, 60000 of an endless source"},
     {"lr", KEY_REAL, STAGE(lr), 0, 10, 1e-3, NULL, NULL, "learning rate after warm-up"},
@@ -48,10 +55,11 @@ static const row ROWS[] = {
     {"seed", KEY_INT, RUN(seed), 0, 9007199254740992.0, 1, NULL, NULL, "of everything random"},
     {"precision", KEY_TEXT, RUN(precision), 0, 0, 0, "auto", "auto f32 bf16",
      "arithmetic of activations; auto: bf16 where the processor has it. Values, gradients and statistics "
-     "are f32"},
+     "are f32",
+     FREE},
     {"save_as", KEY_TEXT, RUN(save_as), 0, 0, 0, "F32", "F32 F16 BF16",
-     "type of the finished model's weights"},
-    {"threads", KEY_INT, RUN(threads), 0, 1024, 0, NULL, NULL, "0: one for each core"},
+     "type of the finished model's weights", FREE},
+    {"threads", KEY_INT, RUN(threads), 0, 1024, 0, NULL, NULL, "0: one for each core", FREE},
     {"skip_bad", KEY_BOOL, RUN(skip_bad), 0, 1, 0, NULL, NULL,
      "count broken images and missing captions instead of stopping"},
     {"beta1", KEY_REAL, RUN(beta1), 0, 0.99999, 0.9, NULL, NULL, "AdamW: decay of the first moment"},
@@ -72,17 +80,19 @@ static const row ROWS[] = {
      "text2img: share of samples with an empty caption"},
     {"time_power", KEY_REAL, RUN(time_power), 0.01, 100, 0.75, NULL, NULL,
      "text2img: timesteps are T·u^time_power of even u; below 1 for more noise"},
-    {"log_every", KEY_INT, RUN(log_every), 1, 1e9, 50, NULL, NULL, "updates between progress lines"},
+    {"log_every", KEY_INT, RUN(log_every), 1, 1e9, 50, NULL, NULL, "updates between progress lines", FREE},
     {"checkpoint_every", KEY_INT, RUN(checkpoint_every), 1, 1e9, 1000, NULL, NULL,
-     "updates between checkpoints"},
-    {"keep", KEY_INT, RUN(keep), 1, 1000, 2, NULL, NULL, "checkpoints kept"},
+     "updates between checkpoints", FREE},
+    {"keep", KEY_INT, RUN(keep), 1, 1000, 2, NULL, NULL, "checkpoints kept", FREE},
     {"grid_every", KEY_INT, RUN(grid_every), 0, 1e9, 1000, NULL, NULL,
-     "updates between sample grids; 0: none"},
-    {"grid_steps", KEY_INT, RUN(grid_steps), 1, 1000, 12, NULL, NULL, "text2img: sampling steps of a grid"},
-    {"grid_guidance", KEY_REAL, RUN(grid_guidance), 0, 100, 2, NULL, NULL, "text2img: guidance of a grid"},
+     "updates between sample grids; 0: none", FREE},
+    {"grid_steps", KEY_INT, RUN(grid_steps), 1, 1000, 12, NULL, NULL, "text2img: sampling steps of a grid",
+     FREE},
+    {"grid_guidance", KEY_REAL, RUN(grid_guidance), 0, 100, 2, NULL, NULL, "text2img: guidance of a grid",
+     FREE},
     {"grid_rescale", KEY_REAL, RUN(grid_rescale), 0, 1, 0.7, NULL, NULL,
-     "text2img: guidance rescale of a grid"},
-    {"prompts", KEY_LIST, RUN(prompts), 0, 0, 0, "", NULL, "text2img: list of prompts of a grid"},
+     "text2img: guidance rescale of a grid", FREE},
+    {"prompts", KEY_LIST, RUN(prompts), 0, 0, 0, "", NULL, "text2img: list of prompts of a grid", FREE},
 };
 enum { N_ROWS = sizeof ROWS / sizeof *ROWS };
 
@@ -99,7 +109,8 @@ static void wrong(reader *x, const char *key, const char *what) {
 
 static const char *keep_text(reader *x, const char *key, const char *text) {
     char *copy = arena_printf(&x->c->mem, "%s", text);
-    if (!copy) wrong(x, key, "found no memory");
+    if (!copy && !x->r.code)
+        x->r.code = fail(x->r.err, ERR_TEMP, "%s: \"%s\": out of memory", x->r.where, key);
     return copy;
 }
 
@@ -253,6 +264,101 @@ status train_config_parse(train_config *c, const char *name, const char *text, s
 void train_config_free(train_config *c) {
     arena_free(&c->mem);
     *c = (train_config){0};
+}
+
+// ---- what a checkpoint keeps
+
+static json_t *sizes_json(const train_stage *s) {
+    char text[TRAIN_SIZES_MAX * 12];
+    size_t at = 0;
+    for (int i = 0; i < s->n_sizes; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%dx%d", i ? "," : "", s->sizes[i].W,
+                               s->sizes[i].H);
+    return json_string(text);
+}
+
+static json_t *prompts_json(const train_config *c) {
+    json_t *list = json_array();
+    for (int i = 0; i < c->n_prompts; i++) json_array_append_new(list, json_string(c->prompts[i]));
+    return list;
+}
+
+static json_t *value_json(const row *k, const void *base) {
+    const void *at = (const char *)base + k->at;
+    switch (k->type) {
+    case KEY_INT:
+        return json_integer(*(const int64_t *)at);
+    case KEY_REAL:
+        return json_real(*(const double *)at);
+    case KEY_BOOL:
+        return json_boolean(*(const bool *)at);
+    case KEY_TEXT:
+        return json_string(*(const char *const *)at);
+    case KEY_SIZES:
+        return sizes_json(base);
+    case KEY_LIST:
+        return prompts_json(base);
+    }
+    return NULL;
+}
+
+// false when memory is short.
+static bool add_keys(json_t *object, bool stage, const void *base) {
+    for (int k = 0; k < N_ROWS; k++)
+        if (ROWS[k].stage == stage && json_object_set_new(object, ROWS[k].name, value_json(&ROWS[k], base)))
+            return false;
+    return true;
+}
+
+json_t *train_config_json(const train_config *c) {
+    json_t *all = json_object(), *stages = json_array();
+    bool good = add_keys(all, false, c);
+    for (int i = 0; i < c->n_stages && good; i++) {
+        json_t *stage = json_object();
+        good = add_keys(stage, true, &c->stage[i]) && !json_array_append(stages, stage);
+        json_decref(stage);
+    }
+    if (good && !json_object_set(all, "stages", stages)) return json_decref(stages), all;
+    json_decref(stages);
+    json_decref(all);
+    return NULL;
+}
+
+typedef struct {
+    char *text;
+    size_t size, at;
+    int n;
+} changes;
+
+static void add_change(changes *c, const char *key, int stage, const json_t *then, const json_t *now) {
+    char *old = json_dumps(then, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)),
+         *new = json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)), of[32] = "";
+    if (stage) snprintf(of, sizeof of, " of stage %d", stage);
+    int n = snprintf(c->text + c->at, c->size - c->at, "%s\"%s\"%s: %s, now %s", c->n ? "; " : "", key, of,
+                     old ? old : "?", new ? new : "?");
+    c->at = c->at + (size_t)n < c->size ? c->at + (size_t)n : c->size - 1;
+    c->n++;
+    free(old);
+    free(new);
+}
+
+// `stage` 0: the keys of the whole run.
+static void compare_keys(changes *c, int stage, const json_t *then, const json_t *now) {
+    for (int k = 0; k < N_ROWS; k++) {
+        const json_t *a = json_object_get(then, ROWS[k].name), *b = json_object_get(now, ROWS[k].name);
+        if (ROWS[k].stage == (stage > 0) && !ROWS[k].free && a && b && !json_equal(a, b))
+            add_change(c, ROWS[k].name, stage, a, b);
+    }
+}
+
+int train_config_changes(const json_t *then, const json_t *now, int stages, char *text, size_t size) {
+    changes c = {.text = text, .size = size};
+    text[0] = 0;
+    compare_keys(&c, 0, then, now);
+    for (int i = 0; i < stages; i++)
+        compare_keys(&c, i + 1, json_array_get(json_object_get(then, "stages"), (size_t)i),
+                     json_array_get(json_object_get(now, "stages"), (size_t)i));
+    return c.n;
 }
 
 // ---- help

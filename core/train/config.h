@@ -8,6 +8,7 @@
 #include "core/train/optimizer.h"
 #include "core/train/source.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -23,6 +24,7 @@ typedef struct {
     source_size sizes[TRAIN_SIZES_MAX];
     int n_sizes;
     int64_t samples, batch, accumulate, crop, cache, warmup;
+    bool decoder_only;
     double lr, lr_end;
 } train_stage;
 
@@ -30,8 +32,9 @@ typedef struct {
     train_kind kind;     // of the call, not of the file
     bool resume;         // of the call
     bool ignore_machine; // of the call
+    bool ignore_config;  // of the call
     bool profile;        // of the call: time every kernel and tell at the end of a stage where it went
-    const char *model, *out;
+    const char *model, *start, *out;
     const char *precision; // "auto", "f32", "bf16"
     const char *save_as;   // "F32", "F16", "BF16"
     int64_t seed, threads;
@@ -67,3 +70,14 @@ const train_key *train_key_at(int i, train_key_room *room);
 status train_config_load(train_config *c, const char *path, error *err);
 status train_config_parse(train_config *c, const char *name, const char *text, size_t n, error *err);
 void train_config_free(train_config *c);
+
+// What a checkpoint keeps: an object with every key that a file may hold, each stage with all of its own.
+// NULL when memory is short; json_decref.
+json_t *train_config_json(const train_config *c);
+// What in `now` would have made a run another one that went through `stages` stages, the last one perhaps in
+// part, as `then` says; both are from train_config_json. Later stages count for nothing, nor do keys that
+// only say what is written where and when, or that the checkpoint's machine stands for. Keys that one of
+// them lacks, being of another release, are not compared. Writes a list like
+// "lr" of stage 2: 0.001, now 0.01; "seed": 1, now 2
+// into text, cut to fit, and returns how many there are.
+int train_config_changes(const json_t *then, const json_t *now, int stages, char *text, size_t size);

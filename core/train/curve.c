@@ -22,8 +22,7 @@ struct curve {
 };
 
 static status file_error(const curve *c, const char *what, error *err) {
-    status code = errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? ERR_TEMP : ERR_IO;
-    return fail(err, code, "%s: %s: %s", c->path, what, strerror(errno));
+    return fs_fail(err, errno, ERR_IO, c->path, what);
 }
 
 static bool remember(curve *c, double loss) {
@@ -42,7 +41,7 @@ static status put(curve *c, const char *text, size_t n, error *err) {
     while (n) {
         ssize_t done = write(c->fd, text, n);
         if (done < 0 && errno == EINTR) continue;
-        if (done < 0) return file_error(c, "cannot be written", err);
+        if (done < 0) return file_error(c, "cannot write", err);
         text += done;
         n -= (size_t)done;
     }
@@ -52,7 +51,7 @@ static status put(curve *c, const char *text, size_t n, error *err) {
 // Reads the lines before `step` back; everything behind them is cut off.
 static status roll_back(curve *c, int64_t step, error *err) {
     FILE *f = fdopen(dup(c->fd), "r");
-    if (!f) return file_error(c, "cannot be read", err);
+    if (!f) return file_error(c, "cannot read", err);
     char line[LINE_MAX_BYTES];
     off_t good = 0;
     status s = OK;
@@ -67,8 +66,8 @@ static status roll_back(curve *c, int64_t step, error *err) {
         good += (off_t)strlen(line);
     }
     fclose(f);
-    if (!s && ftruncate(c->fd, good)) s = file_error(c, "cannot be cut", err);
-    if (!s && lseek(c->fd, 0, SEEK_END) < 0) s = file_error(c, "cannot be cut", err);
+    if (!s && ftruncate(c->fd, good)) s = file_error(c, "cannot cut", err);
+    if (!s && lseek(c->fd, 0, SEEK_END) < 0) s = file_error(c, "cannot cut", err);
     if (!s && !good) s = put(c, HEAD, sizeof HEAD - 1, err);
     return s;
 }
@@ -80,8 +79,11 @@ curve *curve_open(const char *dir, int64_t step, error *err) {
     c->path = fs_join(dir, "loss.csv");
     c->picture = fs_join(dir, "loss.png");
     status s = c->path && c->picture ? OK : fail(err, ERR_TEMP, "out of memory");
-    if (!s && (c->fd = open(c->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666)) < 0)
-        s = fail(err, ERR_CANTCREAT, "%s: %s", c->path, strerror(errno));
+    if (!s) {
+        do c->fd = open(c->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        while (c->fd < 0 && errno == EINTR);
+    }
+    if (!s && c->fd < 0) s = fs_fail(err, errno, ERR_CANTCREAT, c->path, "cannot create");
     if (!s) s = roll_back(c, step, err);
     if (!s) return c;
     curve_close(c);
@@ -97,7 +99,10 @@ status curve_add(curve *c, const curve_point *p, error *err) {
 }
 
 status curve_sync(curve *c, error *err) {
-    return fsync(c->fd) ? file_error(c, "cannot be written", err) : OK;
+    int r;
+    do r = fsync(c->fd);
+    while (r && errno == EINTR);
+    return r ? file_error(c, "cannot sync", err) : OK;
 }
 
 void curve_close(curve *c) {

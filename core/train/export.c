@@ -80,7 +80,7 @@ static status copy_file(const char *from, const char *to, error *err) {
     if (fd < 0) return err ? err->code : ERR_NOINPUT;
     fs_writer *w = fs_writer_open(to, true, err);
     char *piece = mem_alloc(PIECE);
-    status s = w && piece ? OK : w ? fail(err, ERR_TEMP, "out of memory") : ERR_CANTCREAT;
+    status s = w && piece ? OK : w ? fail(err, ERR_TEMP, "out of memory") : err ? err->code : ERR_CANTCREAT;
     for (uint64_t at = 0; at < size && !s; at += PIECE) {
         size_t n = size - at < PIECE ? (size_t)(size - at) : PIECE;
         s = fs_read_at(fd, from, at, piece, n, err);

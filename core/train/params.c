@@ -5,14 +5,14 @@
 #include "core/base/mem.h"
 #include "core/train/init.h"
 
-// A tensor and its name as both providers give it out.
+// A tensor as each provider gives it out.
 typedef struct {
     param p;
-    weight average;
+    weight average, fixed;
 } entry;
 
 struct params {
-    weights training, average;
+    weights training, average, fixed;
     entry **at; // graphs keep pointers into an entry, so it never moves
     size_t n, capacity;
     uint64_t seed;
@@ -38,6 +38,9 @@ static entry *entry_new(const char *name, shape s) {
     e->p.m = mem_calloc(e->p.n, sizeof(float));
     e->p.v = mem_calloc(e->p.n, sizeof(float));
     e->p.ema = mem_calloc(e->p.n, sizeof(float));
+    e->fixed = e->p.w;
+    e->fixed.trainable = false;
+    e->fixed.id = weight_new_id();
     if (e->p.w.name && e->p.w.value && e->p.m && e->p.v && e->p.ema) return e;
     entry_free(e);
     return NULL;
@@ -59,32 +62,49 @@ static bool make_room(params *p) {
     return true;
 }
 
-static const weight *create(const weights *self, const char *name, shape s) {
-    params *p = (params *)(uintptr_t)self; // `training` is the first member
+static entry *entry_make(params *p, const char *name, shape s) {
     entry *e = entry_find(p, name);
-    if (e || p->sealed) return e ? &e->p.w : NULL;
+    if (e || p->sealed) return e;
     if (!make_room(p) || !(e = entry_new(name, s))) return NULL;
     init_tensor(p->seed, name, s, e->p.w.value);
-    p->at[p->n++] = e;
-    return &e->p.w;
+    return p->at[p->n++] = e;
 }
 
-static const weight *find(const weights *self, const char *name) {
-    entry *e = entry_find((const params *)(const void *)self, name);
+// The set that a provider belongs to.
+#define SET_OF(self, member) ((params *)((uintptr_t)(self)-offsetof(params, member)))
+
+static const weight *create_training(const weights *self, const char *name, shape s) {
+    entry *e = entry_make(SET_OF(self, training), name, s);
+    return e ? &e->p.w : NULL;
+}
+
+static const weight *find_training(const weights *self, const char *name) {
+    entry *e = entry_find(SET_OF(self, training), name);
     return e ? &e->p.w : NULL;
 }
 
 static const weight *find_average(const weights *self, const char *name) {
-    const params *p = (const params *)(const void *)((const char *)self - offsetof(params, average));
-    entry *e = entry_find(p, name);
+    entry *e = entry_find(SET_OF(self, average), name);
     return e ? &e->average : NULL;
+}
+
+static const weight *create_fixed(const weights *self, const char *name, shape s) {
+    entry *e = entry_make(SET_OF(self, fixed), name, s);
+    return e ? &e->fixed : NULL;
+}
+
+static const weight *find_fixed(const weights *self, const char *name) {
+    entry *e = entry_find(SET_OF(self, fixed), name);
+    return e ? &e->fixed : NULL;
 }
 
 params *params_new(uint64_t seed) {
     params *p = mem_calloc(1, sizeof *p);
     if (!p) return NULL;
     p->seed = seed;
-    p->training = (weights){.find = find, .create = create, .origin = "the trained network"};
+    p->training =
+        (weights){.find = find_training, .create = create_training, .origin = "the trained network"};
+    p->fixed = (weights){.find = find_fixed, .create = create_fixed, .origin = "the trained network"};
     p->average = (weights){.find = find_average, .origin = "the trained network's average"};
     return p;
 }
@@ -97,6 +117,8 @@ void params_free(params *p) {
 }
 
 const weights *params_training(params *p) { return &p->training; }
+
+const weights *params_fixed(params *p) { return &p->fixed; }
 
 const weights *params_average(params *p) {
     for (size_t i = 0; i < p->n; i++) {

@@ -26,6 +26,9 @@ void params_free(params *p); // NULL is fine
 // from them live (each call tells plans that they have).
 const weights *params_training(params *p);
 const weights *params_average(params *p);
+// The values as constants: what a graph takes from here it does not train. Not to be mixed with plans built
+// while they were trained.
+const weights *params_fixed(params *p);
 
 // Sets each moving average to its value; later tensors are errors.
 void params_seal(params *p);

@@ -11,19 +11,25 @@
 // layout of diffusers that holds the moving averages.
 #pragma once
 #include "core/base/log.h"
+#include "core/calotype.h"
 #include "core/train/config.h"
 #include "core/train/source.h"
 
 #include <stdbool.h>
 
+// Opens a source that is no folder: `spec` is the configuration's data with a word and a colon in front
+// ("world:singles"). The source may answer any picture size.
+typedef status train_source_opener(void *user, const char *spec, uint64_t seed, sample_source *source,
+                                   error *err);
+
 typedef struct {
-    const log_sink *log; // progress at LOG_LEVEL_INFO; may be NULL
+    const log_sink *log; // may be NULL
     void *user;
     // (optional) Asked after every update; true: write a checkpoint and return ERR_CANCELLED.
     bool (*cancelled)(void *user);
-    // (optional) Opens a source that is no folder: `spec` is the configuration's data with a word and a colon
-    // in front ("world:singles"). The source may answer any picture size.
-    status (*open_source)(void *user, const char *spec, uint64_t seed, sample_source *source, error *err);
+    // (optional) Told of every update and of every file.
+    void (*event)(void *user, const calo_train_event *e);
+    train_source_opener *open_source; // (optional)
 } train_hooks;
 
 // Runs to the end, or from the newest checkpoint on where c->resume says so. Without it, an `out` that holds

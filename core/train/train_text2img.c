@@ -7,10 +7,10 @@
 
 #include "core/base/fs.h"
 #include "core/base/mem.h"
-#include "core/files/weights_file.h"
 #include "core/train/export.h"
 #include "core/train/latents.h"
 #include "core/train/preview.h"
+#include "core/train/start.h"
 #include "samplers/prediction.h"
 
 // Samples of an endless source that are encoded where the configuration does not say how many.
@@ -131,31 +131,10 @@ static status t2i_enter(void *self, error *err) {
 
 // ---- an existing model
 
-static status read_component(text2img *t, const char *component, error *err) {
-    char *path = fs_join(t->x->config->model, component);
-    weights_file *file = path ? weights_file_open(path, NULL, err) : NULL;
-    status s = path ? file ? OK : err->code : fail(err, ERR_TEMP, "out of memory");
-    size_t skip = strlen(component);
-    for (size_t i = 0; i < params_count(t->x->params) && !s; i++) {
-        param *p = params_at(t->x->params, i);
-        if (strncmp(p->w.name, component, skip) || p->w.name[skip] != '.') continue;
-        const weights *from = weights_file_weights(file);
-        const weight *w = from->find(from, p->w.name + skip + 1);
-        if (!w || shape_count(w->shape) != (int64_t)p->n)
-            s = fail(err, ERR_DATA, "%s: %s is missing or of another shape", path, p->w.name + skip + 1);
-        else
-            s = w->read(w, p->w.value, err);
-    }
-    weights_file_close(file);
-    mem_free(path);
-    return s;
-}
-
 static status t2i_start(void *self, error *err) {
     text2img *t = self;
-    if (t->x->config->kind != TRAIN_FINETUNE) return OK;
-    status s = read_component(t, "text_encoder", err);
-    return s ? s : read_component(t, "unet", err);
+    status s = start_component(t->x, "text_encoder", err);
+    return s ? s : start_component(t->x, "unet", err);
 }
 
 // ---- results

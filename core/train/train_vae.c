@@ -1,4 +1,4 @@
-// AutoencoderKL from nothing: reconstruction, a little divergence from unit normals, and now and then a
+// AutoencoderKL: reconstruction, a little divergence from unit normals, and now and then a
 // halved latent that must decode to the halved picture, so that latents behave like small pictures.
 //
 //   loss = l1·mean|d| + mse·mean d² + edge·(mean|∂x d| + mean|∂y d|) + kl·½·mean(μ² + σ² − 1 − ln σ²),
@@ -14,6 +14,7 @@
 #include "core/train/feed.h"
 #include "core/train/runner.h"
 #include "core/train/sheet.h"
+#include "core/train/start.h"
 
 enum {
     GRID = 8,      // pictures of a grid, each above what is decoded of it
@@ -78,7 +79,9 @@ static node *vae_loss(void *self, graph *g, int variant) {
     int mark = path_push(g, "vae");
     node *picture = graph_input(g, "picture", SHAPE(B, size.H, size.W, 3), DT_F32, RATE_STEP);
     node *noise = graph_input(g, "noise", SHAPE(B, size.H / f, size.W / f, L), DT_F32, RATE_STEP);
+    if (stage_of(v)->decoder_only) g->weights = params_fixed(v->x->params);
     vae_moments m = vae_encode_build(g, &v->config, picture);
+    g->weights = params_training(v->x->params);
     node *z = add(m.mean, mul(unary(affine(m.logvar, 0.5, 0), UNARY_EXP), noise));
     node *kl = divergence(&m);
     if (variant % 2) {
@@ -235,6 +238,8 @@ static status vae_grid(void *self, const char *path, error *err) {
     return s;
 }
 
+static status vae_start(void *self, error *err) { return start_component(((vae *)self)->x, "vae", err); }
+
 // ---- the finished model
 
 enum { CHANNELS_MAX = 64 }; // of latents that are measured
@@ -348,6 +353,7 @@ status recipe_vae(recipe *r, train_context *context, error *err) {
                   .enter = vae_enter,
                   .variant = vae_variant,
                   .loss = vae_loss,
+                  .start = vae_start,
                   .fill = vae_fill,
                   .grid = vae_grid,
                   .finish = vae_finish,

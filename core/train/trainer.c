@@ -23,19 +23,33 @@ typedef struct {
     double *best;           // by line of the exec: fewest seconds of all runs; NULL without profiling
 } pass_plan;
 
+// Runs one pass at a time, with threads and memory of its own. Where an update has at least as many passes
+// as there are threads, each thread is a lane: passes side by side on one thread each lose nothing to waiting
+// for each other within them, and what they compute does not depend on how many run at once.
+typedef struct {
+    team *team;
+    backend *backend;
+    store *values;
+    workspace room;
+    pass_plan variant[RECIPE_VARIANTS_MAX];
+    const pass_plan *now; // of the running pass
+    error err;            // how that ended
+} lane;
+
 typedef struct {
     train_context context;
     recipe recipe;
     team *team;
     params *params;
-    backend *backend;
-    store *values;
+    backend *backend; // with `room`: for what runs beside the passes
     workspace room;
-    pass_plan variant[RECIPE_VARIANTS_MAX];
+    lane *lane; // of the stage
+    int n_lanes;
     float **sum; // by parameter: gradients of the passes of one update, where there are several
     const float **gradient;
     curve *curve;
     char *checkpoints, *samples, *model;
+    json_t *config; // the resolved one
     checkpoint_state state;
     int64_t samples_seen;
     bool planned;              // during this update
@@ -55,16 +69,43 @@ static int64_t updates_of(const train_stage *s) {
     return (s->samples + per_update - 1) / per_update;
 }
 
-// ---- plans
+// ---- lanes and plans
 
-static void drop_plans(trainer *t) {
+static void drop_lane(lane *l) {
     for (int i = 0; i < RECIPE_VARIANTS_MAX; i++) {
-        exec_free(t->variant[i].exec);
-        plan_free(t->variant[i].plan);
-        mem_free(t->variant[i].gradient);
-        mem_free(t->variant[i].best);
-        t->variant[i] = (pass_plan){0};
+        exec_free(l->variant[i].exec);
+        plan_free(l->variant[i].plan);
+        mem_free(l->variant[i].gradient);
+        mem_free(l->variant[i].best);
     }
+    store_free(l->values);
+    workspace_free(&l->room);
+    backend_free(l->backend);
+    team_free(l->team);
+}
+
+static void drop_lanes(trainer *t) {
+    for (int i = 0; i < t->n_lanes; i++) drop_lane(&t->lane[i]);
+    mem_free(t->lane);
+    t->lane = NULL;
+    t->n_lanes = 0;
+}
+
+static int lanes_for(const trainer *t, const train_stage *s) {
+    return s->accumulate < team_size(t->team) ? 1 : team_size(t->team);
+}
+
+static status make_lanes(trainer *t, error *err) {
+    int n = lanes_for(t, stage_of(t, t->context.stage));
+    if (!(t->lane = mem_calloc((size_t)n, sizeof *t->lane))) return fail(err, ERR_TEMP, "out of memory");
+    while (t->n_lanes < n) {
+        lane *l = &t->lane[t->n_lanes++];
+        l->team = team_new(team_size(t->team) / n);
+        l->values = store_new();
+        if (!l->team || !l->values) return fail(err, ERR_TEMP, "out of memory");
+        if (!(l->backend = cpu_backend(l->team, err))) return err->code;
+    }
+    return OK;
 }
 
 static node *leaf_of(const graph *g, const weight *w) {
@@ -90,8 +131,8 @@ static status make_params(trainer *t, error *err) {
     return s;
 }
 
-static status plan_gradients(trainer *t, graph *g, node *loss, node **wrt, node **out, int *output, int n,
-                             pass_plan *v, error *err) {
+static status plan_gradients(trainer *t, lane *l, graph *g, node *loss, node **wrt, node **out, int *output,
+                             int n, pass_plan *v, error *err) {
     int outputs = 1;
     for (int i = 0; i < n; i++) {
         node *leaf = leaf_of(g, &params_at(t->params, (size_t)i)->w);
@@ -103,8 +144,8 @@ static status plan_gradients(trainer *t, graph *g, node *loss, node **wrt, node 
         output[i] = wrt[i] == loss || !out[i + 1] ? 0 : outputs;
         if (output[i]) out[outputs++] = out[i + 1];
     }
-    v->plan = plan_new(g, out, outputs, t->backend, err);
-    if (!v->plan || !(v->exec = exec_new(v->plan, t->values, &t->room, err))) return err->code;
+    v->plan = plan_new(g, out, outputs, l->backend, err);
+    if (!v->plan || !(v->exec = exec_new(v->plan, l->values, &l->room, err))) return err->code;
     if (t->context.config->profile) {
         exec_time(v->exec, true);
         v->best = mem_calloc((size_t)exec_lines(v->exec), sizeof *v->best);
@@ -113,8 +154,8 @@ static status plan_gradients(trainer *t, graph *g, node *loss, node **wrt, node 
     return OK;
 }
 
-static status make_plan(trainer *t, int variant, error *err) {
-    pass_plan *v = &t->variant[variant];
+static status make_plan(trainer *t, lane *l, int variant, error *err) {
+    pass_plan *v = &l->variant[variant];
     t->planned = true;
     int n = (int)params_count(t->params);
     node **wrt = mem_calloc((size_t)n, sizeof *wrt), **out = mem_calloc((size_t)n + 1, sizeof *out);
@@ -124,7 +165,7 @@ static status make_plan(trainer *t, int variant, error *err) {
     if (wrt && out && output && v->gradient) {
         graph g;
         node *loss = build_loss(t, &g, variant);
-        s = plan_gradients(t, &g, loss, wrt, out, output, n, v, err);
+        s = plan_gradients(t, l, &g, loss, wrt, out, output, n, v, err);
     } else {
         s = fail(err, ERR_TEMP, "out of memory");
     }
@@ -165,7 +206,7 @@ static int slower_first(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-static void time_pass(pass_plan *v) {
+static void time_pass(const pass_plan *v) {
     for (int i = 0; v->best && i < exec_lines(v->exec); i++) {
         double seconds = exec_line(v->exec, i).seconds;
         if (!v->best[i] || seconds < v->best[i]) v->best[i] = seconds;
@@ -194,26 +235,56 @@ static void tell_profile(const trainer *t, const pass_plan *v) {
 
 // ---- one update
 
-static status run_pass(trainer *t, int64_t pass, double *loss, const float *const **gradient, error *err) {
+static status fill_pass(trainer *t, lane *l, int64_t pass, error *err) {
     int variant = t->recipe.variant(t->recipe.self, pass);
-    pass_plan *v = &t->variant[variant];
-    status s = v->exec ? OK : make_plan(t, variant, err);
-    if (!s) s = t->recipe.fill(t->recipe.self, v->exec, variant, pass, err);
-    if (!s) s = exec_run(v->exec, err);
-    if (s) return s;
-    time_pass(v);
-    *loss = *(const float *)exec_output(v->exec, 0);
-    *gradient = v->gradient;
-    return isfinite(*loss) ? OK : fail(err, ERR_DATA, "the loss is not a number");
+    pass_plan *v = &l->variant[variant];
+    status s = v->exec ? OK : make_plan(t, l, variant, err);
+    l->now = v;
+    return s ? s : t->recipe.fill(t->recipe.self, v->exec, variant, pass, err);
 }
 
-static void add_gradients(trainer *t, const float *const *gradient, int64_t passes, bool first) {
-    float share = 1.0f / (float)passes;
-    for (size_t i = 0; i < params_count(t->params); i++) {
-        size_t n = params_at(t->params, i)->n;
-        if (first) memset(t->sum[i], 0, n * sizeof(float));
-        for (size_t j = 0; gradient[i] && j < n; j++) t->sum[i][j] += share * gradient[i][j];
-        t->gradient[i] = t->sum[i];
+static double loss_of(const lane *l) { return *(const float *)exec_output(l->now->exec, 0); }
+
+static void run_lanes(void *arg, int64_t begin, int64_t end) {
+    for (lane *l = (lane *)arg + begin; l < (lane *)arg + end; l++) {
+        l->err = (error){0};
+        if (!exec_run(l->now->exec, &l->err) && !isfinite(loss_of(l)))
+            fail(&l->err, ERR_DATA, "the loss is not a number");
+    }
+}
+
+// Runs passes first … first + n − 1, one on each lane.
+static status run_passes(trainer *t, int64_t first, int n, error *err) {
+    status s = OK;
+    for (int i = 0; i < n && !s; i++) s = fill_pass(t, &t->lane[i], first + i, err);
+    if (s) return s;
+    parallel_for(t->n_lanes > 1 ? t->team : NULL, n, 1, run_lanes, t->lane);
+    for (int i = 0; i < n && !s; i++) {
+        if ((s = t->lane[i].err.code) && err) *err = t->lane[i].err;
+        time_pass(t->lane[i].now);
+    }
+    return s;
+}
+
+typedef struct {
+    trainer *t;
+    int n; // lanes
+    float share;
+    bool first;
+} gradient_sum;
+
+// In the order of the passes, however many ran at once.
+static void add_some(void *arg, int64_t begin, int64_t end) {
+    const gradient_sum *a = arg;
+    for (int64_t i = begin; i < end; i++) {
+        float *sum = a->t->sum[i];
+        size_t n = params_at(a->t->params, (size_t)i)->n;
+        if (a->first) memset(sum, 0, n * sizeof *sum);
+        for (int k = 0; k < a->n; k++) {
+            const float *g = a->t->lane[k].now->gradient[i];
+            for (size_t j = 0; g && j < n; j++) sum[j] += a->share * g[j];
+        }
+        a->t->gradient[i] = sum;
     }
 }
 
@@ -245,26 +316,64 @@ static optimizer_config optimizer_of(const trainer *t, const train_stage *s) {
 }
 
 static status update(trainer *t, const train_stage *s, curve_point *p, error *err) {
-    const float *const *gradient = NULL;
     optimizer_config o = optimizer_of(t, s);
     *p = (curve_point){
         .step = t->state.step, .samples = t->samples_seen, .lr = learning_rate(&o, t->state.at)};
-    for (int64_t i = 0; i < s->accumulate; i++) {
-        double loss;
-        status code = run_pass(t, t->state.at * s->accumulate + i, &loss, &gradient, err);
+    gradient_sum a = {.t = t, .share = 1.0f / (float)s->accumulate};
+    for (int64_t i = 0; i < s->accumulate; i += a.n) {
+        a.n = s->accumulate - i < t->n_lanes ? (int)(s->accumulate - i) : t->n_lanes;
+        a.first = i == 0;
+        status code = run_passes(t, t->state.at * s->accumulate + i, a.n, err);
         if (code) return code;
-        p->loss += loss / (double)s->accumulate;
-        if (s->accumulate > 1) add_gradients(t, gradient, s->accumulate, i == 0);
+        for (int k = 0; k < a.n; k++) p->loss += loss_of(&t->lane[k]) / (double)s->accumulate;
+        if (s->accumulate > 1) parallel_for(t->team, (int64_t)params_count(t->params), 1, add_some, &a);
     }
-    return optimizer_step(t->params, s->accumulate > 1 ? t->gradient : gradient, &o, t->state.at,
-                          t->state.step, t->team, &p->norm, err);
+    const float *const *gradient = s->accumulate > 1 ? t->gradient : t->lane[0].now->gradient;
+    return optimizer_step(t->params, gradient, &o, t->state.at, t->state.step, t->team, &p->norm, err);
 }
 
 // ---- around the updates
 
+static int64_t updates_left(const trainer *t) {
+    int64_t left = -t->state.at;
+    for (int i = t->state.stage; i < t->context.config->n_stages; i++) left += updates_of(stage_of(t, i));
+    return left;
+}
+
+static void tell(const trainer *t, calo_train_event e, const char *event, const char *path) {
+    const train_hooks *h = t->context.hooks;
+    const train_config *c = t->context.config;
+    if (!h->event) return;
+    e.size = sizeof e;
+    e.event = event;
+    e.path = path;
+    e.stages = c->n_stages;
+    e.stage = t->state.stage < e.stages ? t->state.stage + 1 : e.stages;
+    e.update = e.updates = updates_of(stage_of(t, e.stage - 1));
+    if (t->state.stage < e.stages) e.update = t->state.at;
+    e.step = t->state.step;
+    e.steps = e.step + updates_left(t);
+    h->event(h->user, &e);
+}
+
+static void tell_update(const trainer *t, const train_stage *s, const curve_point *p, bool line) {
+    calo_train_event e = {.loss = curve_recent(t->curve, (size_t)t->context.config->log_every),
+                          .lr = p->lr,
+                          .grad_norm = p->norm,
+                          .seconds = t->seconds_per_update,
+                          .due = line};
+    if (e.seconds > 0) e.samples_per_second = (double)(s->batch * s->accumulate) / e.seconds;
+    e.left = (double)updates_left(t) * e.seconds;
+    tell(t, e, "update", NULL);
+}
+
 static status save(trainer *t, error *err) {
+    char *path = NULL;
     status s = curve_sync(t->curve, err);
-    if (!s) s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, err);
+    if (!s)
+        s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, &path, err);
+    if (!s) tell(t, (calo_train_event){0}, "checkpoint", path);
+    mem_free(path);
     return s ? fail_in(err, "checkpoint of update %lld", (long long)t->state.step) : OK;
 }
 
@@ -274,21 +383,9 @@ static status draw_grid(trainer *t, error *err) {
     char *path = fs_join(t->samples, name);
     status s = path ? fs_mkdirs(t->samples, err) : fail(err, ERR_TEMP, "out of memory");
     if (!s) s = t->recipe.grid(t->recipe.self, path, err);
+    if (!s && fs_exists(path)) tell(t, (calo_train_event){0}, "grid", path); // without prompts there is none
     mem_free(path);
     return s;
-}
-
-static void tell_progress(trainer *t, const train_stage *s, const curve_point *p) {
-    const train_config *c = t->context.config;
-    int64_t left = updates_of(s) - t->state.at;
-    for (int i = t->state.stage + 1; i < c->n_stages; i++) left += updates_of(stage_of(t, i));
-    long long eta = (long long)((double)left * t->seconds_per_update);
-    log_put(t->context.log, LOG_LEVEL_INFO,
-            "stage %d/%d  update %lld/%lld  loss %.4f  lr %.2e  %.1f images/s  ETA %lld:%02lld:%02lld",
-            t->state.stage + 1, c->n_stages, (long long)t->state.at, (long long)updates_of(s),
-            curve_recent(t->curve, (size_t)c->log_every), p->lr,
-            t->seconds_per_update > 0 ? (double)(s->batch * s->accumulate) / t->seconds_per_update : 0,
-            eta / 3600, eta / 60 % 60, eta % 60);
 }
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -299,7 +396,7 @@ static status after_update(trainer *t, const train_stage *s, const curve_point *
     t->state.step++;
     t->state.at++;
     t->samples_seen += s->batch * s->accumulate;
-    if (!code && due(t->state.step, c->log_every)) tell_progress(t, s, p);
+    if (!code) tell_update(t, s, p, due(t->state.step, c->log_every));
     bool stop = !code && t->context.hooks->cancelled && t->context.hooks->cancelled(t->context.hooks->user);
     if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = save(t, err);
     if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = curve_draw(t->curve, err);
@@ -329,14 +426,15 @@ static status run_stage(trainer *t, error *err) {
     }
     if (t->context.config->profile)
         for (int i = 0; i < RECIPE_VARIANTS_MAX; i++)
-            if (t->variant[i].best) tell_profile(t, &t->variant[i]);
+            if (t->lane[0].variant[i].best) tell_profile(t, &t->lane[0].variant[i]);
     return code;
 }
 
 static status enter_stage(trainer *t, int stage, error *err) {
     t->context.stage = stage;
-    drop_plans(t);
-    status s = t->recipe.enter(t->recipe.self, err);
+    drop_lanes(t);
+    status s = make_lanes(t, err);
+    if (!s) s = t->recipe.enter(t->recipe.self, err);
     return s && t->context.config->n_stages > 1 ? fail_in(err, "stage %d", stage + 1) : s;
 }
 
@@ -345,6 +443,7 @@ static status run_stages(trainer *t, error *err) {
     status s = OK;
     while (!s && t->state.stage < c->n_stages) {
         if (t->context.stage != t->state.stage) s = enter_stage(t, t->state.stage, err);
+        if (!s) tell(t, (calo_train_event){0}, "stage", NULL);
         if (!s) s = run_stage(t, err);
         if (s) return s;
         t->state.stage++;
@@ -354,6 +453,7 @@ static status run_stages(trainer *t, error *err) {
     if (!s) s = curve_draw(t->curve, err);
     if (!s) s = draw_grid(t, err);
     if (!s) s = t->recipe.finish(t->recipe.self, t->model, err);
+    if (!s) tell(t, (calo_train_event){0}, "model", t->model);
     return s;
 }
 
@@ -361,18 +461,19 @@ static status run_stages(trainer *t, error *err) {
 
 static status continue_run(trainer *t, error *err) {
     const train_config *c = t->context.config;
+    checkpoint_tolerance allow = {c->ignore_machine, c->ignore_config, t->context.log};
     char *path = checkpoint_latest(t->checkpoints);
     status s = OK;
     if (path && !c->resume)
         s = fail(err, ERR_CANTCREAT, "%s is there already: resume that run, or choose another \"out\"", path);
-    if (path && !s) s = checkpoint_load(path, &t->state, t->params, c->ignore_machine, t->context.log, err);
+    if (path && !s) s = checkpoint_load(path, &t->state, t->params, &allow, err);
     if (path && !s)
         log_put(t->context.log, LOG_LEVEL_INFO, "going on from %s, update %lld", path,
                 (long long)t->state.step);
     if (!path && c->resume) log_put(t->context.log, LOG_LEVEL_INFO, "no checkpoint yet: starting anew");
     if (!path && t->recipe.start && !(s = t->recipe.start(t->recipe.self, err))) params_seal(t->params);
     mem_free(path);
-    if (!s && t->state.stage > c->n_stages)
+    if (!s && t->state.stage + (t->state.at > 0) > c->n_stages)
         s = fail(err, ERR_DATA, "the checkpoint is of stage %d, the configuration has %d", t->state.stage + 1,
                  c->n_stages);
     for (int i = 0; i < t->state.stage && !s; i++)
@@ -410,8 +511,8 @@ static status prepare(trainer *t, recipe_maker *make, error *err) {
     status s = choose_precision(t, err);
     if (!s) s = open_outputs(t, err);
     t->params = params_new((uint64_t)t->context.config->seed);
-    t->values = store_new();
-    if (!s && (!t->params || !t->values)) s = fail(err, ERR_TEMP, "out of memory");
+    t->config = train_config_json(t->context.config);
+    if (!s && (!t->params || !t->config)) s = fail(err, ERR_TEMP, "out of memory");
     if (s) return s;
     t->context.team = t->team;
     t->context.backend = t->backend;
@@ -419,6 +520,7 @@ static status prepare(trainer *t, recipe_maker *make, error *err) {
     t->context.params = t->params;
     if ((s = make(&t->recipe, &t->context, err))) return s;
     t->state.kind = t->recipe.kind;
+    t->state.config = t->config;
     // A recipe may need its data to know its graphs: the first stage is entered to make the parameters.
     if ((s = enter_stage(t, 0, err)) || (s = make_params(t, err)) || (s = continue_run(t, err))) return s;
     if ((s = make_sums(t, err))) return s;
@@ -429,14 +531,14 @@ static status prepare(trainer *t, recipe_maker *make, error *err) {
 }
 
 static void release(trainer *t) {
-    drop_plans(t);
+    drop_lanes(t);
     recipe_free(&t->recipe);
     curve_close(t->curve);
+    json_decref(t->config);
     for (size_t i = 0; t->sum && i < params_count(t->params); i++) mem_free(t->sum[i]);
     mem_free(t->sum);
     mem_free(t->gradient);
     params_free(t->params);
-    store_free(t->values);
     workspace_free(&t->room);
     backend_free(t->backend);
     team_free(t->team);

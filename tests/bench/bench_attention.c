@@ -3,15 +3,14 @@
 // Each round measures ceiling, forward and backward in turn; the best of the rounds is printed.
 #include "core/base/mem.h"
 #include "core/cpu/attention.h"
+#include "tests/bench/ceiling.h"
+#include "tests/bench/machine.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
 
 // One thread is timed in processor time, which a busy machine does not spoil.
 static double now(const team *t) {
@@ -20,58 +19,10 @@ static double now(const team *t) {
     return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
 }
 
-// ---- ceiling: twelve independent accumulators, registers only ----
-
-enum { CEILING_LOOPS = 1000000, ACCUMULATORS = 12 };
-
-#ifdef __x86_64__
-#define CEILING(name, isa, vec, zero, fma)                                                                   \
-    __attribute__((target(isa))) static void name(void) {                                                    \
-        vec a[ACCUMULATORS], x = zero, y = zero;                                                             \
-        for (int i = 0; i < ACCUMULATORS; i++) a[i] = zero;                                                  \
-        for (int n = 0; n < CEILING_LOOPS; n++) {                                                            \
-            _Pragma("GCC unroll 12") for (int i = 0; i < ACCUMULATORS; i++) a[i] = fma;                      \
-            __asm__ volatile("" : "+v"(a[0]), "+v"(x), "+v"(y));                                             \
-        }                                                                                                    \
-        for (int i = 0; i < ACCUMULATORS; i++) __asm__ volatile("" ::"v"(a[i]));                             \
-    }
-CEILING(fma_avx2, "avx2,fma", __m256, _mm256_setzero_ps(), _mm256_fmadd_ps(x, y, a[i]))
-CEILING(fma_avx512, "avx512f", __m512, _mm512_setzero_ps(), _mm512_fmadd_ps(x, y, a[i]))
-CEILING(fma_avx512bf16, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(),
-        _mm512_dpbf16_ps(a[i], (__m512bh)x, (__m512bh)y))
-#endif
-typedef float vec4 __attribute__((vector_size(16)));
-static void fma_portable(void) {
-    vec4 a[ACCUMULATORS] = {0}, x = {0}, y = {0};
-    for (int n = 0; n < CEILING_LOOPS; n++) {
-        _Pragma("GCC unroll 12") for (int i = 0; i < ACCUMULATORS; i++) a[i] = a[i] + x * y;
-        __asm__ volatile("" : "+m"(x), "+m"(y));
-    }
-    for (int i = 0; i < ACCUMULATORS; i++) __asm__ volatile("" ::"m"(a[i]));
-}
-
-typedef struct {
-    void (*run)(void);
-    double flops; // of one loop
-} ceiling;
-
-static void run_ceiling(void *arg, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) ((const ceiling *)arg)->run();
-}
-
-static double ceiling_rate(team *t, attention_isa isa) {
-    static const ceiling of[] = {[ATTENTION_PORTABLE] = {fma_portable, 2 * 4 * ACCUMULATORS},
-#ifdef __x86_64__
-                                 [ATTENTION_AVX2] = {fma_avx2, 2 * 8 * ACCUMULATORS},
-                                 [ATTENTION_AVX512] = {fma_avx512, 2 * 16 * ACCUMULATORS},
-                                 [ATTENTION_AVX512_BF16] = {fma_avx512bf16, 2 * 32 * ACCUMULATORS}
-#endif
-    };
-    ceiling c = of[isa];
-    double start = now(t);
-    parallel_for(t, team_size(t), 1, run_ceiling, &c);
-    return c.flops * CEILING_LOOPS * team_size(t) / (now(t) - start);
-}
+static const ceiling_kind CEILING[] = {[ATTENTION_PORTABLE] = CEILING_AVX2_F32,
+                                       [ATTENTION_AVX2] = CEILING_AVX2_F32,
+                                       [ATTENTION_AVX512] = CEILING_AVX512_F32,
+                                       [ATTENTION_AVX512_BF16] = CEILING_AVX512_BF16};
 
 // ---- shapes ----
 
@@ -124,7 +75,7 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
     void *scratch_back = mem_alloc(attention_scratch_bytes(&d, team_size(t), true));
     double top = 0, forward = INFINITY, backward = INFINITY, start = now(t);
     for (int round = 0; round < 5 || (round < 100 && now(t) - start < 0.6); round++) {
-        top = fmax(top, ceiling_rate(t, isa));
+        top = fmax(top, ceiling_measure(CEILING[isa], t));
         double t0 = now(t);
         attention_forward(t, &d, q, k, v, o, lse, scratch);
         double t1 = now(t);
@@ -133,13 +84,11 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
         forward = fmin(forward, t1 - t0);
         backward = fmin(backward, t2 - t1);
     }
-    double flops = 4.0 * (double)(s->B * s->heads * s->Tq * s->Tk * s->D);
+    double gflop = 4e-9 * (double)(s->B * s->heads * s->Tq * s->Tk * s->D);
     static const char *const isa_name[] = {"", "portable", "avx2", "avx512", "avx512bf16"};
-    printf("%-18s %-4s %-10s ceiling %4.0f GF/s | forward %8.3f ms %4.0f GF/s %3.0f %% | backward %8.3f ms "
-           "%4.0f GF/s %3.0f %%\n",
-           s->name, dtype_name(type), isa_name[isa], top / 1e9, forward * 1e3, flops / forward / 1e9,
-           100 * flops / forward / top, backward * 1e3, 2.5 * flops / backward / 1e9,
-           250 * flops / backward / top);
+    printf("| %-16s | %-4s | %-10s | %7.0f | %10.3f | %4.0f | %12.0f %% | %11.3f | %4.0f | %12.0f %% |\n",
+           s->name, dtype_name(type), isa_name[isa], top, forward * 1e3, gflop / forward,
+           100 * gflop / forward / top, backward * 1e3, 2.5 * gflop / backward, 250 * gflop / backward / top);
     fflush(stdout);
     void *all[] = {q, k, v, dout, o, dq, dk, dv, lse, scratch, scratch_back};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
@@ -147,6 +96,12 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
 
 int main(int argc, char **argv) {
     team *t = team_new(argc > 1 ? atoi(argv[1]) : 0);
+    machine_head("Attention", t);
+    printf(
+        "| %-16s | type | %-10s | ceiling | forward ms | GF/s | of the ceiling | backward ms | GF/s | of the "
+        "ceiling |\n",
+        "shape", "kernel");
+    printf("|---|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         if (argc > 2 && !strstr(shapes[i].name, argv[2])) continue;
         bench(t, &shapes[i], DT_BF16, ATTENTION_BEST);

@@ -8,11 +8,11 @@
 #include "core/base/mem.h"
 #include "core/cpu/dense.h"
 #include "tests/bench/ceiling.h"
+#include "tests/bench/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROUNDS = 8 };
 
@@ -40,12 +40,6 @@ static const layer layers[] = {
 
 typedef enum { FORWARD, FAST, DX, DW, PASSES } pass;
 static const char *const pass_name[] = {"forward", "winograd", "dx", "dw"};
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static dense_desc describe(const layer *l, pass p, dtype t) {
     dense_desc k = {.x_type = t, .w_type = t, .y_type = p == DW ? DT_F32 : t};
@@ -88,8 +82,7 @@ static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype t
     float *x = operand(pixels * l->Ci), *y = operand(pixels * l->Co);
     float *w = operand((int64_t)l->Ci * l->Co * (l->kernel ? l->kernel * l->kernel : 1));
     void *packed = mem_alloc(dense_packed_bytes(d)), *scratch = mem_alloc(dense_scratch_bytes(d));
-    ceiling_kind c = type == DT_BF16 ? CEILING_AVX512_BF16 : CEILING_AVX512_F32;
-    if (!ceiling_measure(c, t)) c = CEILING_AVX2_F32;
+    ceiling_kind c = ceiling_of(type, t);
     dense_args a = {.x = p == DX ? y : x,
                     .w = p == DW ? y : packed,
                     .y = p == DX   ? x
@@ -97,22 +90,21 @@ static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype t
                                    : y,
                     .scratch = scratch};
     if (!x || !y || !w || !packed || !scratch || (p != DW && dense_pack(d, w, packed, &err))) {
-        printf("out of memory\n");
-        exit(1);
+        machine_die("out of memory");
     }
     double best = 0, top = 0;
     for (int i = 0; i < ROUNDS; i++) {
-        double ceiling = ceiling_measure(c, t), start = seconds();
+        double ceiling = ceiling_measure(c, t), start = machine_seconds();
         dense_run(d, &a, &err);
-        double rate = dense_flops(d) / (seconds() - start) * 1e-9;
+        double rate = dense_flops(d) / (machine_seconds() - start) * 1e-9;
         if (rate > best) best = rate;
         if (ceiling > top) top = ceiling;
     }
     char name[64];
     snprintf(name, sizeof name, "%s %dx%d%s %d-%d@%d b%d", l->group, l->kernel, l->kernel,
              l->stride == 2 ? " s2" : "", l->Ci, l->Co, l->size, l->B);
-    printf("%-34s %-5s %-9s %7.1f GF/s %4.0f %% of %-5.0f %s\n", name, dtype_name(type), pass_name[p], best,
-           100 * best / top, top, dense_kernel(d));
+    printf("| %-30s | %-4s | %-8s | %6.1f | %12.0f %% | %7.0f | %s |\n", name, dtype_name(type), pass_name[p],
+           best, 100 * best / top, top, dense_kernel(d));
     fflush(stdout);
     void *all[] = {x, y, w, packed, scratch};
     for (int i = 0; i < 5; i++) mem_free(all[i]);
@@ -123,15 +115,19 @@ int main(int argc, char **argv) {
     team *t = team_new(argc > 1 ? atoi(argv[1]) : 0);
     error err = {0};
     dense_engine *e = dense_engine_new(t, &err);
-    if (!e) return puts(err.text), 1;
+    if (!e) machine_die(err.text);
+    machine_head("Convolutions and matrix products", t);
     for (ceiling_kind c = 0; c < CEILING_COUNT; c++) {
         double best = 0;
         for (int i = 0; i < ROUNDS; i++) {
             double now = ceiling_measure(c, t);
             if (now > best) best = now;
         }
-        printf("%s, %d threads: %.0f GF/s\n", ceiling_name(c), team_size(t), best);
+        if (best > 0) printf("- %s: %.0f GF/s\n", ceiling_name(c), best);
     }
+    printf("\n| %-30s | type | %-8s | %6s | of the ceiling | ceiling | kernel "
+           "|\n|---|---|---|---|---|---|---|\n",
+           "layer", "pass", "GF/s");
     for (unsigned i = 0; i < sizeof layers / sizeof *layers; i++) {
         const layer *l = &layers[i];
         if (argc > 2 && strcmp(l->group, argv[2])) continue;

@@ -2,9 +2,10 @@
 //
 // Prints one line for each case: name, type, shape, microseconds (best round), GB/s counting each operand
 // once, and the share of what memcpy moves in a buffer of the same size with the same number of threads,
-// measured next to it. tests/bench/bench_kernels_torch.py prints PyTorch's times of the same cases.
+// measured next to it. tests/bench/torch_kernels.py prints PyTorch's times of the same cases.
 #include "core/base/mem.h"
 #include "core/cpu/kernels.h"
+#include "tests/bench/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,7 +123,7 @@ static void bench(context c, int64_t B, int64_t S, int64_t C, dtype t, int round
     for (int i = 0; i < CASE_COUNT; i++) {
         double rate = (double)bytes * CASES[i].operands / best[i] * 1e-9,
                copy = (double)bytes * 2 / best[0] * 1e-9;
-        printf("%-22s %-4s %3ldx%6ldx%4ld %9.1f us %7.1f GB/s %5.0f %%\n", CASES[i].name, dtype_name(t),
+        printf("| %-20s | %-4s | %3ldx%6ldx%4ld | %9.1f | %7.1f | %9.0f %% |\n", CASES[i].name, dtype_name(t),
                (long)B, (long)S, (long)C, best[i] * 1e6, rate, 100 * rate / copy);
     }
     mem_free(c.x), mem_free(c.y), mem_free(c.z), mem_free(c.gamma), mem_free(c.beta), mem_free(c.stats);
@@ -134,7 +135,9 @@ int main(int argc, char **argv) {
         {16, 256, 32}, {16, 1024, 64}, {32, 256, 128}, {2, 4096, 320}, {1, 262144, 128}};
     context c = {.k = cpu_kernels_for(CPU_LEVELS), .team = team_new(argc > 1 ? atoi(argv[1]) : 0)};
     int rounds = argc > 2 ? atoi(argv[2]) : 8;
-    printf("level %s, %d threads\n", cpu_level_name(cpu_best_level()), team_size(c.team));
+    machine_head("Kernels", c.team);
+    printf("Level %s.\n\n| %-20s | type | %-15s | %9s | %7s | of memcpy |\n|---|---|---|---|---|---|\n",
+           cpu_level_name(cpu_best_level()), "kernel", "shape", "us", "GB/s");
     for (dtype t = DT_F32; t <= DT_BF16; t++)
         for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++)
             bench(c, SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], t, rounds);

@@ -7,6 +7,11 @@ const char *ceiling_name(ceiling_kind k) {
     return (const char *[]){"AVX2 f32", "AVX-512 f32", "AVX-512 bf16"}[k];
 }
 
+ceiling_kind ceiling_of(dtype type, team *t) {
+    if (type == DT_BF16) return CEILING_AVX512_BF16;
+    return ceiling_measure(CEILING_AVX512_F32, t) > 0 ? CEILING_AVX512_F32 : CEILING_AVX2_F32;
+}
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 

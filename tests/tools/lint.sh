@@ -35,6 +35,12 @@ forbid 'oneDNN belongs to core/cpu/dense.c' "${include}(oneapi/|dnnl)" '*.c' '*.
 forbid 'libav belongs to video/' "${include}lib(av|sw)" '*.c' '*.h' ':!video'
 forbid 'CUDA belongs to core/cuda/' "${include}(cuda|cudnn|cublas|nvrtc)" '*.c' '*.h' ':!core/cuda'
 
+# What is made from the header.
+awk -f tests/tools/api_doc.awk core/calotype.h | diff docs/api.md - || {
+    echo 'lint: docs/api.md is stale; ./dev docs writes it' >&2
+    bad=1
+}
+
 # The tree stands alone.
 forbid 'a path of one machine' '(^|[^[:alnum:]_./])/(work|home|root|opt|Users)/' . ':!tests/tools/lint.sh'
 

@@ -6,6 +6,10 @@ Each case says what it breaks. The folder a file is in says how the test opens i
   safetensors/  fails to open           used/   opens, and fails when its tensor 'a' is read
   index/        a sharded model         pipeline/  folders with a model_index.json
   image/        fails to decode
+  unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
+  prompt/       a command's argument    lines/     the lines that tokenize reads
+  train_config/ train_folder/           a training configuration, a folder of pictures and captions
+cases.tsv lists for each case the command that meets it, the exit code and what the message must say.
 A name that begins with "noinput-" is to fail with ERR_NOINPUT, all others with ERR_DATA.
 Needs numpy and Pillow (for the pictures that are then broken).
 """
@@ -22,12 +26,21 @@ from PIL import Image
 OUT = pathlib.Path("tests/golden/malformed")
 shutil.rmtree(OUT, ignore_errors=True)
 made = set()
+cases = {}
 
 
-def put(path, data, why):
-    """`why` is for the reader of this file."""
+def case(path, why, says="", code=None):
+    """What the command line must answer: this exit code, and a message with `says` in it."""
+    usual = 66 if path.split("/")[-1].startswith("noinput-") else 2 if path.startswith("prompt/") else 65
+    cases[path] = (why, says, code or usual)
+
+
+def put(path, data, why, says="", code=None, good=False):
+    """`good`: a file that is not itself a case."""
     assert why and path not in made, path
     made.add(path)
+    if not good:
+        case(path, why, says, code)
     (OUT / path).parent.mkdir(parents=True, exist_ok=True)
     (OUT / path).write_bytes(data)
 
@@ -162,7 +175,7 @@ put("used/dtype_empty.safetensors", st({"a": tensor(0, 4, [1], "")}, D4), "no ty
 
 # ---------------------------------------------------------------- sharded models
 
-put("index/good-1.safetensors", st({"a": GOOD}, D4), "a shard that the indices below use")
+put("index/good-1.safetensors", st({"a": GOOD}, D4), "a shard that the indices below use", good=True)
 for name, data, why in [
     ("noinput-missing_shard", {"weight_map": {"a": "none.safetensors"}}, "a shard that is not there"),
     ("missing_tensor", {"weight_map": {"b": "good-1.safetensors"}}, "a tensor that its shard lacks"),
@@ -187,6 +200,10 @@ for name, data, why in [
     ("itself", {"weight_map": {"a": "itself.safetensors.index.json"}}, "the index as its own shard"),
 ]:
     put(f"index/{name}.safetensors.index.json", data if isinstance(data, bytes) else json.dumps(data).encode(), why)
+# In the folder of a network the index has another name, and the shard's name is what the message must say.
+case("index/itself.safetensors.index.json", "the index under a name that is not its own", "itself.safetensors", 66)
+case("index/noinput-missing_shard.safetensors.index.json", "a shard that is not there", "none.safetensors", 66)
+case("index/noinput-long_name.safetensors.index.json", "a name longer than names can be", "xxxx: cannot open", 66)
 
 # ---------------------------------------------------------------- model_index.json
 
@@ -344,4 +361,306 @@ for name, data, why in [
 ]:
     put(f"image/{name}", data, why)
 
-print(len(made), "files,", sum(p.stat().st_size for p in OUT.rglob("*") if p.is_file()), "bytes")
+# ---------------------------------------------------------------- configurations of networks and schedulers
+# (each is a good one of tests/golden/pipeline/sd with one thing changed)
+
+GOLDEN = pathlib.Path("tests/golden")
+SD = GOLDEN / "pipeline/sd"
+WITHOUT = object()
+
+
+def edited(base, **changes):
+    return json.dumps({k: v for k, v in {**base, **changes}.items() if v is not WITHOUT}).encode()
+
+
+NETWORKS = {n: json.loads((SD / f"{n}.json").read_text())["config"] for n in ("unet", "vae", "text_encoder")}
+for net, base in NETWORKS.items():
+    text = json.dumps(base).encode()
+    for name, data, why, says in [
+        ("empty", b"", "no byte at all", ":1:0"),
+        ("cut", text[: len(text) // 2], "the second half is missing", "config.json:1:"),
+        ("list", b"[" + text + b"]", "a list around it", "not a JSON object"),
+        ("duplicate", text[:-1] + b', "model_type": 1, "model_type": 1}', "one key twice", "duplicate"),
+        ("deep", b'{"x":' + b"[" * 100 + b"]" * 100 + b"}", "nested without end", "nested deeper"),
+        ("utf8", text.replace(b"{", b'{"\xff": 1, ', 1), "a key that is not UTF-8", "0xff"),
+        ("unknown", edited(base, flux_capacitor=True), "a field that nobody knows", "flux_capacitor"),
+        ("binary", bytes(range(256)), "no text", "config.json:1:"),
+        ("number_huge", text[:-1] + b', "sample_size": ' + b"9" * 400 + b"}", "a number of 400 digits", "config.json:1:"),
+    ]:
+        put(f"{net}/{name}.json", data, why, says)
+
+for net, name, changes, why, says in [
+    ("unet", "class", {"_class_name": "FluxTransformer2DModel"}, "another class of network", "_class_name"),
+    ("unet", "channels_0", {"in_channels": 0}, "no channel", "in_channels"),
+    ("unet", "channels_negative", {"out_channels": -4}, "a negative number", "out_channels"),
+    ("unet", "channels_text", {"in_channels": "4"}, "a number in quotes", "in_channels"),
+    ("unet", "channels_real", {"in_channels": 4.5}, "a number with a fraction", "in_channels"),
+    ("unet", "channels_huge", {"in_channels": 1 << 40}, "a number far beyond use", "in_channels"),
+    ("unet", "levels_none", {"block_out_channels": []}, "no level", "block_out_channels"),
+    ("unet", "levels_many", {"block_out_channels": [8] * 100}, "a hundred levels", "block_out_channels"),
+    ("unet", "levels_text", {"block_out_channels": "8"}, "a string for a list", "block_out_channels"),
+    ("unet", "levels_mixed", {"block_out_channels": [8, "8"]}, "a string inside a list", "block_out_channels"),
+    ("unet", "groups", {"norm_num_groups": 7}, "groups that do not divide the channels", "norm_num_groups"),
+    ("unet", "groups_0", {"norm_num_groups": 0}, "a division by zero", "norm_num_groups"),
+    ("unet", "heads", {"attention_head_dim": 7}, "heads that do not divide the channels", "attention_head_dim"),
+    ("unet", "heads_0", {"attention_head_dim": 0}, "no head", "attention_head_dim"),
+    ("unet", "blocks_short", {"down_block_types": ["DownBlock2D"]}, "fewer blocks than levels", "down_block_types"),
+    ("unet", "blocks_unknown", {"up_block_types": ["Up", "Up"]}, "a block that nobody knows", "up_block_types"),
+    ("unet", "blocks_numbers", {"up_block_types": [1, 2]}, "numbers for names", "up_block_types"),
+    ("unet", "layers_list", {"layers_per_block": [1] * 7}, "more entries than levels", "layers_per_block"),
+    ("unet", "activation", {"act_fn": "mish"}, "an activation we do not have", "act_fn"),
+    ("unet", "eps", {"norm_eps": -1}, "a negative epsilon", "norm_eps"),
+    ("unet", "only_cross", {"only_cross_attention": [True, 1]}, "a number for a truth value", "only_cross_attention"),
+    ("unet", "only_cross_long", {"only_cross_attention": [True] * 9}, "more entries than levels", "only_cross_attention"),
+    ("unet", "null", {"in_channels": None}, "null for a number", "in_channels"),
+    ("unet", "addition_alone", {"addition_embed_type": "text_time"}, "sizes without their numbers", "missing"),
+    ("unet", "cross", {"cross_attention_dim": 1234}, "another width than the text's", "1234"),
+    ("unet", "weights", {"time_embedding_dim": 64}, "sizes that the weights do not have", "time_embedding"),
+    ("vae", "class", {"_class_name": "VQModel"}, "another class of network", "_class_name"),
+    ("vae", "latents_0", {"latent_channels": 0}, "no channel", "latent_channels"),
+    ("vae", "latents_many", {"latent_channels": 16}, "other channels than the UNet's", "latents of 16"),
+    ("vae", "colours", {"out_channels": 4}, "four colours", "4 channels"),
+    ("vae", "scaling_0", {"scaling_factor": 0}, "a division by zero", "scaling_factor"),
+    ("vae", "scaling_text", {"scaling_factor": "1"}, "a number in quotes", "scaling_factor"),
+    ("vae", "groups", {"norm_num_groups": 7}, "groups that do not divide the channels", "norm_num_groups"),
+    ("vae", "blocks", {"down_block_types": ["DownBlock2D"]}, "a block of another network", "down_block_types"),
+    ("vae", "blocks_long", {"up_block_types": ["UpDecoderBlock2D"] * 5}, "more blocks than levels", "up_block_types"),
+    ("vae", "levels_object", {"block_out_channels": {"0": 8}}, "an object for a list", "block_out_channels"),
+    ("vae", "truth", {"use_quant_conv": "yes"}, "a string for a truth value", "use_quant_conv"),
+    ("vae", "mean", {"latents_mean": [0.1]}, "a normalisation we do not have", "latents_mean"),
+    ("text_encoder", "heads", {"num_attention_heads": 5}, "heads that do not divide the width", "hidden_size"),
+    ("text_encoder", "heads_0", {"num_attention_heads": 0}, "a division by zero", "num_attention_heads"),
+    ("text_encoder", "activation", {"hidden_act": "tanh"}, "an activation we do not have", "hidden_act"),
+    ("text_encoder", "layers", {"num_hidden_layers": 1 << 20}, "a million layers", "num_hidden_layers"),
+    ("text_encoder", "architecture", {"architectures": ["T5EncoderModel"]}, "another network", "architectures"),
+    ("text_encoder", "architecture_number", {"architectures": [5]}, "a number for a name", "architectures"),
+    ("text_encoder", "vocabulary", {"vocab_size": 10}, "fewer ids than the weights have", "10x12"),
+    ("text_encoder", "positions", {"max_position_embeddings": 4}, "fewer places than the weights have", "4x12"),
+    ("text_encoder", "eps_text", {"layer_norm_eps": "small"}, "a string for a number", "layer_norm_eps"),
+    ("text_encoder", "end_negative", {"eos_token_id": -5}, "a negative id", "eos_token_id"),
+]:
+    put(f"{net}/{name}.json", edited(NETWORKS[net], **changes), why, says)
+
+SCHEDULER = json.loads((SD / "scheduler_v.json").read_text())
+for name, changes, why, says in [
+    ("class", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "a scheduler we do not have", "_class_name"),
+    ("class_number", {"_class_name": 1}, "a number for a name", "_class_name"),
+    ("steps_0", {"num_train_timesteps": 0}, "no step", "train"),
+    ("steps_huge", {"num_train_timesteps": 1 << 33}, "a number over 32 bits", "num_train_timesteps"),
+    ("steps_many", {"num_train_timesteps": (1 << 31) - 1}, "two thousand million steps", "train"),
+    ("steps_text", {"num_train_timesteps": "1000"}, "a number in quotes", "num_train_timesteps"),
+    ("betas_unknown", {"beta_schedule": "sigmoid"}, "a curve we do not have", "beta_schedule"),
+    ("betas_negative", {"beta_start": -0.1}, "a negative variance", "beta"),
+    ("betas_over_1", {"beta_end": 1.5}, "more noise than there is", "beta"),
+    ("betas_trained", {"trained_betas": [0.1]}, "betas of its own", "trained_betas"),
+    ("prediction", {"prediction_type": "flow"}, "a prediction we do not have", "prediction_type"),
+    ("prediction_list", {"prediction_type": ["epsilon"]}, "a list for a string", "prediction_type"),
+    ("spacing", {"timestep_spacing": "random"}, "a spacing we do not have", "timestep_spacing"),
+    ("zero_text", {"rescale_betas_zero_snr": "true"}, "a truth value in quotes", "rescale_betas_zero_snr"),
+    ("thresholding", {"thresholding": True}, "a change of meaning that we do not have", "thresholding"),
+    ("offset", {"steps_offset": 1.5}, "an offset with a fraction", "steps_offset"),
+]:
+    put(f"scheduler/{name}.json", edited(SCHEDULER, **changes), why, says)
+put("scheduler/empty.json", b"", "no byte at all", "scheduler_config.json:1:0")
+put("scheduler/cut.json", json.dumps(SCHEDULER).encode()[:40], "the end is missing", "scheduler_config.json:1:")
+
+# ---------------------------------------------------------------- vocabularies
+# (the file of this name in the folder of a good tokenizer)
+
+VOCAB = {"a": 0, "b": 1, "a</w>": 2, "b</w>": 3, "ab": 4, "<|startoftext|>": 5, "<|endoftext|>": 6}
+TOKENIZER = json.loads((SD / "tokenizer_config.json").read_text())
+for name, file, data, why, says in [
+    ("empty", "vocab.json", b"", "no byte at all", "line 1"),
+    ("list", "vocab.json", b"[]", "a list", "not a JSON object"),
+    ("cut", "vocab.json", json.dumps(VOCAB).encode()[:30], "the end is missing", "line 1"),
+    ("utf8", "vocab.json", b'{"\xff": 0}', "a token that is not UTF-8", "0xff"),
+    ("duplicate", "vocab.json", b'{"a": 0, "a": 1}', "one token twice", "duplicate"),
+    ("same_id", "vocab.json", json.dumps({**VOCAB, "c": 3}).encode(), "one id twice", "of another token"),
+    ("negative", "vocab.json", json.dumps({**VOCAB, "c": -1}).encode(), "a negative id", "'c'"),
+    ("huge_id", "vocab.json", json.dumps({**VOCAB, "c": 1 << 40}).encode(), "an id over 32 bits", "'c'"),
+    ("real_id", "vocab.json", json.dumps({**VOCAB, "c": 1.5}).encode(), "an id with a fraction", "'c'"),
+    ("text_id", "vocab.json", json.dumps({**VOCAB, "c": "7"}).encode(), "an id in quotes", "'c'"),
+    ("no_end", "vocab.json", b'{"a": 0}', "no special tokens", "is not in the vocabulary"),
+    ("deep", "vocab.json", b'{"a":' * 3000, "nested without end", "line 1"),
+    ("other", "vocab.json", json.dumps(VOCAB).encode(), "a vocabulary that the merges do not belong to", "line"),
+    ("three", "merges.txt", b"#version: 0.2\na b c\n", "three tokens to merge", "line 2"),
+    ("one", "merges.txt", b"ab\n", "one token to merge", "line 1"),
+    ("unknown", "merges.txt", b"#version: 0.2\nqqqq zzzz\n", "tokens that are not in the vocabulary", "'qqqq'"),
+    ("twice", "merges.txt", b"l o\nl o\n", "one pair twice", "line 2"),
+    ("blank", "merges.txt", b"l o\n\n\n", "an empty line", "line 2"),
+    ("binary", "merges.txt", bytes(range(128, 256)) * 2, "no text", "line 1"),
+    ("spaces", "merges.txt", b"l  o\n", "two spaces between the tokens", "line 1"),
+    ("config_cut", "tokenizer_config.json", b'{"bos_token": ', "the end is missing", "line 1"),
+    ("config_list", "tokenizer_config.json", b"[]", "a list", "not a JSON object"),
+    ("class", "tokenizer_config.json", edited(TOKENIZER, tokenizer_class="T5Tokenizer"), "another tokenizer",
+     "T5Tokenizer"),
+    ("padding", "tokenizer_config.json", edited(TOKENIZER, padding_side="left"), "the other side", "padding_side"),
+    ("length_1", "tokenizer_config.json", edited(TOKENIZER, model_max_length=1), "no room for the ends",
+     "model_max_length"),
+    ("length_nan", "tokenizer_config.json", b'{"model_max_length": NaN}', "NaN", "line 1"),
+    ("bos_unknown", "tokenizer_config.json", edited(TOKENIZER, bos_token="<nobody>"), "a token that nobody knows",
+     "<nobody>"),
+    ("bos_number", "tokenizer_config.json", edited(TOKENIZER, bos_token=7), "a number for a token", "token"),
+    ("bos_empty", "tokenizer_config.json", edited(TOKENIZER, bos_token=""), "an empty token", "bos_token"),
+    ("added_id", "tokenizer_config.json", edited(TOKENIZER, added_tokens_decoder={"x": {"content": "a"}}),
+     "an id that is no number", "'x'"),
+    ("added_huge", "tokenizer_config.json", edited(TOKENIZER, added_tokens_decoder={"99999999999": {"content": "zz"}}),
+     "an id over 32 bits", "99999999999"),
+    ("added_text", "tokenizer_config.json", edited(TOKENIZER, added_tokens_decoder={"3": {"content": 5}}),
+     "a token without text", "has no text"),
+    ("single_word", "tokenizer_config.json",
+     edited(TOKENIZER, added_tokens_decoder={"9": {"content": "zz", "single_word": True}}), "a flag we do not have",
+     "single_word"),
+    ("split_special", "tokenizer_config.json", edited(TOKENIZER, split_special_tokens=True), "a mode we do not have",
+     "split_special_tokens"),
+    ("whole_empty", "tokenizer.json", b"{}", "no model", "no vocabulary"),
+    ("whole_model", "tokenizer.json", b'{"model": {"type": "Unigram"}}', "another kind of model", "Unigram"),
+    ("whole_merges", "tokenizer.json", json.dumps({"model": {"vocab": VOCAB}}).encode(), "no merges", "merges"),
+    ("whole_pair", "tokenizer.json", json.dumps({"model": {"vocab": VOCAB, "merges": [["a"]]}}).encode(),
+     "half a pair", "merge 0"),
+    ("whole_number", "tokenizer.json", json.dumps({"model": {"vocab": VOCAB, "merges": ["a b", 5]}}).encode(),
+     "a number for a pair", "merge 1"),
+    ("special_list", "special_tokens_map.json", b"[]", "a list", "special_tokens_map.json"),
+    ("added_list", "added_tokens.json", b"[]", "a list", "added_tokens.json"),
+]:
+    put(f"tokenizer/{name}/{file}", data, why, says)
+
+# ---------------------------------------------------------------- prompts
+
+for name, data, why in [
+    ("latin1", b"caf\xe9", "Latin-1"),
+    ("cut", b"caf\xc3", "the first half of a character"),
+    ("continuation", b"\x80", "the second half of a character"),
+    ("overlong", b"\xc0\xaf", "an overlong form"),
+    ("surrogate", b"\xed\xa0\x80", "half of a pair"),
+    ("beyond", b"\xf4\x90\x80\x80", "a character beyond the last"),
+    ("utf16", "\u2603 house".encode("utf-16").replace(b"\0", b""), "another encoding"),
+    ("ff", b"a house \xff\xfe", "bytes that UTF-8 does not have"),
+]:
+    put(f"prompt/{name}.txt", data, why, "prompt is not UTF-8")
+
+for name, data, why, says in [
+    ("bare", b"a house\n", "no JSON", "line 1"),
+    ("number", b'"good"\n17\n', "a number", "line 2"),
+    ("object", b'{"prompt": "x"}\n', "an object", "line 1"),
+    ("cut", b'"a hou\n', "a string without end", "line 1"),
+    ("utf8", b'"\xff"\n', "not UTF-8", "line 1"),
+    ("two", b'"a" "b"\n', "two strings in a line", "line 1"),
+    ("blank", b'"a"\n\n', "an empty line", "line 2"),
+    ("escape", b'"\\q"\n', "an escape that JSON does not have", "line 1"),
+    ("surrogate", b'"\\ud800"\n', "half of a pair", "line 1"),
+    ("control", b'"a\tb"\n', "a raw tab", "line 1"),
+]:
+    put(f"lines/{name}.txt", data, why, says)
+
+# ---------------------------------------------------------------- training
+
+for name, data, why, says in [
+    ("empty", b"", "no byte at all", ":1:0"),
+    ("cut", b'{"batch": 4, "si', "the end is missing", ":1:"),
+    ("list", b"[]", "a list", "not a JSON object"),
+    ("duplicate", b'{"batch": 4, "batch": 5}', "one key twice", "duplicate"),
+    ("unknown", b'{"batchs": 4}', "a key that nobody knows", "batchs"),
+    ("batch_0", b'{"batch": 0}', "an empty batch", "batch"),
+    ("batch_text", b'{"batch": "4"}', "a number in quotes", "batch"),
+    ("batch_real", b'{"batch": 4.5}', "a number with a fraction", "batch"),
+    ("batch_huge", b'{"batch": 99999999999999999999}', "a number over 64 bits", ":1:"),
+    ("size_text", b'{"size": "big"}', "a size that is no number", "size"),
+    ("size_one", b'{"size": "64"}', "a width alone", "size"),
+    ("size_small", b'{"size": "4x4"}', "a side below the limit", "size"),
+    ("size_huge", b'{"size": "64x99999999999999999999"}', "a side over 64 bits", "size"),
+    ("size_comma", b'{"size": "64x64,"}', "a comma too many", "size"),
+    ("size_many", json.dumps({"size": ",".join(["64x64"] * 33)}).encode(), "more sizes than buckets", "size"),
+    ("size_number", b'{"size": 64}', "a number for a text", "size"),
+    ("lr_negative", b'{"lr": -1}', "a negative rate", "lr"),
+    ("lr_text", b'{"lr": "fast"}', "a word for a number", "lr"),
+    ("lr_infinite", b'{"lr": 1e999}', "a number over the largest double", ":1:"),
+    ("precision", b'{"precision": "f8"}', "a precision we do not have", "precision"),
+    ("precision_part", b'{"precision": "f3"}', "the beginning of a word", "precision"),
+    ("save_as", b'{"save_as": "I8"}', "a type we do not write", "save_as"),
+    ("truth", b'{"skip_bad": 1}', "a number for a truth value", "skip_bad"),
+    ("ema", b'{"ema": 1}', "an average that never moves", "ema"),
+    ("prompts", b'{"prompts": "a house"}', "a text for a list", "prompts"),
+    ("prompts_numbers", b'{"prompts": [1]}', "a number for a text", "prompts"),
+    ("prompts_many", json.dumps({"prompts": ["x"] * 65}).encode(), "more prompts than a grid has", "prompts"),
+    ("stages_empty", b'{"stages": []}', "no stage", "stages"),
+    ("stages_object", b'{"stages": {}}', "an object for a list", "stages"),
+    ("stages_number", b'{"stages": [7]}', "a number for a stage", "stage 1"),
+    ("stages_key", b'{"stages": [{}, {"seed": 1}]}', "a key that a stage may not have", "stage 2"),
+    ("stages_range", b'{"stages": [{"batch": -1}]}', "a number out of range in a stage", "stage 1"),
+    ("stages_many", json.dumps({"stages": [{}] * 33}).encode(), "more stages than there may be", "stages"),
+    ("no_data", b'{"out": "out"}', "no pictures", '\\"data\\"'.replace("\\", "")),
+    ("no_source", b'{"out": "out", "data": "moon:all"}', "a source that nobody knows", "moon:all"),
+    ("data_missing", b'{"out": "out", "data": "nowhere"}', "a folder that is not there", "nowhere"),
+]:
+    code = 66 if name == "data_missing" else 2 if name in ("no_data", "no_source") else 65
+    put(f"train_config/{name}.json", data, why, says, code)
+
+GOOD_PNG = png(8, 8, body=chunk(b"IDAT", zlib.compress(bytes(200))))
+put("train.json", b'{"data": "data", "out": "out", "size": "16x16", "samples": 4, "batch": 2, "threads": 1}\n',
+    "a good configuration for the folders below", good=True)
+for name, files, why, says in [
+    ("empty", {"note.txt": b"nothing\n"}, "no picture", "no usable image"),
+    ("no_caption", {"1.png": GOOD_PNG}, "a picture without a caption", "1.txt is missing"),
+    ("caption_nul", {"1.png": GOOD_PNG, "1.txt": b"a\0b"}, "a NUL in a caption", "NUL"),
+    ("caption_long", {"1.png": GOOD_PNG, "1.txt": b"x" * 5000}, "a caption over the limit", "1.txt"),
+    ("picture_cut", {"1.png": GOOD_PNG[:60], "1.txt": b"a"}, "half a picture", "1.png"),
+    ("picture_text", {"1.jpg": b"not a picture", "1.txt": b"a"}, "a text for a picture", "1.jpg"),
+    ("list_json", {"metadata.jsonl": b"file_name,text\n1.png,a\n"}, "CSV for JSON", "metadata.jsonl:1"),
+    ("list_cut", {"1.png": GOOD_PNG, "metadata.jsonl": b'{"file_name": "1.png", "text": "a"}\n{"file_na'},
+     "a line without end", "metadata.jsonl:2"),
+    ("list_array", {"metadata.jsonl": b"[]\n"}, "a list for an object", "metadata.jsonl:1"),
+    ("list_no_name", {"metadata.jsonl": b'{"text": "a"}\n'}, "no file_name", "file_name"),
+    ("list_name_number", {"metadata.jsonl": b'{"file_name": 1, "text": "a"}\n'}, "a number for a name", "file_name"),
+    ("list_no_text", {"1.png": GOOD_PNG, "metadata.jsonl": b'{"file_name": "1.png"}\n'}, "no caption", "no caption"),
+    ("list_text_number", {"1.png": GOOD_PNG, "metadata.jsonl": b'{"file_name": "1.png", "text": 1}\n'},
+     "a number for a caption", "text"),
+    ("list_parent", {"metadata.jsonl": b'{"file_name": "../x.png", "text": "a"}\n'}, "a picture in the folder above",
+     "not below the folder"),
+    ("list_inner_parent", {"metadata.jsonl": b'{"file_name": "a/../../x.png", "text": "a"}\n'},
+     "a picture in the folder above", "not below the folder"),
+    ("list_absolute", {"metadata.jsonl": b'{"file_name": "/etc/passwd", "text": "a"}\n'}, "an absolute name",
+     "not below the folder"),
+    ("list_missing", {"metadata.jsonl": b'{"file_name": "none.png", "text": "a"}\n'}, "a picture that is not there",
+     "none.png"),
+    ("list_long", {"1.png": GOOD_PNG, "metadata.jsonl": json.dumps(
+        {"file_name": "1.png", "text": "x" * 5000}).encode()}, "a caption over the limit", "metadata.jsonl:1"),
+    ("list_utf8", {"1.png": GOOD_PNG, "metadata.jsonl": b'{"file_name": "1.png", "text": "\xff"}\n'},
+     "a caption that is not UTF-8", "metadata.jsonl:1"),
+    ("list_empty", {"metadata.jsonl": b"\n\n"}, "no line", "no usable image"),
+    ("list_duplicate", {"metadata.jsonl": b'{"file_name": "1.png", "file_name": "2.png", "text": ""}\n'},
+     "one key twice", "metadata.jsonl:1"),
+    ("list_dir", {"metadata.jsonl": b'{"file_name": ".", "text": "a"}\n'}, "the folder for a picture", "data/."),
+]:
+    for file, data in files.items():
+        put(f"train_folder/{name}/{file}", data, why, good=True)
+    case(f"train_folder/{name}", why, says, 66 if name in ("list_missing", "list_dir") else 65)
+
+# ---------------------------------------------------------------- the list of all cases
+
+# How the command line meets the files of a folder: the file of a good model, or of the current folder, that
+# the case stands in for ("-": none), and the command. FILE is the case's path, TEXT its content.
+DRAW = "txt2img -m MODEL -p x --steps 1 -o x.png"
+MEETS = {
+    "safetensors": ("-", "inspect FILE"),
+    "used": ("-", "run unet -m MODEL --in FILE --out x.safetensors"),
+    "index": ("MODEL/unet/diffusion_pytorch_model.safetensors.index.json", DRAW),
+    "pipeline": ("MODEL/model_index.json", "inspect MODEL"),
+    "image": ("-", "inspect FILE"),
+    "unet": ("MODEL/unet/config.json", DRAW),
+    "vae": ("MODEL/vae/config.json", DRAW),
+    "text_encoder": ("MODEL/text_encoder/config.json", DRAW),
+    "scheduler": ("MODEL/scheduler/scheduler_config.json", DRAW),
+    "tokenizer": ("MODEL/tokenizer/*", DRAW),
+    "prompt": ("-", "txt2img -m MODEL -p TEXT --steps 1 -o x.png"),
+    "lines": ("-", "tokenize -m MODEL --json <"),
+    "train_config": ("-", "train FILE --kind vae -m MODEL"),
+    "train_folder": ("data", "train TRAIN --kind text2img -m MODEL"),
+}
+rows = []
+for path, (why, says, code) in sorted(cases.items()):
+    place, command = MEETS[path.split("/")[0]]
+    rows.append("\t".join([path, place.replace("*", path.split("/")[-1]), str(code), says or "-", command, why]))
+(OUT / "cases.tsv").write_text("file\tin place of\texit\tsays\tcommand\tbreaks\n" + "\n".join(rows) + "\n")
+print(len(cases), "cases,", len(made), "files,",
+      sum(p.stat().st_size for p in OUT.rglob("*") if p.is_file()), "bytes")

@@ -10,6 +10,8 @@ static const struct {
 } SYSTEMS[] = {{"zsnr", reproduce_zsnr}};
 enum { N_SYSTEMS = sizeof SYSTEMS / sizeof *SYSTEMS };
 
+const char REPRODUCE_RECOGNISER[] = "assets/world/recogniser.safetensors";
+
 const char *reproduce_name(int i) { return i >= 0 && i < N_SYSTEMS ? SYSTEMS[i].name : NULL; }
 
 static void put(void *user, log_level level, const char *text) {

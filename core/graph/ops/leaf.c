@@ -35,7 +35,9 @@ node *graph_weight(graph *g, const char *name, shape s) {
     char want[128], have[128];
     const char *origin = g->weights && g->weights->origin ? g->weights->origin : "the model";
     node *n;
-    if (!w)
+    if (!w && g->weights && g->weights->create)
+        n = poison_memory(g);
+    else if (!w)
         n = poison(g, "%s has no such tensor (%s expected)", origin, shape_text(s, want));
     else if (!same_but_for_1x1(w->shape, s))
         n = poison(g, "%s holds %s where %s is expected", origin, shape_text(w->shape, have),

@@ -17,9 +17,11 @@ typedef struct inproc_item {
     struct inproc_item *next;
 } inproc_item;
 
-static inproc_item *inproc_items;
-static jmp_buf inproc_back;
-static bool inproc_failed;
+// One of each in a program, however many of its files include this.
+#define INPROC_ONE __attribute__((weak))
+INPROC_ONE inproc_item *inproc_items = NULL;
+INPROC_ONE jmp_buf inproc_back = {0};
+INPROC_ONE bool inproc_failed = false;
 
 #define INPROC_REGISTER(ID, ...)                                                                             \
     __attribute__((constructor)) static void ID##_register(void) {                                           \
@@ -93,7 +95,7 @@ static void inproc_run(const inproc_item *t) {
     if (suite) inproc_call(suite->fini);
 }
 
-int main(void) {
+INPROC_ONE int main(void) {
     int tested = 0, failing = 0;
     for (inproc_item *t = inproc_items; t; t = t->next) {
         if (!t->name) continue;

@@ -1,0 +1,432 @@
+// calotype batch: many pictures from a file of jobs, or from lines on standard input.
+#include "cli/commands.h"
+#include "cli/job.h"
+#include "cli/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct {
+    drawing drawing; // what a job does not say
+    const char *folder, *name, *wildcards, *shard;
+    int together;
+    bool worker, strict, force;
+} options;
+
+#define AT(field) offsetof(options, field)
+static const option OPTIONS[] = {
+    {'o', "output", OPTION_TEXT, AT(folder), "DIR",
+     "folder of the pictures and of manifest.jsonl (pictures)"},
+    {0, "name", OPTION_TEXT, AT(name), "NAME", "of a picture; {id} and {seed} are filled in ({id}.png)"},
+    {0, "wildcards", OPTION_TEXT, AT(wildcards), "DIR", "where __name__ in a prompt finds name.txt"},
+    {0, "shard", OPTION_TEXT, AT(shard), "I/N", "part I of N only; /N: which one, the cluster says"},
+    {0, "worker", OPTION_FLAG, AT(worker), NULL, "take JSON lines on standard input, answer each with one"},
+    {0, "together", OPTION_INT, AT(together), "N", "pictures of equal shape drawn at once (8)", 1, 64},
+    {0, "strict", OPTION_FLAG, AT(strict), NULL, "stop at the first job that fails"},
+    {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
+    {0}};
+
+const command_line BATCH_LINE = {
+    "batch",
+    "JOBS [-o DIR] [OPTION...]",
+    "Draws the pictures of a file of jobs. Run again, it draws what is left.",
+    "JOBS: JSON lines, CSV with a header, or one prompt a line with flags behind it; - is standard input. "
+    "The\n"
+    "keys are the long names of txt2img's options, and \"id\"; the options here stand for what a job leaves\n"
+    "open. {a|b} and __name__ in prompts are chosen by the seed. Several processes may work on one folder.\n"
+    "Exit codes: 0 all done, 1 some jobs failed, 75 some failed for want of memory or disk.",
+    {OPTIONS, DRAWING_OPTIONS, COMMON_OPTIONS},
+    1};
+
+typedef struct {
+    session s;
+    const options *o;
+    calo_model *model;
+    journal *journal;
+    job_list list;
+    job_rules rules;
+    size_t done, failed, before;
+    bool may_retry; // a job failed for want of memory or disk
+    int code;       // nonzero: the run ends with it
+} batch;
+
+// ---- results
+
+static int hash_file(const char *path, char hex[65]) {
+    unsigned char h[EVP_MAX_MD_SIZE], piece[1 << 14];
+    unsigned n = 0;
+    ssize_t got = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    EVP_MD_CTX *c = EVP_MD_CTX_new();
+    if (fd >= 0 && c && EVP_DigestInit_ex(c, EVP_sha256(), NULL)) {
+        while ((got = read(fd, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR))
+            if (got > 0) EVP_DigestUpdate(c, piece, (size_t)got);
+        EVP_DigestFinal_ex(c, h, &n);
+    }
+    for (unsigned i = 0; i < n; i++) snprintf(hex + 2 * i, 3, "%02x", h[i]);
+    EVP_MD_CTX_free(c);
+    if (fd >= 0) close(fd);
+    return got == 0 && n ? 0 : CALO_ERR_IO;
+}
+
+static void print_line(const json_t *line) {
+    json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    fflush(stdout);
+}
+
+// Journal first, then what people and programs read.
+static int report(batch *b, job *j, json_t *line, const char *path) {
+    int code = line ? journal_put(b->journal, line) : CALO_ERR_TEMP;
+    session_clear(&b->s);
+    if (code) {
+        b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be written: %s", b->o->folder,
+                               strerror(errno));
+    } else {
+        if (b->o->worker || b->o->drawing.common.json)
+            print_line(line);
+        else if (path)
+            puts(path), fflush(stdout);
+        j->finished = true;
+    }
+    json_decref(line);
+    return code;
+}
+
+static void fail_job(batch *b, job *j, int code, const char *text) {
+    char clean[2000];
+    snprintf(clean, sizeof clean, "%s", text);
+    for (char *p = clean; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    b->failed++;
+    if (code == CALO_ERR_TEMP || code == CALO_ERR_IO) b->may_retry = true;
+    session_clear(&b->s);
+    fprintf(stderr, "calotype: %s\n", clean);
+    json_t *line = json_pack("{s:s, s:s, s:I, s:i, s:s}", "id", j->id, "status", "failed", "line",
+                             (json_int_t)j->line, "code", code, "error", clean);
+    if (!line) // what a hostile line said is not UTF-8
+        line = json_pack("{s:s, s:s, s:I, s:i}", "id", j->id, "status", "failed", "line", (json_int_t)j->line,
+                         "code", code);
+    report(b, j, line, NULL);
+    if (b->o->strict && !b->code) b->code = code;
+}
+
+static json_t *done_line(const job *j, const calo_image *im, const char *sha256, double seconds,
+                         size_t together) {
+    json_t *line =
+        json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:i, s:i, s:s}", "id", j->id, "status", "done", "line",
+                  (json_int_t)j->line, "file", j->name, "sha256", sha256, "seed", (json_int_t)j->seed,
+                  "width", im->width, "height", im->height, "prompt", j->prompt);
+    if (!line) return NULL;
+    if (j->negative) json_object_set_new(line, "negative_prompt", json_string(j->negative));
+    if (strcmp(j->prompt, j->o.drawing.prompt) != 0)
+        json_object_set_new(line, "template", json_string(j->o.drawing.prompt));
+    json_object_set_new(line, "seconds", json_real(seconds));
+    json_object_set_new(line, "together", json_integer((json_int_t)together));
+    return line;
+}
+
+// ---- files
+
+// A file of that name may be this very picture, drawn by a process that was killed before it could say so.
+static calo_status is_ours(batch *b, const calo_image *im, const char *path, const calo_save_options *save) {
+    char temp[PATH_MAX], a[65], c[65];
+    const char *dot = strrchr(path, '.');
+    calo_save_options over = *save;
+    over.overwrite = true;
+    int n = snprintf(temp, sizeof temp, "%s/.calotype-%d%s", b->o->folder, (int)getpid(), dot ? dot : "");
+    if (n >= (int)sizeof temp) return CALO_ERR_CANTCREAT;
+    calo_status s = calo_image_save(b->s.ctx, im, temp, &over);
+    if (!s && (hash_file(temp, a) || hash_file(path, c) || strcmp(a, c) != 0)) s = CALO_ERR_CANTCREAT;
+    unlink(temp);
+    return s;
+}
+
+static calo_status save_picture(batch *b, const job *j, const calo_image *im, const char *path) {
+    calo_save_options save = calo_save_defaults();
+    struct stat st;
+    save.overwrite = b->o->force;
+    save.no_metadata = j->o.drawing.no_metadata;
+    save.quality = j->o.drawing.quality;
+    calo_status s = calo_image_save(b->s.ctx, im, path, &save);
+    if (s == CALO_ERR_CANTCREAT && !save.overwrite && !lstat(path, &st) && S_ISREG(st.st_mode))
+        s = is_ours(b, im, path, &save);
+    return s;
+}
+
+// ---- drawing
+
+typedef struct {
+    batch *b;
+    job **jobs;
+    size_t n, at;
+    double begun;
+} group;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static calo_status receive(void *user, const calo_image *im) {
+    group *g = user;
+    batch *b = g->b;
+    job *j = g->jobs[g->at++];
+    char path[PATH_MAX], sha256[65], text[PATH_MAX + 100];
+    if (snprintf(path, sizeof path, "%s/%s", b->o->folder, j->name) >= (int)sizeof path)
+        return fail_job(b, j, CALO_ERR_CANTCREAT, "the folder's path is too long"), CALO_OK;
+    calo_status s = save_picture(b, j, im, path);
+    struct stat st;
+    if (!s) s = (calo_status)hash_file(path, sha256);
+    if (s == CALO_ERR_CANTCREAT && !lstat(path, &st)) {
+        snprintf(text, sizeof text, "line %ld: %s: another file is there (--force replaces it)", j->line,
+                 path);
+        fail_job(b, j, s, text);
+        return b->code ? CALO_ERR_CANCELLED : CALO_OK;
+    }
+    if (s)
+        return b->code =
+                   session_fail(&b->s, (int)s, "%s: cannot be written: %s", path, calo_message(b->s.ctx)),
+               s;
+    b->done++;
+    double t = now();
+    json_t *line = done_line(j, im, sha256, t - g->begun, g->n);
+    g->begun = t;
+    report(b, j, line, path);
+    return b->code ? CALO_ERR_CANCELLED : CALO_OK;
+}
+
+static void draw(batch *b, job **jobs, size_t n) {
+    const char *prompts[64], *negatives[64];
+    uint64_t seeds[64];
+    group g = {b, jobs, n, 0, now()};
+    calo_txt2img_request r = drawing_request(&jobs[0]->o.drawing);
+    for (size_t i = 0; i < n; i++) {
+        prompts[i] = jobs[i]->prompt;
+        negatives[i] = jobs[i]->negative;
+        seeds[i] = jobs[i]->seed;
+    }
+    r.prompts = prompts;
+    r.negative_prompts = negatives;
+    r.seeds = seeds;
+    r.count = (int)n;
+    r.on_image = receive;
+    r.user = &g;
+    calo_status s = calo_txt2img(b->model, &r, NULL);
+    if (!s || b->code) return;
+    if (session_stopped()) {
+        b->code = session_end(&b->s, s);
+    } else if (n > 1) { // one of them spoils the others: each alone
+        for (size_t i = g.at; i < n && !b->code; i++)
+            if (!jobs[i]->finished) draw(b, &jobs[i], 1);
+    } else {
+        char text[1200];
+        snprintf(text, sizeof text, "line %ld: %s", jobs[0]->line, calo_message(b->s.ctx));
+        fail_job(b, jobs[0], (int)s, text);
+    }
+}
+
+// ---- which job is next
+
+static bool picture_is_there(const batch *b, const json_t *line) {
+    char path[PATH_MAX];
+    struct stat st;
+    const char *file = json_string_value(json_object_get(line, "file"));
+    return file && !strchr(file, '/') &&
+           snprintf(path, sizeof path, "%s/%s", b->o->folder, file) < (int)sizeof path && !lstat(path, &st);
+}
+
+// Whether the journal knows how this job ended.
+static bool settled(batch *b, job *j) {
+    journal_state state = journal_of(b->journal, j->id);
+    if (state == JOURNAL_OPEN ||
+        (state == JOURNAL_DONE && !picture_is_there(b, journal_line(b->journal, j->id))))
+        return false;
+    if (state == JOURNAL_DONE)
+        b->before++;
+    else
+        b->failed++;
+    return j->finished = true;
+}
+
+typedef enum { CLAIMED, SETTLED, BUSY } claim_result;
+
+static claim_result claim(batch *b, job *j) {
+    if (settled(b, j)) return SETTLED;
+    if (!journal_claim(b->journal, j->id)) return BUSY;
+    int code = journal_refresh(b->journal);
+    if (code) b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be read", b->o->folder);
+    if (!code && !settled(b, j)) return CLAIMED;
+    journal_release(b->journal, j->id);
+    return SETTLED;
+}
+
+// Claims the first open job and those behind it that can be drawn with it.
+static size_t next_group(batch *b, job **jobs, size_t first, bool *busy) {
+    size_t n = 0;
+    for (size_t i = first; i < b->list.n && n < (size_t)b->o->together && !b->code; i++) {
+        job *j = &b->list.at[i];
+        if (j->finished || (n && (j->code || jobs[0]->code || !job_same_shape(jobs[0], j)))) continue;
+        claim_result r = claim(b, j);
+        if (r == CLAIMED) jobs[n++] = j;
+        if (r == BUSY) *busy = true;
+    }
+    return n;
+}
+
+static void run_jobs(batch *b) {
+    job *jobs[64];
+    while (!b->code) {
+        bool busy = false;
+        size_t first = 0;
+        while (first < b->list.n && b->list.at[first].finished) first++;
+        size_t n = next_group(b, jobs, first, &busy);
+        if (!n && !busy) return;
+        if (!n) { // other processes have what is left: they finish it, or die and leave it to us
+            nanosleep(&(struct timespec){0, 50000000}, NULL);
+            int code = journal_refresh(b->journal);
+            if (code) b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be read", b->o->folder);
+        } else if (jobs[0]->code) {
+            fail_job(b, jobs[0], jobs[0]->code, jobs[0]->error ? jobs[0]->error : "out of memory");
+        } else {
+            draw(b, jobs, n);
+        }
+        for (size_t i = 0; i < n; i++) journal_release(b->journal, jobs[i]->id);
+        if (session_stopped() && !b->code) b->code = session_end(&b->s, CALO_ERR_CANCELLED);
+    }
+}
+
+static int outcome(const batch *b) {
+    return b->code ? b->code : b->may_retry ? CALO_ERR_TEMP : b->failed ? 1 : 0;
+}
+
+// ---- a file of jobs
+
+static char *read_all(batch *b, const char *path, size_t *n) {
+    FILE *f = strcmp(path, "-") ? fopen(path, "rbe") : stdin;
+    size_t room = 1 << 16;
+    char *text = f ? malloc(room) : NULL;
+    *n = 0;
+    while (text) {
+        *n += fread(text + *n, 1, room - *n, f);
+        if (*n < room || room > JOBS_MAX_FILE) break;
+        char *more = realloc(text, room *= 2);
+        if (!more) free(text);
+        text = more;
+    }
+    if (!f)
+        b->code = session_fail(&b->s, CALO_ERR_NOINPUT, "%s: %s", path, strerror(errno));
+    else if (!text)
+        b->code = session_fail(&b->s, CALO_ERR_TEMP, "%s: out of memory", path);
+    else if (ferror(f))
+        b->code = session_fail(&b->s, CALO_ERR_NOINPUT, "%s: cannot be read: %s", path, strerror(errno));
+    if (f && f != stdin) fclose(f);
+    if (b->code) free(text), text = NULL;
+    return text;
+}
+
+static void read_jobs(batch *b, const char *path) {
+    size_t n;
+    char message[300] = "", *text = read_all(b, path, &n);
+    job_lines lines = {0};
+    if (!text) return;
+    int code = jobs_parse(text, n, jobs_format_of(path, text, n), &JOB_LINE, &lines, message, sizeof message);
+    free(text);
+    if (code) b->code = session_fail(&b->s, code, "%s: %s", path, message);
+    for (size_t i = 0; i < lines.n && !code; i++) code = job_list_add(&b->list, &lines.at[i], &b->rules);
+    jobs_free(&lines);
+    if (code && !b->code) b->code = session_fail(&b->s, code, "%s: out of memory", path);
+}
+
+static int run_file(batch *b, const char *path) {
+    shard s;
+    char message[200];
+    if (shard_choose(b->o->shard, &s, message, sizeof message))
+        return session_fail(&b->s, CALO_ERR_USAGE, "%s", message);
+    read_jobs(b, path);
+    if (s.count > 1) {
+        session_say(&b->s, "part %ld of %ld", s.rank + 1, s.count);
+        if (!b->code) job_list_keep(&b->list, s);
+    }
+    if (!b->code) run_jobs(b);
+    session_say(&b->s, "%zu drawn, %zu done before, %zu failed, %zu left, %.2f s", b->done, b->before,
+                b->failed, b->list.n - b->done - b->before - b->failed, session_seconds(&b->s));
+    return outcome(b);
+}
+
+// ---- lines on standard input
+
+// Answers a job that the journal knows with what it says.
+static void answer_known(batch *b, job *j) {
+    const json_t *line = journal_line(b->journal, j->id);
+    if (line && j->finished) print_line(line);
+}
+
+static void answer(batch *b, long number, char *text, size_t n) {
+    job_lines lines = {0};
+    size_t done = b->done, failed = b->failed;
+    int code = jobs_add_json(&lines, number, text, n, &JOB_LINE);
+    for (size_t i = 0; i < lines.n && !code; i++) code = job_list_add(&b->list, &lines.at[i], &b->rules);
+    jobs_free(&lines);
+    if (code)
+        b->code = session_fail(&b->s, code, "line %ld: out of memory", number);
+    else
+        run_jobs(b);
+    if (b->done == done && b->failed == failed)
+        for (size_t i = 0; i < b->list.n; i++) answer_known(b, &b->list.at[i]);
+    job_list_free(&b->list);
+}
+
+static int run_worker(batch *b) {
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t n;
+    for (long line = 1; !b->code && (n = getline(&text, &room, stdin)) > 0; line++) {
+        while (n && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
+        if (n) answer(b, line, text, (size_t)n);
+    }
+    free(text);
+    if (session_stopped() && !b->code) b->code = session_end(&b->s, CALO_ERR_CANCELLED);
+    return outcome(b);
+}
+
+// ----
+
+static int work(batch *b, int operands, char **argv) {
+    char message[PATH_MAX + 100];
+    if (b->o->worker ? operands : operands != 1)
+        return session_fail(&b->s, CALO_ERR_USAGE,
+                            b->o->worker ? "--worker takes its jobs on standard input"
+                                         : "which jobs? Name a file, or - for standard input");
+    int code = session_model(&b->s, &b->model);
+    if (!code && (code = journal_open(b->o->folder, &b->journal, message, sizeof message)))
+        session_fail(&b->s, code, "%s", message);
+    if (!code) code = b->o->worker ? run_worker(b) : run_file(b, argv[0]);
+    job_list_free(&b->list);
+    journal_close(b->journal);
+    calo_model_free(b->model);
+    return code;
+}
+
+int cmd_batch(int argc, char **argv) {
+    options o = {.drawing = drawing_defaults(), .folder = "pictures", .together = 8};
+    int n = session_options(&BATCH_LINE, &o.drawing.common, argc, argv);
+    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    common shown = o.drawing.common;
+    shown.quiet = shown.quiet || o.worker;
+    if (o.worker) shown.json = false; // standard output has one line for each job
+    batch b = {.o = &o, .rules = {{o.drawing, o.name}, o.wildcards, o.drawing.common.model, o.worker}};
+    int code = session_open(&b.s, &shown, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code) code = work(&b, n, argv);
+    session_close(&b.s);
+    return code;
+}

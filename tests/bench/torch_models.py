@@ -1,0 +1,66 @@
+"""The networks of bench_models in PyTorch (see peer.py).
+
+torch_models.py unet|vae_decoder|text_encoder CASE.json VARIANT BF16|F32 THREADS
+"""
+import json
+
+import torch
+
+import peer
+
+network, case = peer.arguments
+torch.set_grad_enabled(False)
+config = json.load(open(case))["config"]
+
+
+def made(cls, *args, **options):
+    """Without the minute that random initialisation takes: uniform weights of variance 1 / fan-in."""
+    with torch.device("meta"):
+        model = cls(*args, **options)
+    model = model.to(peer.dtype).to_empty(device="cpu").eval()
+    for p in model.parameters():
+        bound = (3 / p[0].numel()) ** 0.5 if p.ndim > 1 else 0.1
+        p.uniform_(-bound, bound)
+    return model
+
+
+if network == "unet":
+    from diffusers import UNet2DConditionModel
+
+    model = made(UNet2DConditionModel, **{k: v for k, v in config.items() if k[0] != "_"})
+    inputs = [torch.rand(2, 4, 64, 64), torch.tensor([500.0, 500.0]), torch.rand(2, 77, 768)]
+    run = lambda: model(*inputs, return_dict=False)
+elif network == "vae_decoder":
+    from diffusers import AutoencoderKL
+
+    model = made(AutoencoderKL, **{k: v for k, v in config.items() if k[0] != "_"})
+    model.encoder = None
+    inputs = [torch.rand(1, 4, 64, 64)]
+    run = lambda: model.decode(inputs[0], return_dict=False)
+else:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    model = made(CLIPTextModel, CLIPTextConfig(**config))
+    ids = torch.arange(2 * 77).reshape(2, 77)
+    for m in model.modules():  # buffers have no values after to_empty
+        if hasattr(m, "position_ids"):
+            m.position_ids = torch.arange(77)[None]
+    inputs = []
+    run = lambda: model(input_ids=ids)
+inputs = [x.to(peer.dtype) for x in inputs]
+
+if peer.channels_last and network != "text_encoder":
+    model = model.to(memory_format=torch.channels_last)
+    inputs[0] = inputs[0].contiguous(memory_format=torch.channels_last)
+if peer.compiled:
+    import torch._inductor.config
+
+    # Weights are packed once and their plain copies dropped: the fastest and the smallest that PyTorch has.
+    torch._inductor.config.freezing = True
+    torch._inductor.config.freezing_discard_parameters = True
+    if network == "vae_decoder":
+        model.decoder = torch.compile(model.decoder)
+    else:
+        model = torch.compile(model)
+
+peer.serve(run)

@@ -1,0 +1,63 @@
+#include "tests/shell.h"
+
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "tests/tiny_model.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+char folder[512], model[512];
+
+void shell_begin(void) {
+    tiny_model_write("sd", "v", model, sizeof model);
+    char *dir = fs_dirname(model);
+    snprintf(folder, sizeof folder, "%s", dir);
+    mem_free(dir);
+    setenv("XDG_CACHE_HOME", folder, 1);
+    setenv("D", folder, 1);
+    setenv("M", model, 1);
+    unsetenv("CALOTYPE_DATA");
+}
+
+void shell_end(void) { tiny_model_remove(model); }
+
+char *contents(const char *name) {
+    char path[600], *data;
+    size_t n;
+    error err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(fs_read_file(path, 1 << 24, &data, &n, &err), OK, "%s", err.text);
+    return data;
+}
+
+result sh(const char *command) {
+    char line[4096];
+    snprintf(line, sizeof line, "C='%s' E='%s'; (%s) >\"$D/out\" 2>\"$D/err\"", CALOTYPE_PROGRAM,
+             EXAMPLE_PROGRAM, command);
+    int ended = system(line);
+    return (result){WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended), contents("out"),
+                    contents("err")};
+}
+
+void drop(result r) {
+    mem_free(r.out);
+    mem_free(r.err);
+}
+
+void expect(const char *command, int code, const char *out, const char *err) {
+    result r = sh(command);
+    cr_expect_eq(r.code, code, "%s: exit code %d instead of %d: %s", command, r.code, code, r.err);
+    cr_expect(!out || strstr(r.out, out), "%s: printed '%s', not '%s'", command, r.out, out);
+    cr_expect(!err || strstr(r.err, err), "%s: complained '%s', not '%s'", command, r.err, err);
+    drop(r);
+}
+
+bool there(const char *name) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return fs_exists(path);
+}

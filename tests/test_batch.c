@@ -1,0 +1,529 @@
+// Files of jobs: formats, wildcards, shards, the journal; killed, doubled, hostile.
+#include "cli/job.h"
+#include "cli/journal.h"
+#include "cli/shard.h"
+#include "cli/wildcards.h"
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "tests/tiny_model.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// ---- formats
+
+static job_lines parse(const char *text, jobs_format format) {
+    job_lines jobs;
+    char message[300] = "";
+    int code = jobs_parse(text, strlen(text), format, &JOB_LINE, &jobs, message, sizeof message);
+    cr_assert_eq(code, 0, "%s", message);
+    return jobs;
+}
+
+static void expect_keys(const job_lines *jobs, size_t i, long line, const char *keys) {
+    cr_assert_lt(i, jobs->n, "%s", keys);
+    json_t *want = json_loads(keys, 0, NULL);
+    char *got = json_dumps(jobs->at[i].keys, JSON_SORT_KEYS);
+    cr_assert_not_null(want, "%s", keys);
+    cr_expect_eq(jobs->at[i].line, line, "%s", keys);
+    cr_expect(json_equal(want, jobs->at[i].keys), "line %ld is %s (%s), not %s", line, got ? got : "nothing",
+              jobs->at[i].error ? jobs->at[i].error : "", keys);
+    free(got);
+    json_decref(want);
+}
+
+static void expect_error(const char *text, jobs_format format, const char *says) {
+    job_lines jobs = parse(text, format);
+    cr_assert_geq(jobs.n, 1, "%s", text);
+    const job_line *last = &jobs.at[jobs.n - 1];
+    cr_expect_null(last->keys, "%s", text);
+    cr_expect(last->error && strstr(last->error, says), "'%s' is told as '%s', not '%s'", text, last->error,
+              says);
+    jobs_free(&jobs);
+}
+
+Test(batch, json_lines) {
+    job_lines jobs = parse("\xef\xbb\xbf{\"prompt\":\"a\",\"cfg_scale\":2}\r\n\n {\"prompt\":\"b\",\"id\":7,"
+                           "\"sampler_name\":\"Euler a\",\"seed\":null}",
+                           JOBS_JSONL);
+    cr_expect_eq(jobs.n, 2);
+    expect_keys(&jobs, 0, 1, "{\"prompt\":\"a\",\"cfg-scale\":2}");
+    expect_keys(&jobs, 1, 3, "{\"prompt\":\"b\",\"id\":7,\"sampling-method\":\"Euler a\"}");
+    jobs_free(&jobs);
+    expect_error("{}\n{\"steps\":NaN}", JOBS_JSONL, "NaN");
+    expect_error("{\"prompt\":\"a\"", JOBS_JSONL, "column");
+    expect_error("[1]", JOBS_JSONL, "not a JSON object");
+    expect_error("{\"seed\":1,\"seed\":2}", JOBS_JSONL, "duplicate");
+    expect_error("{\"cfg-scale\":1,\"cfg_scale\":2}", JOBS_JSONL, "twice");
+    expect_error("{\"prompt\":\"\xff\"}", JOBS_JSONL, "decode");
+    expect_error("{\"prompt\":\"a\\u0000b\"}", JOBS_JSONL, "not allowed");
+}
+
+Test(batch, csv) {
+    job_lines jobs = parse(
+        "prompt,Steps,no_metadata,seed\r\n\"a, \"\"b\"\"\nc\",4,true,\nx,,,-1\n\n\"\",5,0,3\n", JOBS_CSV);
+    cr_expect_eq(jobs.n, 3);
+    expect_keys(&jobs, 0, 2, "{\"prompt\":\"a, \\\"b\\\"\\nc\",\"Steps\":\"4\",\"no-metadata\":true}");
+    expect_keys(&jobs, 1, 4, "{\"prompt\":\"x\",\"seed\":-1}");
+    expect_keys(&jobs, 2, 6, "{\"Steps\":\"5\",\"no-metadata\":false,\"seed\":3}");
+    jobs_free(&jobs);
+    expect_error("prompt,steps\na,1,2\n", JOBS_CSV, "3 fields");
+    expect_error("prompt\n\"a\n", JOBS_CSV, "quote");
+    char message[300];
+    cr_expect_eq(jobs_parse("a,a\n", 4, JOBS_CSV, &JOB_LINE, &jobs, message, sizeof message), 65);
+    cr_expect_eq(jobs_parse("\"", 1, JOBS_CSV, &JOB_LINE, &jobs, message, sizeof message), 65);
+}
+
+Test(batch, prompts_with_flags_in_three_dialects) {
+    job_lines jobs =
+        parse("# a comment\n"
+              "a boat, well-made --steps 20 -s 5 --sampler 'Euler a'\n"
+              "--prompt \"a \\\"red\\\" boat\" --negative_prompt \"x, y\" --cfg_scale 3 --seed -1\n"
+              "a tree --n grey, dull --w 512 --h 768 --s 30 --d 1 --l 7.5 --f name.png\n"
+              "a hill --no-metadata\n"
+              "just - a -- prompt",
+              JOBS_TEXT);
+    cr_expect_eq(jobs.n, 5);
+    expect_keys(&jobs, 0, 2,
+                "{\"prompt\":\"a boat, well-made\",\"steps\":20,\"seed\":5,\"sampler\":\"Euler a\"}");
+    expect_keys(
+        &jobs, 1, 3,
+        "{\"prompt\":\"a \\\"red\\\" boat\",\"negative-prompt\":\"x, y\",\"cfg-scale\":3,\"seed\":-1}");
+    expect_keys(&jobs, 2, 4,
+                "{\"prompt\":\"a tree\",\"negative-prompt\":\"grey, "
+                "dull\",\"width\":512,\"height\":768,\"steps\":30,\"seed\":1,\"cfg-scale\":7.5,\"output\":"
+                "\"name.png\"}");
+    expect_keys(&jobs, 3, 5, "{\"prompt\":\"a hill\",\"no-metadata\":true}");
+    expect_keys(&jobs, 4, 6, "{\"prompt\":\"just - a -- prompt\"}");
+    jobs_free(&jobs);
+    expect_error("a --negative-prompt \"x", JOBS_TEXT, "quote");
+    expect_error("a --steps 3 --steps 4", JOBS_TEXT, "twice");
+    expect_error("--prompt \"a\" b", JOBS_TEXT, "behind");
+}
+
+// ---- what a line becomes
+
+static job_list list_of(const char *text, const job_rules *rules) {
+    job_lines lines = parse(text, JOBS_JSONL);
+    job_list list = {0};
+    for (size_t i = 0; i < lines.n; i++) cr_assert_eq(job_list_add(&list, &lines.at[i], rules), 0);
+    jobs_free(&lines);
+    return list;
+}
+
+static job_rules rules(void) { return (job_rules){.defaults = {drawing_defaults(), NULL}}; }
+
+Test(batch, jobs_without_ids_have_lasting_ones) {
+    job_rules r = rules();
+    const char *text = "{\"prompt\":\"a\"}\n{\"prompt\":\"a\"}\n{\"prompt\":\"b\"}\n"
+                       "{\"prompt\":\"a\",\"id\":\"x\"}\n{\"prompt\":\"b\",\"id\":\"x\"}\n"
+                       "{\"prompt\":\"{a|b}\",\"seed\":7,\"batch-count\":3}";
+    job_list a = list_of(text, &r), b = list_of(text, &r);
+    cr_assert_eq(a.n, 8);
+    for (size_t i = 0; i < a.n; i++) {
+        cr_expect_str_eq(a.at[i].id, b.at[i].id);
+        cr_expect_eq(a.at[i].seed, b.at[i].seed);
+        for (size_t k = 0; k < i; k++) cr_expect_str_neq(a.at[i].id, a.at[k].id);
+    }
+    cr_expect_neq(a.at[0].seed, a.at[1].seed, "equal lines without a seed are two pictures");
+    cr_expect_eq(a.at[4].code, 65);
+    cr_expect(strstr(a.at[4].error, "'x' is there already"), "%s", a.at[4].error);
+    cr_expect_eq(a.at[7].seed, 9);
+    r.defaults.drawing.steps = 3;
+    job_list other = list_of(text, &r);
+    cr_expect_str_neq(other.at[0].id, a.at[0].id, "other options, another picture");
+    job_list_free(&other);
+    job_list_free(&b);
+    job_list_free(&a);
+}
+
+Test(batch, hostile_names_are_refused) {
+    static const char *const NAMES[] = {
+        "../x.png",     "/x.png",   "a/b.png",        "..",         ".x.png", "-rf.png",
+        "x\\u0001.png", "x\\n.png", "\\u007f.png",    "a\\\\b.png", "",       "x",
+        "x.exe",        ".png",     "manifest.jsonl", "x.png/",     "./x.png"};
+    job_rules r = rules();
+    char text[6000];
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        snprintf(text, sizeof text, "{\"prompt\":\"a\",\"output\":\"%s\"}", NAMES[i]);
+        job_list list = list_of(text, &r);
+        cr_expect_eq(list.at[0].code, 65, "%s", NAMES[i]);
+        job_list_free(&list);
+        snprintf(text, sizeof text, "{\"prompt\":\"a\",\"id\":\"../%s\"}", NAMES[i]);
+        list = list_of(text, &r);
+        cr_expect_eq(list.at[0].code, 65, "id ../%s", NAMES[i]);
+        job_list_free(&list);
+    }
+    snprintf(text, sizeof text, "{\"prompt\":\"a\",\"output\":\"%04096d.png\"}", 0);
+    job_list list = list_of(text, &r);
+    cr_expect(list.at[0].code == 65 && strstr(list.at[0].error, "too long"));
+    job_list_free(&list);
+}
+
+// ---- wildcards
+
+static void expect_expansion(const char *text, const char *dir, uint64_t seed, const char *one_of) {
+    char *out, message[300];
+    cr_assert_eq(wildcards_expand(text, dir, seed, &out, message, sizeof message), 0, "%s", message);
+    char bounded[200];
+    snprintf(bounded, sizeof bounded, "/%s/", out);
+    cr_expect(strstr(one_of, bounded), "'%s' is not one of %s", bounded, one_of);
+    free(out);
+}
+
+Test(batch, wildcards) {
+    char dir[] = "/tmp/calotype-wild-XXXXXX", path[100], *out, message[300];
+    cr_assert_not_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/colour.txt", dir);
+    FILE *f = fopen(path, "w");
+    fputs("# colours\r\nred\r\n\r\n{dark|light} blue\n", f);
+    fclose(f);
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        expect_expansion("a {red|{blue|green}|} boat", NULL, seed,
+                         "/a red boat/a blue boat/a green boat/a  boat/");
+        expect_expansion("a __colour__ boat", dir, seed, "/a red boat/a dark blue boat/a light blue boat/");
+        expect_expansion("__colour__ __x {alone} \\{a|b\\}", NULL, seed, "/__colour__ __x {alone} {a|b}/");
+    }
+    int seen[2] = {0};
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        cr_assert_eq(wildcards_expand("{a|b}", NULL, seed, &out, message, sizeof message), 0);
+        seen[*out == 'b']++;
+        free(out);
+    }
+    cr_expect(seen[0] > 60 && seen[1] > 60, "of 200 fair choices %d and %d: 5.6 deviations", seen[0],
+              seen[1]);
+    cr_expect_eq(wildcards_expand("__none__", dir, 0, &out, message, sizeof message), 66);
+    cr_expect_null(out);
+    snprintf(path, sizeof path, "%s/loop.txt", dir);
+    f = fopen(path, "w");
+    fputs("__loop__ __loop__\n", f);
+    fclose(f);
+    cr_expect_eq(wildcards_expand("__loop__", dir, 0, &out, message, sizeof message), 65);
+    expect_expansion("__../colour__ __/x__ __.colour__", dir, 0, "/__../colour__ __/x__ __.colour__/");
+    remove(path);
+    snprintf(path, sizeof path, "%s/colour.txt", dir);
+    remove(path);
+    rmdir(dir);
+}
+
+// ---- shards
+
+static void clear_environment(void) {
+    static const char *const NAMES[] = {"SLURM_ARRAY_TASK_ID",
+                                        "SLURM_ARRAY_TASK_COUNT",
+                                        "SLURM_ARRAY_TASK_MIN",
+                                        "SLURM_ARRAY_TASK_STEP",
+                                        "JOB_COMPLETION_INDEX",
+                                        "JOB_COMPLETION_COUNT",
+                                        "OMPI_COMM_WORLD_RANK",
+                                        "OMPI_COMM_WORLD_SIZE",
+                                        "PMI_RANK",
+                                        "PMI_SIZE",
+                                        "SLURM_PROCID",
+                                        "SLURM_NTASKS",
+                                        "SLURM_STEP_NUM_TASKS"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) unsetenv(NAMES[i]);
+}
+
+static void expect_shard(const char *text, long rank, long count) {
+    shard s;
+    char message[200] = "";
+    int code = shard_choose(text, &s, message, sizeof message);
+    cr_expect_eq(code, count ? 0 : -1, "%s: %s", text ? text : "environment", message);
+    if (count) cr_expect(s.rank == rank && s.count == count, "%ld of %ld", s.rank, s.count);
+}
+
+static void set_number(const char *name, long value) {
+    char text[24];
+    snprintf(text, sizeof text, "%ld", value);
+    setenv(name, text, 1);
+}
+
+Test(batch, shards_are_read_from_launchers) {
+    clear_environment();
+    expect_shard(NULL, 0, 1);
+    expect_shard("2/3", 1, 3);
+    for (const char *const *bad =
+             (const char *const[]){"0/3", "4/3", "1/0", "1", "x/2", "1/2x", "-1/2", "/3", "", NULL};
+         *bad; bad++)
+        expect_shard(*bad, 0, 0);
+    setenv("JOB_COMPLETION_INDEX", "2", 1);
+    expect_shard(NULL, 0, 0);
+    expect_shard("/5", 2, 5);
+    expect_shard("/2", 0, 0);
+    expect_shard("1/7", 0, 7);
+    clear_environment();
+    setenv("SLURM_ARRAY_TASK_ID", "7", 1);
+    setenv("SLURM_ARRAY_TASK_COUNT", "4", 1);
+    setenv("SLURM_ARRAY_TASK_MIN", "3", 1);
+    setenv("SLURM_ARRAY_TASK_STEP", "2", 1);
+    expect_shard(NULL, 2, 4);
+    setenv("SLURM_PROCID", "1", 1);
+    setenv("SLURM_NTASKS", "3", 1);
+    expect_shard(NULL, 7, 12);
+    setenv("SLURM_PROCID", "x", 1);
+    expect_shard(NULL, 0, 0);
+    clear_environment();
+}
+
+Test(batch, shards_are_a_partition) {
+    static const char *const PAIRS[][2] = {{"SLURM_PROCID", "SLURM_NTASKS"},
+                                           {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+                                           {"PMI_RANK", "PMI_SIZE"},
+                                           {"JOB_COMPLETION_INDEX", "JOB_COMPLETION_COUNT"},
+                                           {"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"}};
+    for (int pair = 0; pair < 5; pair++) {
+        clear_environment();
+        for (long n = 1; n <= 17; n++) {
+            for (long jobs = 0; jobs <= 100; jobs += 20) {
+                int owners[100] = {0};
+                for (long i = 0; i < n; i++) {
+                    shard s;
+                    char message[200];
+                    set_number(PAIRS[pair][0], i);
+                    set_number(PAIRS[pair][1], n);
+                    cr_assert_eq(shard_choose(NULL, &s, message, sizeof message), 0, "%s", message);
+                    job_list list = {.at = calloc((size_t)jobs + 1, sizeof(job)), .n = (size_t)jobs};
+                    for (long k = 0; k < jobs; k++) list.at[k].line = k;
+                    job_list_keep(&list, s);
+                    for (size_t k = 0; k < list.n; k++) owners[list.at[k].line]++;
+                    job_list_free(&list);
+                }
+                for (long k = 0; k < jobs; k++)
+                    cr_assert_eq(owners[k], 1, "job %ld of %ld in %ld", k, jobs, n);
+            }
+        }
+    }
+    clear_environment();
+}
+
+// ---- the program on a small model
+
+static char model[512], folder[512];
+
+static void begin(void) {
+    tiny_model_write("sd", "v", model, sizeof model);
+    char *dir = fs_dirname(model);
+    snprintf(folder, sizeof folder, "%s", dir);
+    mem_free(dir);
+    setenv("XDG_CACHE_HOME", folder, 1);
+    setenv("D", folder, 1);
+    setenv("M", model, 1);
+    unsetenv("CALOTYPE_DATA");
+    clear_environment();
+}
+
+static void end(void) { tiny_model_remove(model); }
+
+TestSuite(batch_runs, .init = begin, .fini = end);
+
+// $C draws jobs of the model with one thread; $D is the folder.
+static int sh(const char *command) {
+    char line[4096];
+    snprintf(line, sizeof line, "C='%s batch -q -t 1 -m '\"$M\"; cd \"$D\"; (%s) >out 2>err",
+             CALOTYPE_PROGRAM, command);
+    int ended = system(line);
+    return WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended);
+}
+
+static char *contents(const char *name) {
+    char path[700], *data = NULL;
+    size_t n;
+    error err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(fs_read_file(path, 1 << 24, &data, &n, &err), OK, "%s", err.text);
+    return data;
+}
+
+static void expect(const char *command, int code, const char *out, const char *err) {
+    int got = sh(command);
+    char *o = contents("out"), *e = contents("err");
+    cr_expect_eq(got, code, "%s: %d instead of %d: %s", command, got, code, e);
+    cr_expect(!out || strstr(o, out), "%s: printed '%s', not '%s'", command, o, out);
+    cr_expect(!err || strstr(e, err), "%s: complained '%s', not '%s'", command, e, err);
+    mem_free(o);
+    mem_free(e);
+}
+
+static void write_jobs(const char *name, int n, int steps) {
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    cr_assert_not_null(f);
+    for (int i = 0; i < n; i++)
+        fprintf(f, "{\"id\":\"j%03d\",\"prompt\":\"a {red|blue} boat %d\",\"seed\":%d,\"steps\":%d}\n", i, i,
+                100 + i, steps + i % 3 / 2);
+    fclose(f);
+}
+
+// Every job is done exactly once in the journal of `dir`, and its file is that of the undisturbed `whole`.
+static void expect_whole(const char *dir, int jobs) {
+    char command[300];
+    snprintf(
+        command, sizeof command,
+        "test $(grep -c '\"status\":\"done\"' %s/manifest.jsonl) = %d && test $(grep -o '^{\"id\":\"j...' "
+        "%s/manifest.jsonl | sort -u | wc -l) = %d && for f in whole/*.png; do cmp $f %s/${f##*/} || exit 9; "
+        "done; test $(ls %s/*.png | wc -l) = %d",
+        dir, jobs, dir, jobs, dir, dir, jobs);
+    expect(command, 0, NULL, NULL);
+}
+
+Test(batch_runs, a_batch_is_its_pictures_drawn_alone) {
+    write_jobs("jobs.jsonl", 7, 2);
+    expect("$C jobs.jsonl -o whole", 0, "whole/j006.png", NULL);
+    expect("$C jobs.jsonl -o whole", 0, "", NULL);
+    expect("$C jobs.jsonl -o alone --together 1", 0, NULL, NULL);
+    expect_whole("alone", 7);
+    expect("rm whole/j003.png; $C jobs.jsonl -o whole", 0, "whole/j003.png", NULL);
+    expect("cmp whole/j003.png alone/j003.png", 0, NULL, NULL);
+    expect("grep -q '\"template\":\"a {red|blue} boat 0\"' whole/manifest.jsonl && sha256sum whole/j001.png "
+           "| cut -c "
+           "1-64 | xargs -I{} grep -q {} whole/manifest.jsonl",
+           0, NULL, NULL);
+    // A file that was drawn before its process could say so is taken; another one is not.
+    expect("mkdir lost; cp whole/j001.png lost; $C jobs.jsonl -o lost", 0, NULL, NULL);
+    expect("mkdir mine; echo x > mine/j001.png; $C jobs.jsonl -o mine", 1, "j002.png",
+           "another file is there");
+    expect("test $(cat mine/j001.png) = x; $C jobs.jsonl -o mine --force", 0, "mine/j001.png", NULL);
+    expect("cmp mine/j001.png whole/j001.png", 0, NULL, NULL);
+}
+
+Test(batch_runs, a_bad_job_fails_alone) {
+    expect("printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1}' '{\"prompt\":' '{\"prompt\":\"b\",\"stpes\":1}' "
+           "'{\"prompt\":\"c\",\"steps\":0}' '{\"prompt\":\"d\",\"width\":33,\"steps\":1}' '{\"steps\":1}' "
+           "'{\"prompt\":\"e\",\"sampler\":\"plms\"}' '{\"prompt\":\"f\",\"init-latents\":\"/etc/passwd\"}' "
+           "'{\"prompt\":\"g\",\"steps\":1}' > bad.jsonl; $C bad.jsonl -o bad --json",
+           1, "\"line\":9,\"file\"", "line 3: unknown key 'stpes' (did you mean steps?)");
+    expect("grep -c '\"status\":\"done\"' bad/manifest.jsonl; for l in 2 3 4 5 6 7 8; do grep -q "
+           "'\"failed\",\"line\":'$l, bad/manifest.jsonl || exit 9; done",
+           0, "2", NULL);
+    expect("$C bad.jsonl -o strict --strict", 65, NULL, "line 2");
+    expect("$C none.jsonl -o x", 66, NULL, "none.jsonl");
+    expect("$C", 2, NULL, "which jobs?");
+    expect("$C bad.jsonl -o x --shard 3/2", 2, NULL, "3/2");
+    expect("echo x > file; $C bad.jsonl -o file", 73, NULL, "file");
+}
+
+Test(batch_runs, nan_fails_its_job_by_name) {
+    tiny_model_spoil(model, "vae", "decoder.conv_out.bias", NAN);
+    write_jobs("jobs.jsonl", 2, 1);
+    expect("$C jobs.jsonl -o nan", 1, NULL, "nan");
+    expect("ls nan/*.png", 2, NULL, NULL);
+}
+
+Test(batch_runs, nothing_leaves_the_folder) {
+    expect("mkdir out.d; echo safe > target.png; ln -s ../target.png out.d/link.png; "
+           "printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1,\"output\":\"link.png\"}' "
+           "'{\"prompt\":\"a\",\"steps\":1,\"output\":\"../escaped.png\"}' > h.jsonl; $C h.jsonl -o out.d",
+           1, NULL, NULL);
+    expect("$C h.jsonl -o out.d --force; cat target.png; ls escaped.png", 2, "safe", NULL);
+    expect("ln -s target.png m; mkdir s; ln -s ../target.png s/manifest.jsonl; $C h.jsonl -o s", 73, NULL,
+           NULL);
+}
+
+Test(batch_runs, a_worker_answers_each_line) {
+    expect("printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' 'rubbish' '' "
+           "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
+           "'{\"id\":\"b\",\"prompt\":\"x\",\"steps\":1,\"seed\":3}' "
+           "| $C --worker -o w",
+           1, "{\"id\":\"b\",\"status\":\"done\"", "line 2");
+    expect("cat out | wc -l", 0, NULL, NULL);
+    expect("printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
+           "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
+           "'{\"id\":\"c\",\"prompt\":\"x\",\"steps\":1}' | $C --worker -o w | cut -d, -f1-2 | tr '\\n' ' '",
+           0,
+           "{\"id\":\"a\",\"status\":\"done\" {\"id\":\"a\",\"status\":\"done\" "
+           "{\"id\":\"c\",\"status\":\"done\" ",
+           NULL);
+}
+
+Test(batch_runs, a_signal_ends_without_torn_files) {
+    write_jobs("jobs.jsonl", 24, 1);
+    write_jobs("slow.jsonl", 300, 500);
+    expect("$C jobs.jsonl -o whole", 0, NULL, NULL);
+    expect("$C slow.jsonl -o slow & p=$!; sleep 1; kill -TERM $p; wait $p", 143, NULL, NULL);
+    expect("$C slow.jsonl -o slow & p=$!; sleep 1; kill -INT $p; wait $p", 130, NULL, NULL);
+    expect("mkfifo f; $C --worker -o worker <f & p=$!; exec 3>f; cat jobs.jsonl >&3; "
+           "while ! test -e worker/j023.png; do sleep 0.1; done; kill -TERM $p; wait $p",
+           143, NULL, NULL);
+    expect_whole("worker", 24);
+}
+
+Test(batch_runs, two_workers_do_no_job_twice) {
+    write_jobs("jobs.jsonl", 40, 2);
+    expect("$C jobs.jsonl -o whole", 0, NULL, NULL);
+    expect("$C jobs.jsonl -o two & p=$!; $C jobs.jsonl -o two --together 3 || exit 8; wait $p", 0, NULL,
+           NULL);
+    expect_whole("two", 40);
+    expect("for i in 1 2 3; do $C jobs.jsonl -o parts --shard $i/3 || exit 8; done", 0, NULL, NULL);
+    expect_whole("parts", 40);
+}
+
+// ---- kill -9
+
+static pid_t start_batch(void) {
+    pid_t pid = fork();
+    if (pid) return pid;
+    int null = open("/dev/null", O_RDWR);
+    if (chdir(folder) || dup2(null, 1) < 0 || dup2(null, 2) < 0) _exit(9);
+    execl(CALOTYPE_PROGRAM, "calotype", "batch", "-q", "-t", "1", "-m", model, "jobs.jsonl", "-o", "killed",
+          (char *)0);
+    _exit(9);
+}
+
+// Starts again until the jobs are done; true when this run was killed before that.
+static bool run_and_kill(unsigned microseconds) {
+    pid_t pid = start_batch();
+    int ended;
+    cr_assert_gt(pid, 0);
+    usleep(microseconds);
+    kill(pid, SIGKILL);
+    cr_assert_eq(waitpid(pid, &ended, 0), pid);
+    cr_assert(WIFSIGNALED(ended) || !WEXITSTATUS(ended), "exit code %d", WEXITSTATUS(ended));
+    return WIFSIGNALED(ended);
+}
+
+// CALOTYPE_KILLS asks for more than the 20 of every day.
+Test(batch_runs, killed_at_any_moment_nothing_is_lost_doubled_or_torn) {
+    enum { JOBS = 24 };
+    const char *wanted = getenv("CALOTYPE_KILLS");
+    int kills = wanted ? atoi(wanted) : 20, done = 0, rounds = 0;
+    write_jobs("jobs.jsonl", JOBS, 2);
+    expect("$C jobs.jsonl -o whole", 0, NULL, NULL);
+    srand(7);
+    for (; done < kills; rounds++) {
+        cr_assert_lt(rounds, 100 * kills);
+        if (run_and_kill((unsigned)(rand() % 250000))) {
+            done++;
+            continue;
+        }
+        expect_whole("killed", JOBS);
+        expect("rm -r killed", 0, NULL, NULL);
+    }
+    expect("$C jobs.jsonl -o killed", 0, NULL, NULL);
+    expect_whole("killed", JOBS);
+    expect("printf '{\"id\":\"j001\",\"sta' >> killed/manifest.jsonl; rm killed/j000.png; $C jobs.jsonl -o "
+           "killed",
+           0, "j000.png", NULL);
+}
+
+// ---- the example
+
+Test(batch_runs, the_example_of_200_jobs) {
+    bool slow = getenv("ASAN_OPTIONS") != NULL; // a sanitizer takes twenty times as long
+    char command[600];
+    char here[400];
+    cr_assert_not_null(getcwd(here, sizeof here));
+    snprintf(command, sizeof command, "'%s' batch -q '%s/examples/jobs.jsonl' -o example --json %s",
+             CALOTYPE_PROGRAM, here, slow ? "--shard 1/20" : "");
+    expect(command, 0, "\"status\":\"done\"", NULL);
+    snprintf(command, sizeof command, "ls example/*.png | wc -l");
+    expect(command, 0, slow ? "10" : "200", NULL);
+}

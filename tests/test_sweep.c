@@ -1,0 +1,376 @@
+// Memory that runs out and files that fail, at every single call: a small txt2img and a small training run
+// end with the right code, leave earlier outputs alone and nothing half done, lose no memory and no
+// descriptor; a call that was only interrupted changes nothing.
+//
+// Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
+// stack.
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "core/calotype.h"
+#include "core/files/image.h"
+#include "tests/tiny_model.h"
+#include "tests/tools/faults.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_POINTS = 1 << 17, MAX_OUTPUTS = 8, FEW = 20 };
+
+static char model[512], folder[512]; // the folder is a fresh one around the model
+
+static void begin(void) {
+    if (!access("/dev/shm", W_OK)) setenv("TMPDIR", "/dev/shm", 1); // thousands of small files
+    faults_share();
+    tiny_model_write("sd", "v", model, sizeof model);
+    char *dir = fs_dirname(model);
+    snprintf(folder, sizeof folder, "%s", dir);
+    mem_free(dir);
+    setenv("XDG_CACHE_HOME", folder, 1);
+}
+
+static void end(void) { tiny_model_remove(model); }
+
+TestSuite(sweep, .init = begin, .fini = end, .timeout = 7200);
+
+static const char *at(const char *name) {
+    static char room[4][700];
+    static int turn;
+    char *p = room[turn++ % 4];
+    snprintf(p, sizeof room[0], "%s/%s", folder, name);
+    return p;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
+    (void)st, (void)type, (void)where;
+    return remove(path);
+}
+
+static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+
+static int open_descriptors(void) {
+    DIR *d = opendir("/proc/self/fd");
+    int n = 0;
+    cr_assert_not_null(d);
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+// Blocks that nobody points to any more; only the leak sanitizer can tell.
+int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
+
+// ---- jobs
+
+// What is swept. `run` leaves the outputs, named relative to the folder, below "out".
+typedef struct {
+    const char *name;
+    calo_status (*run)(char *message, size_t size, bool again);
+    const char *outputs[MAX_OUTPUTS];
+    bool resumes; // running it again after a failure must end in the same outputs
+} job;
+
+static calo_status finish(calo_context *ctx, calo_status s, char *message, size_t size) {
+    snprintf(message, size, "%s", s ? calo_message(ctx) : "");
+    calo_context_free(ctx);
+    return s;
+}
+
+static calo_context *one_thread(calo_status *s) {
+    calo_context *ctx = NULL;
+    calo_context_options o = calo_context_defaults();
+    o.threads = 1;
+    o.precision = CALO_PRECISION_F32;
+    *s = calo_context_new(&o, &ctx);
+    return ctx;
+}
+
+typedef struct {
+    calo_context *ctx;
+    int n;
+} saver;
+
+static calo_status save(void *user, const calo_image *im) {
+    static const char *const NAMES[] = {"out/1.png", "out/2.webp", "out/3.jpg"};
+    saver *to = user;
+    const char *name = NAMES[to->n++];
+    return calo_image_save(to->ctx, im, at(name), NULL);
+}
+
+static calo_status run_txt2img(char *message, size_t size, bool again) {
+    (void)again;
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_model *m = NULL;
+    saver to = {ctx, 0};
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.steps = 2;
+    r.count = 3;
+    r.on_image = save;
+    r.user = &to;
+    if (!s) s = calo_model_open(ctx, model, &m);
+    if (!s) s = calo_txt2img(m, &r, NULL);
+    calo_model_free(m);
+    return finish(ctx, s, message, size);
+}
+
+static calo_status run_train(char *message, size_t size, bool again) {
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_train_request r = calo_train_defaults();
+    char config[700], checkpoints[700], **names = NULL;
+    size_t n = 0;
+    snprintf(config, sizeof config, "%s", at("train.json"));
+    snprintf(checkpoints, sizeof checkpoints, "%s", at("out/run/checkpoints"));
+    // Only after a failure, when nothing fails any more.
+    if (again && fs_is_dir(checkpoints)) fs_list(checkpoints, &names, &n, NULL);
+    fs_list_free(names, n);
+    r.config = config;
+    r.kind = "vae";
+    r.resume = n > 0;
+    if (!s) s = calo_train(ctx, &r);
+    return finish(ctx, s, message, size);
+}
+
+static const job TXT2IMG = {"txt2img", run_txt2img, {"out/1.png", "out/2.webp", "out/3.jpg"}, false};
+static const job TRAIN = {
+    "train", run_train, {"out/run/loss.csv", "out/run/model/vae/diffusion_pytorch_model.safetensors"}, true};
+
+static void put(const char *path, const char *text) {
+    error err = {0};
+    cr_assert_eq(fs_write_atomic(path, text, strlen(text), true, &err), OK, "%s", err.text);
+}
+
+static void make_training(void) {
+    char text[2000];
+    error err = {0};
+    cr_assert_eq(fs_mkdirs(at("small/vae"), &err) | fs_mkdirs(at("data"), &err), OK);
+    put(at("small/model_index.json"), "{\"_class_name\": \"StableDiffusionPipeline\"}");
+    put(at("small/vae/config.json"),
+        "{\"_class_name\": \"AutoencoderKL\", \"latent_channels\": 2, \"block_out_channels\": [4, 8],"
+        " \"norm_num_groups\": 2, \"layers_per_block\": 1, \"mid_block_add_attention\": false,"
+        " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
+        " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}");
+    for (int i = 0; i < 4; i++) {
+        image im = {0};
+        char name[20];
+        snprintf(name, sizeof name, "data/%d.png", i);
+        cr_assert_eq(image_alloc(&im, 16, 16, 3, &err), OK);
+        for (int k = 0; k < 16 * 16 * 3; k++) im.px[k] = (uint8_t)(k * (i + 1));
+        cr_assert_eq(image_save(at(name), &im, &(image_options){.format = IMAGE_PNG}, true, &err), OK);
+        image_free(&im);
+    }
+    snprintf(text, sizeof text,
+             "{\"model\": \"%s\", \"data\": \"%s\", \"out\": \"%s\", \"size\": \"16x16\", \"samples\": 4,"
+             "\"batch\": 2, \"checkpoint_every\": 1, \"grid_every\": 0, \"threads\": 1}",
+             at("small"), at("data"), at("out/run"));
+    put(at("train.json"), text);
+}
+
+// ---- outputs
+
+typedef struct {
+    char *data[MAX_OUTPUTS];
+    size_t size[MAX_OUTPUTS];
+} outputs;
+
+static void read_outputs(const job *j, outputs *o) {
+    error err = {0};
+    for (int i = 0; j->outputs[i]; i++)
+        cr_assert_eq(fs_read_file(at(j->outputs[i]), 1 << 24, &o->data[i], &o->size[i], &err), OK, "%s",
+                     err.text);
+}
+
+static void free_outputs(outputs *o) {
+    for (int i = 0; i < MAX_OUTPUTS; i++) mem_free(o->data[i]);
+}
+
+static bool same_output(const job *j, int i, const outputs *want) {
+    char *data;
+    size_t n;
+    if (fs_read_file(at(j->outputs[i]), 1 << 24, &data, &n, NULL)) return false;
+    bool same = n == want->size[i] && !memcmp(data, want->data[i], n);
+    mem_free(data);
+    return same;
+}
+
+static bool all_there(const job *j, const outputs *want) {
+    for (int i = 0; j->outputs[i]; i++)
+        if (!same_output(j, i, want)) return false;
+    return true;
+}
+
+// A log of losses is written line by line; every other output is whole or absent.
+static bool none_torn(const job *j, const outputs *want) {
+    for (int i = 0; j->outputs[i]; i++)
+        if (strcmp(fs_extension(j->outputs[i]), "csv") && fs_exists(at(j->outputs[i])) &&
+            !same_output(j, i, want))
+            return false;
+    return true;
+}
+
+static void clear_outputs(void) {
+    error err = {0};
+    remove_tree(at("out"));
+    remove_tree(at("calotype")); // the cache
+    cr_assert_eq(fs_mkdirs(at("out"), &err), OK, "%s", err.text);
+    put(at("out/earlier.png"), "a picture of yesterday");
+}
+
+static bool earlier_is_intact(void) {
+    char *data;
+    size_t n;
+    if (fs_read_file(at("out/earlier.png"), 1000, &data, &n, NULL)) return false;
+    bool intact = !strcmp(data, "a picture of yesterday");
+    mem_free(data);
+    return intact;
+}
+
+// ---- the sweep
+
+typedef struct {
+    long calls, points, absorbed, failed; // calls of an undisturbed run; calls that failed, and their ends
+    double seconds;
+} tally;
+
+// A name that cannot be looked at counts as absent: "missing or unreadable".
+static bool expected(fault_kind kind, int s) {
+    if (s == CALO_ERR_NOINPUT && !strcmp(faults_door(), "stat64")) return true;
+    if (kind == FAULT_EINTR || kind == FAULT_SHORT) return false; // only success will do
+    return s == CALO_ERR_TEMP || (s == CALO_ERR_IO && kind == FAULT_EIO);
+}
+
+enum { NONE = -1, RECORD = -2 };
+
+// What a child process tells.
+typedef struct {
+    char message[1000];
+    bool finished, descriptors_left, memory_left;
+} report;
+
+static report *told; // shared memory
+
+static void tell(const job *j, bool again, fault_kind kind, long point) {
+    alarm(60);
+    int before = open_descriptors();
+    if (point == RECORD)
+        faults_record(kind);
+    else
+        faults_arm(kind, point);
+    calo_status s = j->run(told->message, sizeof told->message, again);
+    faults_disarm(NULL);
+    told->descriptors_left = open_descriptors() != before;
+    told->memory_left = __lsan_do_recoverable_leak_check && __lsan_do_recoverable_leak_check();
+    told->finished = true;
+    _exit((int)s);
+}
+
+// The job's exit code, or 128 + the signal that ended it. `point`: the call that fails, NONE or RECORD.
+static int run(const job *j, bool again, fault_kind kind, long point) {
+    if (!told) told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    *told = (report){0};
+    fflush(NULL);
+    pid_t child = fork();
+    if (!child) tell(j, again, kind, point);
+    int ended = 0;
+    cr_assert_eq(waitpid(child, &ended, 0), child);
+    return WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended);
+}
+
+// One run with one fault. NULL, or what is wrong.
+static const char *sweep_point(const job *j, fault_kind kind, long point, const outputs *want, tally *t) {
+    bool hit;
+    clear_outputs();
+    int s = run(j, false, kind, point);
+    faults_disarm(&hit);
+    t->points += hit;
+    t->absorbed += hit && !s;
+    t->failed += hit && s;
+    if (s >= 128) return "a signal";
+    if (told->descriptors_left) return "a descriptor stays open";
+    if (told->memory_left) return "memory is lost";
+    if (!earlier_is_intact()) return "an earlier output has changed";
+    if (!hit && s) return "it fails although nothing failed";
+    if (!s)
+        return all_there(j, want) ? NULL : "it claims success and the outputs are not what they should be";
+    if (!expected(kind, s)) return "wrong code";
+    if (told->finished && !*told->message) return "no message";
+    if (!none_torn(j, want)) return "half an output";
+    if (!j->resumes) return NULL;
+    if (run(j, true, kind, NONE)) return "it cannot go on afterwards";
+    return all_there(j, want) ? NULL : "going on gives other outputs";
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// The numbers of the calls that shall fail, by $CALO_SWEEP: every call ("every"), one ("17"), the first and
+// the last call of each distinct call stack ("full"); otherwise FEW of these.
+static size_t choose_points(const job *j, fault_kind kind, long *point, tally *t) {
+    const char *how = getenv("CALO_SWEEP");
+    size_t n = 0;
+    clear_outputs();
+    cr_assert_eq(run(j, false, kind, RECORD), CALO_OK, "%s", told->message);
+    t->calls = faults_disarm(NULL);
+    if (how && *how >= '0' && *how <= '9') return *point = atol(how), 1;
+    if (how && !strcmp(how, "every")) {
+        for (; n < MAX_POINTS && (long)n < t->calls; n++) point[n] = (long)n;
+        return n;
+    }
+    size_t all = faults_stacks(point, MAX_POINTS);
+    if (all <= FEW || (how && !strcmp(how, "full"))) return all;
+    for (; n < FEW; n++) point[n] = point[n * (all - 1) / (FEW - 1)];
+    return n;
+}
+
+static void sweep(const job *j, fault_kind kind) {
+    static const char *const NAMES[] = {"no memory", "EIO", "ENOSPC", "EINTR", "short counts"};
+    static long point[MAX_POINTS];
+    outputs want = {0};
+    tally t = {.seconds = -now()};
+    int wrong = 0;
+    clear_outputs();
+    cr_assert_eq(run(j, false, kind, NONE), CALO_OK, "%s", told->message);
+    read_outputs(j, &want);
+    size_t n = choose_points(j, kind, point, &t);
+    for (size_t i = 0; i < n; i++) {
+        const char *what = sweep_point(j, kind, point[i], &want, &t);
+        if (what && wrong++ < 40)
+            fprintf(stderr, "%s, %s at call %ld (%s): %s: %s\n", j->name, NAMES[kind], point[i],
+                    faults_door(), what, told->message);
+    }
+    t.seconds += now();
+    fprintf(stderr, "%-8s %-12s %6ld calls, %5ld failed one by one: %ld errors, %ld without effect, %.0f s\n",
+            j->name, NAMES[kind], t.calls, t.points, t.failed, t.absorbed, t.seconds);
+    free_outputs(&want);
+    cr_expect_eq(wrong, 0, "%s, %s: %d of %zu faults are not taken as they should", j->name, NAMES[kind],
+                 wrong, n);
+    cr_expect_gt(t.points, 0);
+}
+
+Test(sweep, txt2img_without_memory) { sweep(&TXT2IMG, FAULT_MEMORY); }
+
+Test(sweep, txt2img_with_failing_files) {
+    for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&TXT2IMG, k);
+}
+
+Test(sweep, train_without_memory) {
+    make_training();
+    sweep(&TRAIN, FAULT_MEMORY);
+}
+
+Test(sweep, train_with_failing_files) {
+    make_training();
+    for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&TRAIN, k);
+}
