@@ -30,8 +30,8 @@
 
 typedef struct {
     const char *name;
-    int64_t samples; // of each training
-    int batch;       // of a pass; two make an update
+    int64_t samples, cache; // of each training, and how many different ones
+    int batch;              // of a pass; two make an update
     double lr, ema;
     int prompts, each; // pictures of each prompt; as many are drawn of the empty one
     int steps, many;   // of a usual and of a long sampling
@@ -39,9 +39,9 @@ typedef struct {
 } scale;
 
 static const scale SCALE[] = {
-    [REPRODUCE_FULL] = {"full", 120000, 16, 2e-3, 0.999, 48, 4, 25, 100, 500},
-    [REPRODUCE_QUICK] = {"quick", 30000, 16, 2e-3, 0.99, 16, 4, 12, 50, 200},
-    [REPRODUCE_TINY] = {"tiny", 64, 8, 1e-3, 0.9, 4, 2, 2, 3, 16},
+    [REPRODUCE_FULL] = {"full", 300000, 40960, 16, 2e-3, 0.999, 48, 4, 25, 100, 500},
+    [REPRODUCE_QUICK] = {"quick", 24000, 8192, 8, 2e-3, 0.99, 16, 4, 12, 50, 200},
+    [REPRODUCE_TINY] = {"tiny", 64, 64, 8, 1e-3, 0.9, 4, 2, 2, 3, 16},
 };
 
 // ---- the pictures that are drawn, each set when it is first asked for
@@ -326,8 +326,6 @@ enum { N_CLAIMS = sizeof CLAIMS / sizeof *CLAIMS };
 
 // ---- training
 
-enum { MOST_CACHED = 40000 }; // samples, which are then seen again
-
 static json_t *scheduler_of(which m) {
     return json_pack("{s:s, s:i, s:f, s:f, s:s, s:b, s:b, s:i, s:s, s:b, s:s}", "_class_name",
                      "DDIMScheduler", "num_train_timesteps", 1000, "beta_start", 0.00085, "beta_end", 0.012,
@@ -354,14 +352,13 @@ static char *train_text(zsnr *z, const char *start, const char *out) {
     const scale *c = z->scale;
     return arena_printf(&z->mem,
                         "{\"model\": \"%s\", \"out\": \"%s\", \"seed\": %llu, \"threads\": %d,"
-                        " \"precision\": \"f32\", \"data\": \"lesson:\", \"size\": \"%dx%d\","
+                        " \"precision\": \"auto\", \"data\": \"lesson:\", \"size\": \"%dx%d\","
                         " \"batch\": %d, \"accumulate\": 2, \"samples\": %lld, \"cache\": %lld,"
                         " \"lr\": %g, \"lr_end\": %g, \"warmup\": 30, \"ema\": %g, \"caption_dropout\": 0.15,"
                         " \"time_power\": 0.75, \"log_every\": 100, \"grid_every\": 0}",
                         start, out, (unsigned long long)z->request->seed, z->request->threads,
                         SMALL_MODEL_SIDE, SMALL_MODEL_SIDE, c->batch, (long long)c->samples,
-                        (long long)(c->samples < MOST_CACHED ? c->samples : MOST_CACHED), c->lr, c->lr / 20,
-                        c->ema);
+                        (long long)c->cache, c->lr, c->lr / 20, c->ema);
 }
 
 // A finished run is gone through again in no time: its checkpoint is at the end.
