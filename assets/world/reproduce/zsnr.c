@@ -346,8 +346,7 @@ static void tell(void *user, const calo_train_event *e) {
             (long long)e->update, (long long)e->updates, e->loss, e->samples_per_second, e->left);
 }
 
-// Two passes an update: each has a thread of its own where there are two, and one thread gives the same
-// bytes.
+// Two passes an update, so that each of two threads has one for itself.
 static char *train_text(zsnr *z, const char *start, const char *out) {
     const scale *c = z->scale;
     return arena_printf(&z->mem,
