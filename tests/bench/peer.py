@@ -8,10 +8,15 @@ seconds and the peak memory in GB.
 """
 import os
 import sys
+import tempfile
 import time
 import warnings
 
-import torch
+# Peers that compile at the same time must not find each other's half-written files.
+cache = tempfile.TemporaryDirectory()
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
+
+import torch  # noqa: E402
 
 arguments, (variant, precision, threads) = sys.argv[1:-3], sys.argv[-3:]
 features = set(variant.split("+")) - {"eager"}
