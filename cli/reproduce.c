@@ -23,7 +23,7 @@ static const option OPTIONS[] = {
     {'s', "seed", OPTION_LONG, offsetof(options, seed), "N", "of everything random (default: 1)", 0, 9e15},
     {0, "recogniser", OPTION_TEXT, offsetof(options, recogniser), "FILE",
      "its weights, for the share of pictures that show what was asked for (default: those in the sources)"},
-    {0, "quick", OPTION_FLAG, offsetof(options, quick), NULL, "smaller models' claims, in minutes"},
+    {0, "quick", OPTION_FLAG, offsetof(options, quick), NULL, "train for minutes instead of an hour"},
     {0}};
 
 const command_line REPRODUCE_LINE = {

@@ -38,8 +38,10 @@ typedef struct {
     int world;         // true pictures that are looked at
 } scale;
 
+// One idle core of a Zen 4 trains about 175 samples a second in bf16 and 115 in f32, and evaluates the
+// network 370 times a second: two cores need about 50 (80) minutes for a full run, 3 (4) for a quick one.
 static const scale SCALE[] = {
-    [REPRODUCE_FULL] = {"full", 300000, 40960, 16, 2e-3, 0.999, 48, 4, 25, 100, 500},
+    [REPRODUCE_FULL] = {"full", 500000, 40960, 16, 2e-3, 0.999, 48, 4, 25, 100, 500},
     [REPRODUCE_QUICK] = {"quick", 24000, 8192, 8, 2e-3, 0.99, 16, 4, 12, 50, 200},
     [REPRODUCE_TINY] = {"tiny", 64, 64, 8, 1e-3, 0.9, 4, 2, 2, 3, 16},
 };
