@@ -217,7 +217,7 @@ static char *table_of(const reproduce_request *r, reproduce_result *result) {
     return result->table;
 }
 
-Test(zsnr, same_seed_and_threads_give_the_same_table) {
+Test(zsnr, same_seed_gives_the_same_table) {
     if (SANITIZED) cr_skip_test("training is for release builds");
     reproduce_result a, b, c;
     const char *dir = new_folder();
@@ -229,6 +229,7 @@ Test(zsnr, same_seed_and_threads_give_the_same_table) {
     cr_assert_str_eq(table_of(&r, &b), a.table, "going on where all is done");
     calo_free(b.table);
     r.out = out[1];
+    r.threads = 1; // two passes an update: on one thread or two, it is the same sum
     cr_assert_str_eq(table_of(&r, &b), a.table);
     r.out = out[2];
     r.seed = 2;
