@@ -273,7 +273,9 @@ static const claim CLAIMS[] = {
      {"flawed", "fixed"},
      first_step,
      first_step_holds,
-     NULL},
+     "after 1,500 updates the model still reads a mean where there is none; few timesteps have none, and "
+     "those "
+     "just before them show one"},
     {"Brightness is the data's, not the noise's",
      "standard deviation of mean brightness, empty prompt, many steps, as a share of the data's: nearer to 1 "
      "with the fix, and within 0.2",
@@ -304,7 +306,8 @@ static const claim CLAIMS[] = {
      {"leading", "linspace", "trailing"},
      five_steps,
      five_hold,
-     NULL},
+     "linspace and trailing, which both begin at the last timestep, are a near tie for models that know "
+     "backgrounds but no objects yet"},
     {"and are then nearest to the data",
      "at 5 steps, energy distance to the data: leading > linspace > trailing",
      {"leading", "linspace", "trailing"},
