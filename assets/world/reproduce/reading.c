@@ -76,6 +76,12 @@ static const char *put_meter(arena *a, const score_sum *meter, int n) {
     return all;
 }
 
+static bool left_out(const score_sum *meter) {
+    for (int q = 0; q < SCORE_ALL; q++)
+        if (score_share(meter, q) < ENOUGH) return true;
+    return false;
+}
+
 static status write_table(recogniser *r, arena *a, const gallery *truth, const reading_row *rows, int n,
                           char **table, error *err) {
     score_sum meter, sum;
@@ -85,11 +91,13 @@ static status write_table(recogniser *r, arena *a, const gallery *truth, const r
         s = reading_take(r, rows[i].pictures, &sum, err);
         if (!s && (all = arena_printf(a, "%s\n", all))) all = put_row(a, all, rows[i].name, &sum, &meter);
     }
-    if (!s && all)
-        all = arena_printf(a,
-                           "%s\n\n–: not measured, as the recogniser itself reads it right in fewer than "
-                           "%.0f %% of true pictures of %d×%d pixels.\n",
-                           all, 100 * ENOUGH, truth->side, truth->side);
+    if (all) all = arena_printf(a, "%s\n", all);
+    if (all && left_out(&meter))
+        all = arena_printf(
+            a,
+            "%s\n–: not measured, as the recogniser itself reads it right in fewer than %.0f %% of "
+            "true pictures of %d×%d pixels.\n",
+            all, 100 * ENOUGH, truth->side, truth->side);
     if (!s && !(*table = all ? mem_strdup(all) : NULL)) s = fail(err, ERR_TEMP, "out of memory");
     return s;
 }

@@ -273,9 +273,8 @@ static const claim CLAIMS[] = {
      {"flawed", "fixed"},
      first_step,
      first_step_holds,
-     "after 1,500 updates the model still reads a mean where there is none; few timesteps have none, and "
-     "those "
-     "just before them show one"},
+     "after 1,500 updates the model still reads a mean where there is none; few timesteps have none, "
+     "and those just before them show one"},
     {"Brightness is the data's, not the noise's",
      "standard deviation of mean brightness, empty prompt, many steps, as a share of the data's: nearer to 1 "
      "with the fix, and within 0.2",
