@@ -561,6 +561,32 @@ static bool same_tensor(const char *one, const char *other, const char *name) {
     return same;
 }
 
+// Sizes of latent channels that a run's log tells of.
+static void note_size(void *user, log_level level, const char *text) {
+    double *size = user;
+    (void)level;
+    sscanf(text, "latent channel 0: mean %*f, size %lf", &size[0]);
+    sscanf(text, "latent channel 1: mean %*f, size %lf", &size[1]);
+}
+
+// What is folded into the finished model makes the latents as large as unit noise, what they are drawn with
+// included: a run that changes nothing finds 1.
+Test(train, latents_have_unit_size) {
+    double size[2] = {0};
+    log_sink log = {note_size, size, LOG_LEVEL_INFO};
+    char keys[1000];
+    make_model();
+    make_data(9);
+    cr_assert_eq(run_in("first", VAE_KEYS, TRAIN_VAE, false, (train_hooks){.log = &log}), OK, "%s", err.text);
+    cr_expect(fabs(size[0] - 1) > 0.05 || fabs(size[1] - 1) > 0.05, "%g %g", size[0], size[1]);
+    snprintf(keys, sizeof keys, "%s, \"precision\": \"f32\", \"lr\": 0, \"lr_end\": 0, \"start\": \"%s\"",
+             "\"size\": \"16x16\", \"samples\": 4, \"batch\": 4, \"grid_every\": 0, \"threads\": 1",
+             at("first/model"));
+    cr_assert_eq(run_in("second", keys, TRAIN_VAE, false, (train_hooks){.log = &log}), OK, "%s", err.text);
+    cr_expect_float_eq(size[0], 1, 0.02); // the first run measured in the arithmetic it trained in
+    cr_expect_float_eq(size[1], 1, 0.02);
+}
+
 // A stage of the decoder alone, behind one of both and in a run that starts from a finished model.
 Test(train, a_decoder_alone_leaves_the_encoder) {
     static const char only[] = "\"samples\": 16, \"decoder_only\": true";
