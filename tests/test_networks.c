@@ -3,7 +3,7 @@
 #include "core/base/mem.h"
 #include "core/base/threads.h"
 #include "core/graph/op.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/models/clip.h"
 #include "core/models/layout.h"
 #include "core/models/unet.h"
@@ -260,21 +260,14 @@ static size_t check_run(golden *c, int run, const setting *s) {
     static problem p; // large
     build(&p, c, run, s);
     error err = {0};
-    store *values = store_new();
-    workspace ws = {0};
-    plan *pl = plan_new(&p.g, p.out, p.n_out, s->be, &err);
-    cr_assert_not_null(pl, "%s", err.text);
-    exec *e = exec_new(pl, values, &ws, &err);
-    cr_assert_not_null(e, "%s", err.text);
-    fill_inputs(&p, e);
-    cr_assert_eq(exec_run(e, &err), OK, "%s", err.text);
-    compare_outputs(&p, e, s);
-    if (p.about.gradients) compare_gradients(&p, e, s);
-    exec_free(e);
-    size_t bytes = plan_needs(pl).workspace;
-    plan_free(pl);
-    workspace_free(&ws);
-    store_free(values);
+    runner r;
+    cr_assert_eq(runner_init(&r, &p.g, p.out, p.n_out, s->be, NULL, NULL, &err), OK, "%s", err.text);
+    fill_inputs(&p, r.exec);
+    cr_assert_eq(exec_run(r.exec, &err), OK, "%s", err.text);
+    compare_outputs(&p, r.exec, s);
+    if (p.about.gradients) compare_gradients(&p, r.exec, s);
+    size_t bytes = plan_needs(r.plan).workspace;
+    runner_free(&r);
     return bytes;
 }
 
