@@ -4,6 +4,7 @@
 //
 // Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
 // stack.
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/calotype.h"
@@ -19,7 +20,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_POINTS = 1 << 17, MAX_OUTPUTS = 8, FEW = 20 };
@@ -309,12 +309,6 @@ static const char *sweep_point(const job *j, fault_kind kind, long point, const 
     return all_there(j, want) ? NULL : "going on gives other outputs";
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 // The numbers of the calls that shall fail, by $CALO_SWEEP: every call ("every"), one ("17"), the first and
 // the last call of each distinct call stack ("full"); otherwise FEW of these.
 static size_t choose_points(const job *j, fault_kind kind, long *point, tally *t) {
@@ -338,7 +332,7 @@ static void sweep(const job *j, fault_kind kind) {
     static const char *const NAMES[] = {"no memory", "EIO", "ENOSPC", "EINTR", "short counts"};
     static long point[MAX_POINTS];
     outputs want = {0};
-    tally t = {.seconds = -now()};
+    tally t = {.seconds = -clock_seconds()};
     int wrong = 0;
     clear_outputs();
     cr_assert_eq(run(j, false, kind, NONE), CALO_OK, "%s", told->message);
@@ -350,7 +344,7 @@ static void sweep(const job *j, fault_kind kind) {
             fprintf(stderr, "%s, %s at call %ld (%s): %s: %s\n", j->name, NAMES[kind], point[i],
                     faults_door(), what, told->message);
     }
-    t.seconds += now();
+    t.seconds += clock_seconds();
     fprintf(stderr, "%-8s %-12s %6ld calls, %5ld failed one by one: %ld errors, %ld without effect, %.0f s\n",
             j->name, NAMES[kind], t.calls, t.points, t.failed, t.absorbed, t.seconds);
     free_outputs(&want);

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/cpu/cpu.h"
@@ -55,12 +55,6 @@ typedef struct {
     bool planned;              // during this update
     double seconds_per_update; // running mean, 0 before the first
 } trainer;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static const train_stage *stage_of(const trainer *t, int i) { return &t->context.config->stage[i]; }
 
@@ -418,9 +412,9 @@ static status run_stage(trainer *t, error *err) {
     status code = OK;
     while (t->state.at < updates_of(s) && !code) {
         curve_point p;
-        double begin = now();
+        double begin = clock_seconds();
         if ((code = update(t, s, &p, err))) return fail_in(err, "update %lld", (long long)t->state.step);
-        clock_update(t, now() - begin);
+        clock_update(t, clock_seconds() - begin);
         code = after_update(t, s, &p, err);
     }
     if (t->context.config->profile)

@@ -8,6 +8,7 @@
 //
 // The trainer itself is timed, from one update to the next: reading latents and captions, drawing noise,
 // gradients, AdamW and the moving average.
+#include "core/base/clock.h"
 #include "core/cpu/cpu.h"
 #include "core/graph/runner.h"
 #include "core/train/networks.h"
@@ -102,8 +103,8 @@ typedef struct {
 static bool enough(void *user) {
     training *t = user;
     if (++t->updates % UPDATES) return false;
-    bool more = race_round(t->race, machine_seconds() - t->begin);
-    t->begin = machine_seconds();
+    bool more = race_round(t->race, clock_seconds() - t->begin);
+    t->begin = clock_seconds();
     return !more;
 }
 
@@ -118,7 +119,7 @@ static void train(train_config *c, training *t) {
     error err = {0};
     if (!mkdtemp(out)) machine_die("no temporary folder");
     c->out = out;
-    t->begin = machine_seconds();
+    t->begin = clock_seconds();
     status s = train_run(c, &(train_hooks){.user = t, .cancelled = enough, .open_source = noise_open}, &err);
     nftw(out, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     if (s != ERR_CANCELLED) machine_die(s ? err.text : "the configuration's samples are too few");
