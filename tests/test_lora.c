@@ -4,7 +4,6 @@
 #include "core/base/mem.h"
 #include "core/base/threads.h"
 #include "core/cpu/cpu.h"
-#include "core/graph/op.h"
 #include "core/graph/runner.h"
 #include "tests/backend.h"
 #include "tests/tools/genweights.h"
@@ -221,10 +220,7 @@ static int gradients(form f, double *grads, double *slopes) {
     for (int i = 0; i < PAIRS; i++) pair_list[i].trainable = true;
     begin(&p, f, DT_F64);
     node *y = chain(&p.g), *loss = reduce_sum(mul(y, y), SHAPE(1), DT_F64), *leaves[PAIRS];
-    for (int i = 0; i < PAIRS; i++)
-        for (int k = 0; k < p.g.n_nodes; k++)
-            if (p.g.nodes[k]->op == &OP_WEIGHT && p.g.nodes[k]->a.leaf.w == &pair_list[i])
-                leaves[i] = p.g.nodes[k];
+    for (int i = 0; i < PAIRS; i++) leaves[i] = graph_leaf(&p.g, &pair_list[i]);
     graph_grad(&p.g, loss, leaves, PAIRS, p.out + 1);
     p.out[0] = loss;
     p.n_out = 1 + PAIRS;

@@ -2,7 +2,6 @@
 #include "adapters/lora.h"
 #include "core/base/mem.h"
 #include "core/base/threads.h"
-#include "core/graph/op.h"
 #include "core/graph/runner.h"
 #include "core/models/clip.h"
 #include "core/models/layout.h"
@@ -126,12 +125,6 @@ static void build_unet(problem *p) {
     p->out[0] = unet_build(&p->g, &c, &in);
 }
 
-static node *leaf_of(const problem *p, const weight *w) {
-    for (int i = 0; i < p->g.n_nodes; i++)
-        if (p->g.nodes[i]->op == &OP_WEIGHT && p->g.nodes[i]->a.leaf.w == w) return p->g.nodes[i];
-    return NULL;
-}
-
 // loss = Σ over outputs of Σ out·dout; its gradients with respect to every row's leaf.
 static void add_gradients(problem *p) {
     node *loss = NULL;
@@ -148,7 +141,7 @@ static void add_gradients(problem *p) {
     for (int r = 0; r < rows; r++) {
         const char *input;
         const weight *w = golden_row(p->c, p->run, r, &input);
-        node *leaf = w ? leaf_of(p, w) : input_named(p, input);
+        node *leaf = w ? graph_leaf(&p->g, w) : input_named(p, input);
         if (!leaf) continue; // a weight of the other half of the autoencoder
         row_of[n] = r;
         wrt[n++] = leaf;

@@ -9,7 +9,6 @@
 #include "core/base/mem.h"
 #include "core/cpu/cpu.h"
 #include "core/cpu/kernels.h"
-#include "core/graph/op.h"
 #include "core/graph/runner.h"
 #include "core/train/checkpoint.h"
 #include "core/train/curve.h"
@@ -101,12 +100,6 @@ static status make_lanes(trainer *t, error *err) {
     return OK;
 }
 
-static node *leaf_of(const graph *g, const weight *w) {
-    for (int i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i]->op == &OP_WEIGHT && g->nodes[i]->a.leaf.w == w) return g->nodes[i];
-    return NULL;
-}
-
 static node *build_loss(trainer *t, graph *g, int variant) {
     graph_init(g, t->context.compute);
     g->weights = params_training(t->params);
@@ -128,7 +121,7 @@ static status plan_gradients(trainer *t, lane *l, graph *g, node *loss, node **w
                              int n, pass_plan *v, error *err) {
     int outputs = 1;
     for (int i = 0; i < n; i++) {
-        node *leaf = leaf_of(g, &params_at(t->params, (size_t)i)->w);
+        node *leaf = graph_leaf(g, &params_at(t->params, (size_t)i)->w);
         wrt[i] = leaf ? leaf : loss; // the gradient with respect to the loss is not looked at
     }
     out[0] = loss;
