@@ -27,11 +27,7 @@ typedef struct {
 static char model[512], folder[512], root[PATH_MAX]; // the folder is a fresh one around the model
 
 static void begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    tiny_model_settle(model, folder, sizeof folder);
     cr_assert_not_null(getcwd(root, sizeof root));
 }
 

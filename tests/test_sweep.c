@@ -14,7 +14,6 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,11 +28,7 @@ static char model[512], folder[512]; // the folder is a fresh one around the mod
 static void begin(void) {
     if (!access("/dev/shm", W_OK)) setenv("TMPDIR", "/dev/shm", 1); // thousands of small files
     faults_share();
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    tiny_model_settle(model, folder, sizeof folder);
 }
 
 static void end(void) { tiny_model_remove(model); }
@@ -47,13 +42,6 @@ static const char *at(const char *name) {
     snprintf(p, sizeof room[0], "%s/%s", folder, name);
     return p;
 }
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
-    (void)st, (void)type, (void)where;
-    return remove(path);
-}
-
-static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 static int open_descriptors(void) {
     DIR *d = opendir("/proc/self/fd");

@@ -92,6 +92,12 @@ void tiny_model_write(const char *name, const char *scheduler, char *dir, size_t
     copy_file(from, dir, "model_index.json");
 }
 
+void tiny_model_settle(char *model, char *folder, size_t size) {
+    tiny_model_write("sd", "v", model, size);
+    snprintf(folder, size, "%.*s", (int)(fs_basename(model) - model - 1), model);
+    setenv("XDG_CACHE_HOME", folder, 1);
+}
+
 void tiny_model_spoil(const char *dir, const char *component, const char *tensor, float value) {
     char from[256], to[512];
     snprintf(from, sizeof from, "tests/golden/pipeline/%s/%s.json", fs_basename(dir), component);
@@ -104,8 +110,10 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+
 void tiny_model_remove(const char *dir) {
     char *base = fs_dirname(dir);
-    nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(base);
     mem_free(base);
 }
