@@ -140,13 +140,8 @@ static void put(const char *path, const char *text) {
 static void make_training(void) {
     char text[2000];
     error err = {0};
-    cr_assert_eq(fs_mkdirs(at("small/vae"), &err) | fs_mkdirs(at("data"), &err), OK);
-    put(at("small/model_index.json"), "{\"_class_name\": \"StableDiffusionPipeline\"}");
-    put(at("small/vae/config.json"),
-        "{\"_class_name\": \"AutoencoderKL\", \"latent_channels\": 2, \"block_out_channels\": [4, 8],"
-        " \"norm_num_groups\": 2, \"layers_per_block\": 1, \"mid_block_add_attention\": false,"
-        " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
-        " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}");
+    tiny_autoencoder_write(at("small"));
+    cr_assert_eq(fs_mkdirs(at("data"), &err), OK);
     for (int i = 0; i < 4; i++) {
         image im = {0};
         char name[20];

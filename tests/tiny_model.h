@@ -8,6 +8,9 @@ void tiny_model_write(const char *name, const char *scheduler, char *dir, size_t
 // Writes the model "sd" with the scheduler "v"; `folder` gets the path of the temporary folder, which is the
 // user's cache too. Both paths have room for `size` bytes.
 void tiny_model_settle(char *model, char *folder, size_t size);
+// Writes a model folder that is an autoencoder of almost no size, without weights: the beginning of a
+// training.
+void tiny_autoencoder_write(const char *dir);
 // Removes the temporary folder with everything in it.
 void tiny_model_remove(const char *dir);
 void remove_tree(const char *path);
