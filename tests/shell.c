@@ -13,11 +13,7 @@
 char folder[512], model[512];
 
 void shell_begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    tiny_model_settle(model, folder, sizeof folder);
     setenv("D", folder, 1);
     setenv("M", model, 1);
     unsetenv("CALOTYPE_DATA");

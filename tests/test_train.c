@@ -8,6 +8,7 @@
 #include "core/train/optimizer.h"
 #include "core/train/order.h"
 #include "core/train/train.h"
+#include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -29,11 +30,7 @@ static void setup(void) {
     err = (error){0};
 }
 
-static void teardown(void) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    cr_assert_eq(system(command), 0);
-}
+static void teardown(void) { remove_tree(dir); }
 
 TestSuite(train, .init = setup, .fini = teardown);
 
@@ -234,17 +231,7 @@ Test(train, every_key_has_default_range_and_help) {
 
 // ---- a tiny model and data
 
-static void make_model(void) {
-    cr_assert_eq(fs_mkdirs(at("model/vae"), &err), OK);
-    put(at("model/model_index.json"), "{\"_class_name\": \"StableDiffusionPipeline\"}");
-    put(at("model/vae/config.json"),
-        "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, \"latent_channels\": "
-        "2,"
-        " \"block_out_channels\": [4, 8], \"norm_num_groups\": 2, \"layers_per_block\": 1,"
-        " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
-        " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"],"
-        " \"mid_block_add_attention\": false}");
-}
+static void make_model(void) { tiny_autoencoder_write(at("model")); }
 
 // A disc of one of three colours.
 static void make_picture(const char *path, int i, int W, int H) {
