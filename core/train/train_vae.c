@@ -12,7 +12,7 @@
 #include "core/models/vae.h"
 #include "core/train/export.h"
 #include "core/train/feed.h"
-#include "core/train/runner.h"
+#include "core/train/recipe.h"
 #include "core/train/sheet.h"
 #include "core/train/start.h"
 
@@ -197,7 +197,7 @@ static status viewer_make(viewer *w, const vae *v, error *err) {
     *w = (viewer){.size = feed_size(&v->feed, 0)};
     w->rgb = mem_alloc((size_t)GRID * (size_t)w->size.W * (size_t)w->size.H * 3);
     if (!w->rgb) return fail(err, ERR_TEMP, "out of memory");
-    runner_graph(v->x, &g, params_average(v->x->params));
+    recipe_graph(v->x, &g, params_average(v->x->params));
     int mark = path_push(&g, "vae");
     node *picture = graph_input(&g, "picture", SHAPE(GRID, w->size.H, w->size.W, 3), DT_F32, RATE_STEP);
     vae_moments m = vae_encode_build(&g, &v->config, picture);
@@ -206,7 +206,7 @@ static status viewer_make(viewer *w, const vae *v, error *err) {
     path_pop(&g, mark);
     w->latents = shape_count(m.mean->shape);
     w->numbers = shape_count(picture->shape);
-    return runner_make(&w->run, v->x, &g, out, N_OUT, err);
+    return recipe_runner(&w->run, v->x, &g, out, N_OUT, err);
 }
 
 static status viewer_run(viewer *w, const vae *v, int64_t pass, error *err) {
