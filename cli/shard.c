@@ -88,7 +88,7 @@ int shard_choose(const char *text, shard *s, char *message, size_t size) {
                -1;
     if (text) s->count = count;
     if (!s->count) return snprintf(message, size, "%s is set, but not of how many: give --shard /N", who), -1;
-    if (s->rank >= s->count)
+    if (s->rank < 0 || s->rank >= s->count)
         return snprintf(message, size, "%s makes this part %ld of %ld", who ? who : "the environment",
                         s->rank + 1, s->count),
                -1;
