@@ -229,6 +229,8 @@ static void draw(batch *b, job **jobs, size_t n) {
     r.count = (int)n;
     r.on_image = receive;
     r.user = &g;
+    b->s.first = (int)(b->done + b->failed);
+    b->s.images = (int)(b->list.n - b->before);
     calo_status s = calo_txt2img(b->model, &r, NULL);
     if (!s || b->code) return;
     if (s == CALO_ERR_CANCELLED) {
@@ -293,6 +295,22 @@ static size_t next_group(batch *b, job **jobs, size_t first, bool *busy) {
     return n;
 }
 
+// Other processes have what is left: they finish it, or die and leave it to us.
+static void wait_for_others(batch *b) {
+    nanosleep(&(struct timespec){0, 50000000}, NULL);
+    int code = journal_refresh(b->journal);
+    if (code) b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be read", b->o->folder);
+}
+
+static void work_on(batch *b, job **jobs, size_t n) {
+    if (!n)
+        wait_for_others(b);
+    else if (jobs[0]->code)
+        fail_job(b, jobs[0], jobs[0]->code, jobs[0]->error ? jobs[0]->error : "out of memory");
+    else
+        draw(b, jobs, n);
+}
+
 static void run_jobs(batch *b) {
     job *jobs[64];
     size_t first = 0;
@@ -301,15 +319,7 @@ static void run_jobs(batch *b) {
         while (first < b->list.n && b->list.at[first].finished) first++;
         size_t n = next_group(b, jobs, first, &busy);
         if (!n && !busy) return;
-        if (!n) { // other processes have what is left: they finish it, or die and leave it to us
-            nanosleep(&(struct timespec){0, 50000000}, NULL);
-            int code = journal_refresh(b->journal);
-            if (code) b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be read", b->o->folder);
-        } else if (jobs[0]->code) {
-            fail_job(b, jobs[0], jobs[0]->code, jobs[0]->error ? jobs[0]->error : "out of memory");
-        } else {
-            draw(b, jobs, n);
-        }
+        if (!b->code) work_on(b, jobs, n);
         for (size_t i = 0; i < n; i++) journal_release(b->journal, jobs[i]->id);
         if (session_stopped() && !b->code) b->code = session_end(&b->s, CALO_ERR_CANCELLED);
     }

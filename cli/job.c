@@ -3,7 +3,6 @@
 #include "cli/text.h"
 #include "cli/wildcards.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <openssl/sha.h>
 #include <stdio.h>

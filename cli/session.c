@@ -186,9 +186,12 @@ void session_bar(session *s, double share, const char *text) {
     s->bar = true;
 }
 
+static int all_images(const session *s, const calo_progress *p) { return s->images ? s->images : p->images; }
+
 static void print_bar(session *s, const calo_progress *p, double share, double left) {
     char text[200], picture[40] = "", duration[DURATION_TEXT];
-    if (p->images > 1) snprintf(picture, sizeof picture, "  picture %d of %d", p->image + 1, p->images);
+    int images = all_images(s, p);
+    if (images > 1) snprintf(picture, sizeof picture, "  picture %d of %d", s->first + p->image + 1, images);
     snprintf(text, sizeof text, "%s  step %d of %d, %.3g s a step, %s left", picture, p->step, p->steps,
              p->seconds, duration_text(left, duration));
     session_bar(s, share, text);
@@ -201,8 +204,8 @@ static void print_line(session *s, const calo_progress *p, double share, double 
     if (percent / 10 == s->percent / 10 && now() - s->shown < 10) return;
     s->percent = percent;
     s->shown = now();
-    fprintf(stderr, "%3d%%  picture %d of %d, step %d of %d, %s left\n", percent, p->image + 1, p->images,
-            p->step, p->steps, duration_text(left, duration));
+    fprintf(stderr, "%3d%%  picture %d of %d, step %d of %d, %s left\n", percent, s->first + p->image + 1,
+            all_images(s, p), p->step, p->steps, duration_text(left, duration));
 }
 
 static void print_event(const calo_progress *p) {
@@ -216,8 +219,7 @@ static void show_progress(void *user, const calo_progress *p) {
     session *s = user;
     if (s->options->json) print_event(p);
     if (s->options->quiet || strcmp(p->stage, "sample") != 0 || !p->images) return;
-    double all = (double)p->images * p->steps,
-           done = (double)p->image * p->steps + (double)p->group * p->step;
+    double all = all_images(s, p), done = s->first + p->image + (double)p->group * p->step / p->steps;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);
     if (session_terminal())

@@ -23,9 +23,10 @@ typedef struct {
     const common *options;
     calo_context *ctx;
     double begun, sampling,
-        shown;   // times in seconds: of the start, of the first step, of the last printed progress
-    int percent; // of progress last printed
-    bool bar;    // a progress bar stands on the terminal's last line
+        shown;         // times in seconds: of the start, of the first step, of the last printed progress
+    int percent;       // of progress last printed
+    int first, images; // pictures of earlier requests, and of all; 0: one request is all there is
+    bool bar;          // a progress bar stands on the terminal's last line
 } session;
 
 // Opens the context with this precision where the user named none, and this talkativeness; on failure prints
