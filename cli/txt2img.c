@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct {
@@ -89,12 +90,14 @@ static bool name_of(const job *j, int index, char path[PATH_MAX]) {
 // Refuses before the work what would be refused after it.
 static int check_name(job *j, const char *path) {
     char dir[PATH_MAX];
+    struct stat st;
     snprintf(dir, sizeof dir, "%s", path);
     char *slash = strrchr(dir, '/');
     if (slash) slash[slash == dir] = 0;
-    if (access(slash ? dir : ".", W_OK))
+    bool writable = !access(slash ? dir : ".", W_OK), is_there = writable && !lstat(path, &st);
+    if (!writable || (!is_there && errno != ENOENT))
         return session_fail(&j->s, CALO_ERR_CANTCREAT, "%s: cannot be created: %s", path, strerror(errno));
-    if (!j->o->force && !access(path, F_OK))
+    if (is_there && !j->o->force)
         return session_fail(&j->s, CALO_ERR_CANTCREAT, "%s: is there already (--force replaces it)", path);
     return 0;
 }

@@ -442,6 +442,12 @@ Test(batch_runs, two_workers_do_no_job_twice) {
     expect_whole("two", 40);
     run("for i in 1 2 3; do $B jobs.jsonl -o parts --shard $i/3 || exit 8; done", 0, NULL, NULL);
     expect_whole("parts", 40);
+    // One of them dies: the other takes over what it had claimed.
+    run("$B jobs.jsonl -o widow & p=$!; sleep 0.3; $B jobs.jsonl -o widow & q=$!; sleep 0.1; kill -9 $p; "
+        "wait $q && "
+        "$B jobs.jsonl -o widow",
+        0, NULL, NULL);
+    expect_whole("widow", 40);
 }
 
 // ---- kill -9

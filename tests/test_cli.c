@@ -183,6 +183,22 @@ Test(cli, pictures_are_named_numbered_and_not_overwritten) {
     image_free(&im);
 }
 
+Test(cli, names_that_cannot_be_are_refused_before_the_work) {
+    static const char DRAW[] = "cd \"$D\"; d() { $C txt2img -q -m \"$M\" -p x --steps 1 -o \"$@\"; }; ";
+    char line[400];
+    for (int digits = 300; digits <= 5000; digits += 4700) { // longer than a name, longer than a path
+        snprintf(line, sizeof line, "%sd $(printf %%0%dd 0).png --verbose", DRAW, digits);
+        expect(line, digits < 4096 ? 73 : 2, "", "too long");
+    }
+    snprintf(line, sizeof line,
+             "%secho safe >target.png; ln -s target.png link.png; ln -s none.png lost.png; d link.png", DRAW);
+    expect(line, 73, "", "is there already");
+    snprintf(line, sizeof line, "%sd lost.png", DRAW);
+    expect(line, 73, "", "is there already");
+    snprintf(line, sizeof line, "%sd link.png --force && cat target.png && test ! -h link.png", DRAW);
+    expect(line, 0, "safe", "");
+}
+
 Test(cli, saved_latents_are_what_seed_and_noise_say) {
     expect("$C txt2img -q -m \"$M\" -p x --steps 2 -s 5 -b 3 -o \"$D/a.png\" --save-latents "
            "\"$D/l.safetensors\"",
