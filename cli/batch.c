@@ -436,7 +436,7 @@ static int work(batch *b, int operands, char **argv) {
     int code = session_model(&b->s, &b->model);
     if (!code && (code = journal_open(b->o->folder, &b->journal, message, sizeof message)))
         session_fail(&b->s, code, "%s", message);
-    if (!code) leftovers_remove(b->o->folder);
+    if (!code) leftovers_remove(b->o->folder, 0);
     if (!code) code = b->o->worker ? run_worker(b) : run_file(b, argv[0]);
     job_list_free(&b->list);
     journal_close(b->journal);

@@ -134,8 +134,9 @@ static int make_name(job *j) {
 
 static bool is_utf8(const char *text) {
     json_t *j = json_string(text);
+    bool good = j != NULL;
     json_decref(j);
-    return j;
+    return good;
 }
 
 static int expand(job *j, const job_rules *rules) {

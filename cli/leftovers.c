@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { FOLDER = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+
 static bool is_temporary(const char *name) {
     static const char BEGIN[] = ".calotype-", END[] = ".tmp";
     enum { DIGITS = 16 };
@@ -27,10 +29,21 @@ static void remove_dead(int dir, const char *name) {
     close(fd);
 }
 
-void leftovers_remove(const char *dir) {
-    DIR *d = opendir(dir);
+static void clean(int dir, int levels) {
+    DIR *d = fdopendir(dir);
     struct dirent *e;
-    while (d && (e = readdir(d)))
-        if (is_temporary(e->d_name)) remove_dead(dirfd(d), e->d_name);
-    if (d) closedir(d);
+    while (d && (e = readdir(d))) {
+        if (is_temporary(e->d_name)) remove_dead(dir, e->d_name);
+        int inner = levels && *e->d_name != '.' ? openat(dir, e->d_name, FOLDER | O_NOFOLLOW) : -1;
+        if (inner >= 0) clean(inner, levels - 1);
+    }
+    if (d)
+        closedir(d);
+    else
+        close(dir);
+}
+
+void leftovers_remove(const char *dir, int levels) {
+    int d = open(dir, FOLDER);
+    if (d >= 0) clean(d, levels);
 }

@@ -1,8 +1,10 @@
 // calotype train: a model from pictures with captions.
 #include "cli/train.h"
 #include "cli/commands.h"
+#include "cli/leftovers.h"
 #include "cli/session.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -94,10 +96,20 @@ static void print_line(const calo_train_event *e) {
     fprintf(stderr, "%s\n", text);
 }
 
+// What a killed run had begun to write beside this file; the model is the last, and the whole folder is
+// looked through.
+static void clean_beside(const char *path, bool last) {
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    leftovers_remove(dir, last ? 2 : 0);
+}
+
 static void show(void *user, const calo_train_event *e) {
     job *j = user;
     const common *o = j->s.options;
     bool update = !strcmp(e->event, "update");
+    if (e->path) clean_beside(e->path, !strcmp(e->event, "model"));
     if (o->json && (!update || e->due)) print_event(e);
     if (!o->json && !strcmp(e->event, "model")) {
         session_clear(&j->s);

@@ -29,7 +29,7 @@ static const option OPTIONS[] = {
     {0, "show", OPTION_CHOICE, AT(show), "HOW",
      "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
      .alone = "auto"},
-    {0, "preview", OPTION_CHOICE, AT(preview), "HOW", "draw it there while it forms too, in the same ways",
+    {0, "preview", OPTION_CHOICE, AT(preview), "HOW", "draw it there while it forms, too, by the same ways",
      .choices = TERMINAL_SHOWS, .alone = "auto"},
     {0, "preview-interval", OPTION_INT, AT(preview_interval), "N",
      "steps from one preview to the next; each costs a run of the autoencoder (1)", 1, 1000},
