@@ -13,25 +13,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 TestSuite(cli, .init = shell_begin, .fini = shell_end);
 
 // ---- help and usage
 
+// Seconds of processor time of the children so far: how busy the machine is does not count.
+static double time_of_children(void) {
+    struct rusage u;
+    getrusage(RUSAGE_CHILDREN, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
 Test(cli, help_and_version_are_quick) {
-    struct timespec a, b;
     expect("$C --version", 0, "calotype 0.", NULL);
     expect("$C --help", 0, "txt2img", NULL);
     double best = 1;
     for (int i = 0; i < 5; i++) {
-        clock_gettime(CLOCK_MONOTONIC, &a);
+        double begun = time_of_children();
         drop(sh("$C --version"));
-        clock_gettime(CLOCK_MONOTONIC, &b);
-        double t = (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
-        if (t < best) best = t;
+        best = fmin(best, time_of_children() - begun);
     }
     fprintf(stderr, "calotype --version: %.1f ms, a shell around it included\n", best * 1e3);
     cr_expect_lt(best, 0.2, "%.3f s", best);
