@@ -2,9 +2,12 @@
 #include "cli/commands.h"
 #include "cli/job.h"
 #include "cli/journal.h"
+#include "cli/leftovers.h"
+#include "cli/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -85,7 +88,7 @@ static void print_line(const json_t *line) {
 
 // Journal first, then what people and programs read.
 static int report(batch *b, job *j, json_t *line, const char *path) {
-    int code = line ? journal_put(b->journal, line) : CALO_ERR_TEMP;
+    int code = line ? journal_put(b->journal, line) : (errno = ENOMEM, CALO_ERR_TEMP);
     session_clear(&b->s);
     if (code) {
         b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be written: %s", b->o->folder,
@@ -104,8 +107,7 @@ static int report(batch *b, job *j, json_t *line, const char *path) {
 static void fail_job(batch *b, job *j, int code, const char *text) {
     char clean[2000];
     snprintf(clean, sizeof clean, "%s", text);
-    for (char *p = clean; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    text_tame(clean);
     b->failed++;
     if (code == CALO_ERR_TEMP || code == CALO_ERR_IO) b->may_retry = true;
     session_clear(&b->s);
@@ -136,13 +138,16 @@ static json_t *done_line(const job *j, const calo_image *im, const char *sha256,
 
 // ---- files
 
-// A file of that name may be this very picture, drawn by a process that was killed before it could say so.
-static calo_status is_ours(batch *b, const calo_image *im, const char *path, const calo_save_options *save) {
+// A file of that name may be this very picture, drawn by a process that was killed before it could say so. It
+// is drawn beside it, under a name of the job that this process has claimed: if it is killed in turn, the
+// next one draws over that.
+static calo_status is_ours(batch *b, const job *j, const calo_image *im, const char *path,
+                           const calo_save_options *save) {
     char temp[PATH_MAX], a[65], c[65];
-    const char *dot = strrchr(path, '.');
     calo_save_options over = *save;
     over.overwrite = true;
-    int n = snprintf(temp, sizeof temp, "%s/.calotype-%d%s", b->o->folder, (int)getpid(), dot ? dot : "");
+    int n = snprintf(temp, sizeof temp, "%s/.calotype-%016" PRIx64 "%s", b->o->folder, journal_number(j->id),
+                     strrchr(path, '.'));
     if (n >= (int)sizeof temp) return CALO_ERR_CANTCREAT;
     calo_status s = calo_image_save(b->s.ctx, im, temp, &over);
     if (!s && (hash_file(temp, a) || hash_file(path, c) || strcmp(a, c) != 0)) s = CALO_ERR_CANTCREAT;
@@ -158,7 +163,7 @@ static calo_status save_picture(batch *b, const job *j, const calo_image *im, co
     save.quality = j->o.drawing.quality;
     calo_status s = calo_image_save(b->s.ctx, im, path, &save);
     if (s == CALO_ERR_CANTCREAT && !save.overwrite && !lstat(path, &st) && S_ISREG(st.st_mode))
-        s = is_ours(b, im, path, &save);
+        s = is_ours(b, j, im, path, &save);
     return s;
 }
 
@@ -177,26 +182,29 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+// Ends the run: what this job met, the next one would meet too.
+static calo_status cannot_write(batch *b, const char *path, calo_status s, const char *why) {
+    b->code = session_fail(&b->s, (int)s, "%s: cannot be written: %s", path, why);
+    return s;
+}
+
 static calo_status receive(void *user, const calo_image *im) {
     group *g = user;
     batch *b = g->b;
     job *j = g->jobs[g->at++];
     char path[PATH_MAX], sha256[65], text[PATH_MAX + 100];
-    if (snprintf(path, sizeof path, "%s/%s", b->o->folder, j->name) >= (int)sizeof path)
-        return fail_job(b, j, CALO_ERR_CANTCREAT, "the folder's path is too long"), CALO_OK;
-    calo_status s = save_picture(b, j, im, path);
     struct stat st;
-    if (!s) s = (calo_status)hash_file(path, sha256);
+    if (snprintf(path, sizeof path, "%s/%s", b->o->folder, j->name) >= (int)sizeof path)
+        return cannot_write(b, b->o->folder, CALO_ERR_CANTCREAT, strerror(ENAMETOOLONG));
+    calo_status s = save_picture(b, j, im, path);
     if (s == CALO_ERR_CANTCREAT && !lstat(path, &st)) {
         snprintf(text, sizeof text, "line %ld: %s: another file is there (--force replaces it)", j->line,
                  path);
-        fail_job(b, j, s, text);
+        fail_job(b, j, (int)s, text);
         return b->code ? CALO_ERR_CANCELLED : CALO_OK;
     }
-    if (s)
-        return b->code =
-                   session_fail(&b->s, (int)s, "%s: cannot be written: %s", path, calo_message(b->s.ctx)),
-               s;
+    if (s) return cannot_write(b, path, s, calo_message(b->s.ctx));
+    if (hash_file(path, sha256)) return cannot_write(b, path, CALO_ERR_IO, strerror(errno));
     b->done++;
     double t = now();
     json_t *line = done_line(j, im, sha256, t - g->begun, g->n);
@@ -221,13 +229,14 @@ static void draw(batch *b, job **jobs, size_t n) {
     r.count = (int)n;
     r.on_image = receive;
     r.user = &g;
+    b->s.first = (int)(b->done + b->failed);
+    b->s.images = (int)(b->list.n - b->before);
     calo_status s = calo_txt2img(b->model, &r, NULL);
     if (!s || b->code) return;
-    if (session_stopped()) {
+    if (s == CALO_ERR_CANCELLED) {
         b->code = session_end(&b->s, s);
     } else if (n > 1) { // one of them spoils the others: each alone
-        for (size_t i = g.at; i < n && !b->code; i++)
-            if (!jobs[i]->finished) draw(b, &jobs[i], 1);
+        for (size_t i = g.at; i < n && !b->code; i++) draw(b, &jobs[i], 1);
     } else {
         char text[1200];
         snprintf(text, sizeof text, "line %ld: %s", jobs[0]->line, calo_message(b->s.ctx));
@@ -245,16 +254,19 @@ static bool picture_is_there(const batch *b, const json_t *line) {
            snprintf(path, sizeof path, "%s/%s", b->o->folder, file) < (int)sizeof path && !lstat(path, &st);
 }
 
-// Whether the journal knows how this job ended.
+// Whether the journal knows how this job ended. A worker answers with what it says, and tries again what has
+// failed.
 static bool settled(batch *b, job *j) {
+    const json_t *line = journal_line(b->journal, j->id);
     journal_state state = journal_of(b->journal, j->id);
-    if (state == JOURNAL_OPEN ||
-        (state == JOURNAL_DONE && !picture_is_there(b, journal_line(b->journal, j->id))))
-        return false;
-    if (state == JOURNAL_DONE)
+    if (state == JOURNAL_DONE && picture_is_there(b, line)) {
         b->before++;
-    else
+        if (b->o->worker) print_line(line);
+    } else if (state == JOURNAL_FAILED && !b->o->worker) {
         b->failed++;
+    } else {
+        return false;
+    }
     return j->finished = true;
 }
 
@@ -283,23 +295,31 @@ static size_t next_group(batch *b, job **jobs, size_t first, bool *busy) {
     return n;
 }
 
+// Other processes have what is left: they finish it, or die and leave it to us.
+static void wait_for_others(batch *b) {
+    nanosleep(&(struct timespec){0, 50000000}, NULL);
+    int code = journal_refresh(b->journal);
+    if (code) b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be read", b->o->folder);
+}
+
+static void work_on(batch *b, job **jobs, size_t n) {
+    if (!n)
+        wait_for_others(b);
+    else if (jobs[0]->code)
+        fail_job(b, jobs[0], jobs[0]->code, jobs[0]->error ? jobs[0]->error : "out of memory");
+    else
+        draw(b, jobs, n);
+}
+
 static void run_jobs(batch *b) {
     job *jobs[64];
+    size_t first = 0;
     while (!b->code) {
         bool busy = false;
-        size_t first = 0;
         while (first < b->list.n && b->list.at[first].finished) first++;
         size_t n = next_group(b, jobs, first, &busy);
         if (!n && !busy) return;
-        if (!n) { // other processes have what is left: they finish it, or die and leave it to us
-            nanosleep(&(struct timespec){0, 50000000}, NULL);
-            int code = journal_refresh(b->journal);
-            if (code) b->code = session_fail(&b->s, code, "%s/manifest.jsonl: cannot be read", b->o->folder);
-        } else if (jobs[0]->code) {
-            fail_job(b, jobs[0], jobs[0]->code, jobs[0]->error ? jobs[0]->error : "out of memory");
-        } else {
-            draw(b, jobs, n);
-        }
+        if (!b->code) work_on(b, jobs, n);
         for (size_t i = 0; i < n; i++) journal_release(b->journal, jobs[i]->id);
         if (session_stopped() && !b->code) b->code = session_end(&b->s, CALO_ERR_CANCELLED);
     }
@@ -323,7 +343,9 @@ static char *read_all(batch *b, const char *path, size_t *n) {
         if (!more) free(text);
         text = more;
     }
-    if (!f)
+    if (session_stopped())
+        b->code = session_end(&b->s, CALO_ERR_CANCELLED);
+    else if (!f)
         b->code = session_fail(&b->s, CALO_ERR_NOINPUT, "%s: %s", path, strerror(errno));
     else if (!text)
         b->code = session_fail(&b->s, CALO_ERR_TEMP, "%s: out of memory", path);
@@ -365,15 +387,8 @@ static int run_file(batch *b, const char *path) {
 
 // ---- lines on standard input
 
-// Answers a job that the journal knows with what it says.
-static void answer_known(batch *b, job *j) {
-    const json_t *line = journal_line(b->journal, j->id);
-    if (line && j->finished) print_line(line);
-}
-
-static void answer(batch *b, long number, char *text, size_t n) {
+static void answer(batch *b, long number, const char *text, size_t n) {
     job_lines lines = {0};
-    size_t done = b->done, failed = b->failed;
     int code = jobs_add_json(&lines, number, text, n, &JOB_LINE);
     for (size_t i = 0; i < lines.n && !code; i++) code = job_list_add(&b->list, &lines.at[i], &b->rules);
     jobs_free(&lines);
@@ -381,21 +396,32 @@ static void answer(batch *b, long number, char *text, size_t n) {
         b->code = session_fail(&b->s, code, "line %ld: out of memory", number);
     else
         run_jobs(b);
-    if (b->done == done && b->failed == failed)
-        for (size_t i = 0; i < b->list.n; i++) answer_known(b, &b->list.at[i]);
     job_list_free(&b->list);
 }
 
+// A line without its end, or as much of it as shows that it is too long. -1 behind the last, and when the
+// reading fails or a signal ends it.
+static ssize_t read_line(char text[JOBS_MAX_LINE + 1]) {
+    size_t n = 0;
+    int c;
+    while ((c = getc(stdin)) != EOF && c != '\n')
+        if (n <= JOBS_MAX_LINE) text[n++] = (char)c;
+    if (c == EOF && (!n || ferror(stdin))) return -1;
+    while (n && text[n - 1] == '\r') n--;
+    return (ssize_t)n;
+}
+
 static int run_worker(batch *b) {
-    char *text = NULL;
-    size_t room = 0;
+    char *text = malloc(JOBS_MAX_LINE + 1);
     ssize_t n;
-    for (long line = 1; !b->code && (n = getline(&text, &room, stdin)) > 0; line++) {
-        while (n && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
+    if (!text) return session_fail(&b->s, CALO_ERR_TEMP, "out of memory");
+    for (long line = 1; !b->code && !session_stopped() && (n = read_line(text)) >= 0; line++)
         if (n) answer(b, line, text, (size_t)n);
-    }
+    if (session_stopped() && !b->code)
+        b->code = session_end(&b->s, CALO_ERR_CANCELLED);
+    else if (!b->code && ferror(stdin))
+        b->code = session_fail(&b->s, CALO_ERR_IO, "standard input: %s", strerror(errno));
     free(text);
-    if (session_stopped() && !b->code) b->code = session_end(&b->s, CALO_ERR_CANCELLED);
     return outcome(b);
 }
 
@@ -410,6 +436,7 @@ static int work(batch *b, int operands, char **argv) {
     int code = session_model(&b->s, &b->model);
     if (!code && (code = journal_open(b->o->folder, &b->journal, message, sizeof message)))
         session_fail(&b->s, code, "%s", message);
+    if (!code) leftovers_remove(b->o->folder, 0);
     if (!code) code = b->o->worker ? run_worker(b) : run_file(b, argv[0]);
     job_list_free(&b->list);
     journal_close(b->journal);

@@ -1,6 +1,7 @@
 // calotype inspect: what files hold, and what a network's plan costs.
 #include "cli/commands.h"
 #include "cli/session.h"
+#include "cli/text.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -34,10 +35,7 @@ const command_line INSPECT_LINE = {
 
 // ---- text for people
 
-// Text of a file, which may hold anything: control characters but line ends are not sent to the terminal.
-static void print_plain(const char *text) {
-    for (; *text; text++) putchar((unsigned char)*text < 0x20 && *text != '\n' ? '?' : *text);
-}
+static void print_plain(const char *text) { text_print(stdout, text); }
 
 static const char *string_of(const json_t *j, const char *key) {
     const char *s = json_string_value(json_object_get(j, key));

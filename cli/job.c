@@ -1,8 +1,8 @@
 #include "cli/job.h"
 
+#include "cli/text.h"
 #include "cli/wildcards.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -106,9 +106,9 @@ static void identify(job *j, json_t *seen, const job_rules *rules) {
 
 // A name in the folder and nothing else: no path, nothing hidden, nothing that a shell or a terminal minds.
 static int check_name(job *j) {
-    const unsigned char *p = (const unsigned char *)j->name;
-    bool good = *p && *p != '.' && *p != '-' && drawing_has_format(j->name);
-    for (; *p; p++) good = good && *p >= 0x20 && *p != 0x7f && *p != '/' && *p != '\\';
+    const char *p = j->name;
+    bool good = *p && *p != '.' && *p != '-' && drawing_has_format(p) && !strpbrk(p, "/\\");
+    for (; *p; p++) good = good && !text_control(p);
     if (good) return 0;
     return wrong(j, CALO_ERR_DATA,
                  "line %ld: the output is not the plain name of a .png, .jpg or .webp file in the folder",
@@ -132,6 +132,13 @@ static int make_name(job *j) {
 
 // ---- a line
 
+static bool is_utf8(const char *text) {
+    json_t *j = json_string(text);
+    bool good = j != NULL;
+    json_decref(j);
+    return good;
+}
+
 static int expand(job *j, const job_rules *rules) {
     char message[512];
     const drawing *d = &j->o.drawing;
@@ -139,7 +146,10 @@ static int expand(job *j, const job_rules *rules) {
     if (!code && d->negative) // another stream than the prompt's
         code =
             wildcards_expand(d->negative, rules->wildcards, ~j->seed, &j->negative, message, sizeof message);
-    return code ? wrong(j, code, "line %ld: %s", j->line, message) : 0;
+    if (code) return wrong(j, code, "line %ld: %s", j->line, message);
+    if (!is_utf8(j->prompt) || (j->negative && !is_utf8(j->negative)))
+        return wrong(j, CALO_ERR_DATA, "line %ld: the prompt is not UTF-8", j->line);
+    return 0;
 }
 
 static int read_options(job *j, const job_rules *rules) {

@@ -29,16 +29,16 @@ static bool lock(const journal *j, short kind, off_t at, bool wait) {
     return !r;
 }
 
-static off_t place_of(const char *id) {
+uint64_t journal_number(const char *id) {
     unsigned char h[SHA256_DIGEST_LENGTH];
-    off_t at = 0;
+    uint64_t at = 0;
     SHA256((const unsigned char *)id, strlen(id), h);
-    for (int i = 0; i < 8; i++) at = (off_t)((uint64_t)at << 8 | h[i]);
-    return at & (APPEND_LOCK - 1);
+    for (int i = 0; i < 8; i++) at = at << 8 | h[i];
+    return at & (uint64_t)(APPEND_LOCK - 1);
 }
 
-bool journal_claim(journal *j, const char *id) { return lock(j, F_WRLCK, place_of(id), false); }
-void journal_release(journal *j, const char *id) { lock(j, F_UNLCK, place_of(id), false); }
+bool journal_claim(journal *j, const char *id) { return lock(j, F_WRLCK, (off_t)journal_number(id), false); }
+void journal_release(journal *j, const char *id) { lock(j, F_UNLCK, (off_t)journal_number(id), false); }
 
 // ---- reading
 
@@ -132,7 +132,8 @@ static int end_torn_line(const journal *j) {
 static int append(const journal *j, const char *text, size_t n) {
     int code = end_torn_line(j);
     if (!code) code = write_all(j->fd, text, n);
-    if (!code && fsync(j->fd)) code = code_of(errno);
+    while (!code && fsync(j->fd))
+        if (errno != EINTR) code = code_of(errno);
     return code;
 }
 
@@ -169,7 +170,10 @@ static int open_file(journal *j, const char *dir) {
     j->fd = openat(folder, "manifest.jsonl", O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (j->fd >= 0) fsync(folder); // its name lasts; some network file systems cannot, which does no harm
     close(folder);
-    return j->fd < 0 ? -1 : 0;
+    struct stat st;
+    if (j->fd < 0 || fstat(j->fd, &st)) return -1;
+    return S_ISREG(st.st_mode) ? 0
+                               : (errno = EINVAL, -1); // a pipe of that name would take lines and keep none
 }
 
 static int read_first(journal *j) {

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct journal journal;
 
@@ -27,5 +28,7 @@ const json_t *journal_line(const journal *j, const char *id); // of a job that i
 // false: another process works on it. After a claim, refresh and ask again: it may have just finished.
 bool journal_claim(journal *j, const char *id);
 void journal_release(journal *j, const char *id);
+// The place of that byte: a number that belongs to the job.
+uint64_t journal_number(const char *id);
 // Appends a line with keys "id" and "status". Returns an exit code.
 int journal_put(journal *j, json_t *line);

@@ -43,5 +43,8 @@ int main(int argc, char **argv) {
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) return help(stdout);
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) return printf("calotype %s\n", calo_version()) < 0;
     const command *c = command_find(name);
-    return c ? c->run(argc - 1, argv + 1) : unknown(name);
+    int code = c ? c->run(argc - 1, argv + 1) : unknown(name);
+    if (!fflush(stdout) && !ferror(stdout)) return code;
+    fputs("calotype: the results cannot be written to standard output\n", stderr);
+    return code ? code : CALO_ERR_IO;
 }

@@ -1,5 +1,7 @@
 #include "cli/options.h"
 
+#include "cli/text.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -59,8 +61,7 @@ __attribute__((format(printf, 2, 3))) static int complain(char *to, const char *
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f) *p = '?';
+    text_tame(text);
     if (to)
         memcpy(to, text, sizeof text);
     else

@@ -1,5 +1,7 @@
 #include "cli/session.h"
 #include "cli/config.h"
+#include "cli/terminal.h"
+#include "cli/text.h"
 
 #include <limits.h>
 #include <math.h>
@@ -12,6 +14,8 @@
 #include <unistd.h>
 
 static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
+static const char *const COLORS[] = {"auto", "always", "never", NULL};
+enum { COLOR_AUTO, COLOR_ALWAYS };
 
 const option COMMON_OPTIONS[] = {
     {'m', "model", OPTION_TEXT, offsetof(common, model), "DIR",
@@ -23,6 +27,8 @@ const option COMMON_OPTIONS[] = {
     {0, "config", OPTION_TEXT, offsetof(common, config), "FILE",
      "read this instead of ~/.config/calotype/config.json"},
     {0, "json", OPTION_FLAG, offsetof(common, json), NULL, "results as JSON, one object a line"},
+    {0, "color", OPTION_CHOICE, offsetof(common, color), "WHEN",
+     "auto, always or never (auto: on a terminal, unless NO_COLOR is set)", .choices = COLORS},
     {'q', "quiet", OPTION_FLAG, offsetof(common, quiet), NULL, "errors only"},
     {'v', "verbose", OPTION_FLAG, offsetof(common, verbose), NULL, "say more"},
     {0}};
@@ -85,15 +91,18 @@ bool session_terminal(void) {
     return isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
 }
 
-static const char *colour(const char *code) {
+static const char *colour(const session *s, const char *code) {
     const char *no = getenv("NO_COLOR");
-    return (no && *no) || !session_terminal() ? "" : code;
+    bool able = session_terminal() && !(no && *no);
+    return s->options->color == COLOR_ALWAYS || (s->options->color == COLOR_AUTO && able) ? code : "";
 }
 
 static void log_line(void *user, calo_log_level level, const char *text) {
     static const char *const NAMES[] = {"error: ", "warning: ", "", ""};
     session_clear(user);
-    fprintf(stderr, "calotype: %s%s\n", NAMES[level], text);
+    fprintf(stderr, "calotype: %s", NAMES[level]);
+    text_print(stderr, text);
+    fputc('\n', stderr);
 }
 
 void session_say(session *s, const char *format, ...) {
@@ -119,9 +128,12 @@ void print_json_string(const char *text) {
     putchar('"');
 }
 
-static int report(session *s, int code, const char *text) {
+static int report(session *s, int code, const char *message) {
+    char text[2000];
+    snprintf(text, sizeof text, "%s", message);
+    text_tame(text);
     session_clear(s);
-    fprintf(stderr, "%scalotype: %s%s\n", colour("\033[31m"), text, colour("\033[m"));
+    fprintf(stderr, "%scalotype: %s%s\n", colour(s, "\033[31m"), text, colour(s, "\033[m"));
     if (!s->options->json) return code;
     printf("{\"event\":\"error\",\"code\":%d,\"message\":", code);
     print_json_string(text);
@@ -141,7 +153,7 @@ int session_fail(session *s, int code, const char *format, ...) {
 int session_end(session *s, calo_status status) {
     if (status == CALO_OK) return 0;
     if (status == CALO_ERR_CANCELLED && stopped_by) {
-        session_say(s, "%s", calo_message(s->ctx));
+        session_say(s, "%s", *calo_message(s->ctx) ? calo_message(s->ctx) : "stopped");
         if (s->options->json) printf("{\"event\":\"stopped\",\"code\":%d}\n", 128 + stopped_by);
         return 128 + stopped_by;
     }
@@ -150,43 +162,50 @@ int session_end(session *s, calo_status status) {
 
 // ---- progress
 
-void print_duration(double seconds) {
+const char *duration_text(double seconds, char out[DURATION_TEXT]) {
     long whole = (long)fmin(seconds, 1e9);
     if (whole < 60)
-        fprintf(stderr, "%.1f s", seconds);
+        snprintf(out, DURATION_TEXT, "%.1f s", seconds);
     else if (whole < 3600)
-        fprintf(stderr, "%ld:%02ld min", whole / 60, whole % 60);
+        snprintf(out, DURATION_TEXT, "%ld:%02ld min", whole / 60, whole % 60);
     else
-        fprintf(stderr, "%ld:%02ld h", whole / 3600, whole / 60 % 60);
+        snprintf(out, DURATION_TEXT, "%ld:%02ld h", whole / 3600, whole / 60 % 60);
+    return out;
 }
 
-void session_bar(session *s, double share) {
-    enum { WIDTH = 30 };
-    int full = (int)(share * WIDTH + 0.5);
+// The last column stays free: some terminals would begin another line.
+void session_bar(session *s, double share, const char *text) {
+    enum { WIDE = 30, SLIM = 10, PERCENT = 5, TOO_SLIM = 40 };
+    int room = terminal_measure(stderr).columns - 1, width = room - PERCENT - (int)strlen(text);
+    width = room < TOO_SLIM ? 0 : width < SLIM ? SLIM : width > WIDE ? WIDE : width;
+    int full = (int)(share * width + 0.5), left = room - width - PERCENT;
+    bool blocks = terminal_is_utf8();
     fputs("\r\033[K", stderr);
-    for (int i = 0; i < WIDTH; i++) fputs(i < full ? "█" : "░", stderr);
-    fprintf(stderr, " %3d%%", (int)(share * 100));
+    for (int i = 0; i < width; i++) fputs(i < full ? (blocks ? "█" : "#") : (blocks ? "░" : "."), stderr);
+    fprintf(stderr, " %3d%%%.*s", (int)(share * 100), left > 0 ? left : 0, text);
     s->bar = true;
 }
 
+static int all_images(const session *s, const calo_progress *p) { return s->images ? s->images : p->images; }
+
 static void print_bar(session *s, const calo_progress *p, double share, double left) {
-    session_bar(s, share);
-    if (p->images > 1) fprintf(stderr, "  picture %d of %d", p->image + 1, p->images);
-    fprintf(stderr, "  step %d of %d, %.3g s a step, ", p->step, p->steps, p->seconds);
-    print_duration(left);
-    fputs(" left", stderr);
+    char text[200], picture[40] = "", duration[DURATION_TEXT];
+    int images = all_images(s, p);
+    if (images > 1) snprintf(picture, sizeof picture, "  picture %d of %d", s->first + p->image + 1, images);
+    snprintf(text, sizeof text, "%s  step %d of %d, %.3g s a step, %s left", picture, p->step, p->steps,
+             p->seconds, duration_text(left, duration));
+    session_bar(s, share, text);
 }
 
 // A line for every tenth, or after ten seconds.
 static void print_line(session *s, const calo_progress *p, double share, double left) {
     int percent = (int)(share * 100);
+    char duration[DURATION_TEXT];
     if (percent / 10 == s->percent / 10 && now() - s->shown < 10) return;
     s->percent = percent;
     s->shown = now();
-    fprintf(stderr, "%3d%%  picture %d of %d, step %d of %d, ", percent, p->image + 1, p->images, p->step,
-            p->steps);
-    print_duration(left);
-    fputs(" left\n", stderr);
+    fprintf(stderr, "%3d%%  picture %d of %d, step %d of %d, %s left\n", percent, s->first + p->image + 1,
+            all_images(s, p), p->step, p->steps, duration_text(left, duration));
 }
 
 static void print_event(const calo_progress *p) {
@@ -200,8 +219,7 @@ static void show_progress(void *user, const calo_progress *p) {
     session *s = user;
     if (s->options->json) print_event(p);
     if (s->options->quiet || strcmp(p->stage, "sample") != 0 || !p->images) return;
-    double all = (double)p->images * p->steps,
-           done = (double)p->image * p->steps + (double)p->group * p->step;
+    double all = all_images(s, p), done = s->first + p->image + (double)p->group * p->step / p->steps;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);
     if (session_terminal())

@@ -7,6 +7,7 @@
 typedef struct {
     const char *model;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
+    int color;              // index in auto, always, never
     bool json, quiet, verbose;
     const char *config;  // a file in place of the user's; "" for none
     json_t *config_file; // owns the texts that came from it
@@ -22,9 +23,10 @@ typedef struct {
     const common *options;
     calo_context *ctx;
     double begun, sampling,
-        shown;   // times in seconds: of the start, of the first step, of the last printed progress
-    int percent; // of progress last printed
-    bool bar;    // a progress bar stands on the terminal's last line
+        shown;         // times in seconds: of the start, of the first step, of the last printed progress
+    int percent;       // of progress last printed
+    int first, images; // pictures of earlier requests, and of all; 0: one request is all there is
+    bool bar;          // a progress bar stands on the terminal's last line
 } session;
 
 // Opens the context with this precision where the user named none, and this talkativeness; on failure prints
@@ -44,13 +46,14 @@ int session_fail(session *s, int code, const char *format, ...) __attribute__((f
 void session_clear(session *s);
 // The signal that asks to stop; 0 for none.
 int session_stopped(void);
-// Begins a new progress bar, a share of 0 to 1; what is printed to stderr next stands behind it.
-void session_bar(session *s, double share);
+// A progress bar of a share of 0 to 1 and ASCII text behind it, cut where the terminal's line ends.
+void session_bar(session *s, double share, const char *text);
 // Whether stderr can show one: otherwise progress is a line now and then.
 bool session_terminal(void);
-// "12.0 s", "3:05 min", "2:10 h" on stderr
-void print_duration(double seconds);
 double session_seconds(const session *s);
 
+enum { DURATION_TEXT = 32 };
+// "12.0 s", "3:05 min", "2:10 h"
+const char *duration_text(double seconds, char out[DURATION_TEXT]);
 // Writes JSON text with its quotes.
 void print_json_string(const char *text);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MOST = 1000000 };
 
@@ -71,12 +72,9 @@ int shard_choose(const char *text, shard *s, char *message, size_t size) {
     long count = 0;
     *s = (shard){0, 1};
     if (text) {
-        int n = 0;
-        const char *slash = text;
-        while (*slash && *slash != '/') slash++;
-        n = (int)(slash - text);
+        int n = (int)strcspn(text, "/");
         snprintf(head, sizeof head, "%.*s", n, text);
-        if (!*slash || n >= (int)sizeof head || !read_number(slash + 1, &count) || !count ||
+        if (!text[n] || n >= (int)sizeof head || !read_number(text + n + 1, &count) || !count ||
             (*head && (!read_number(head, &s->rank) || !s->rank || s->rank > count)))
             return snprintf(message, size, "--shard is '%s', not i/n with i from 1 to n", text), -1;
         s->count = count;
@@ -88,7 +86,7 @@ int shard_choose(const char *text, shard *s, char *message, size_t size) {
                -1;
     if (text) s->count = count;
     if (!s->count) return snprintf(message, size, "%s is set, but not of how many: give --shard /N", who), -1;
-    if (s->rank >= s->count)
+    if (s->rank < 0 || s->rank >= s->count)
         return snprintf(message, size, "%s makes this part %ld of %ld", who ? who : "the environment",
                         s->rank + 1, s->count),
                -1;

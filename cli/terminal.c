@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 const char *const TERMINAL_SHOWS[] = {"off", "auto", "kitty", "iterm2", "sixel", "blocks", NULL};
 
@@ -39,10 +42,51 @@ terminal_show terminal_detect(bool tty) {
     return SHOW_BLOCKS;
 }
 
+bool terminal_is_utf8(void) {
+    static const char *const NAMES[] = {"LC_ALL", "LC_CTYPE", "LANG"}; // the first that says something
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        const char *value = getenv(NAMES[i]);
+        if (value && *value) return strcasestr(value, "utf-8") || strcasestr(value, "utf8");
+    }
+    return false;
+}
+
 // ---- size
 
-// Pixels of a usual character cell, where the terminal does not tell.
-enum { CELL_WIDTH = 10, SMALL = 256 };
+// Pixels of a small character cell, where the terminal does not tell; of a small picture; half blocks in a
+// row.
+enum { CELL_WIDTH = 10, CELL_HEIGHT = 16, SMALL = 256, MOST_BLOCKS = 64 };
+
+terminal_size terminal_measure(FILE *f) {
+    struct winsize w = {0};
+    ioctl(fileno(f), TIOCGWINSZ, &w); // zeros stay for what is not known
+    terminal_size s = {w.ws_col ? w.ws_col : 80, w.ws_row ? w.ws_row : 24, CELL_WIDTH, CELL_HEIGHT};
+    if (w.ws_xpixel >= s.columns && w.ws_ypixel >= s.rows) {
+        s.cell_width = w.ws_xpixel / s.columns;
+        s.cell_height = w.ws_ypixel / s.rows;
+    }
+    return s;
+}
+
+// The size in pixels at which a picture is drawn, and the characters that it covers.
+typedef struct {
+    int w, h, columns, lines;
+} extent;
+
+// rows 0: any number.
+static extent fit(terminal_show how, const terminal_size *s, int w, int h) {
+    bool blocks = how == SHOW_BLOCKS;
+    int cell_w = blocks ? 1 : s->cell_width, cell_h = blocks ? 2 : s->cell_height;
+    int64_t most = (int64_t)s->columns * cell_w, high = (int64_t)s->rows * cell_h;
+    if (blocks && most > MOST_BLOCKS) most = MOST_BLOCKS;
+    if (high && most > high * w / h) most = high * w / h;
+    int W = !blocks && w < SMALL ? SMALL / w * w : w; // whole multiples keep small pictures crisp
+    if (W > most) W = (int)most;
+    if (W < 1) W = 1;
+    int H = (int)((int64_t)h * W / w);
+    if (H < 1) H = 1;
+    return (extent){W, H, (W + cell_w - 1) / cell_w, (H + cell_h - 1) / cell_h};
+}
 
 // The mean over the pixels that a new one covers; an enlarged one repeats the nearest.
 static void resample(const uint8_t *rgb, int w, int h, uint8_t *out, int W, int H) {
@@ -92,16 +136,35 @@ static void draw_kitty(FILE *to, const uint8_t *rgb, int w, int h) {
     fputc('\n', to);
 }
 
-static bool draw_iterm2(FILE *to, const char *path) {
-    enum { PIECE = 3 * 4096 };
-    uint8_t piece[PIECE];
-    size_t n;
-    FILE *f = path ? fopen(path, "rb") : NULL;
-    if (!f) return false;
-    fputs("\033]1337;File=inline=1;preserveAspectRatio=1:", to);
-    while ((n = fread(piece, 1, PIECE, f)) > 0) put_base64(to, piece, n);
-    fclose(f);
+static void put_little(uint8_t *to, uint32_t v, int bytes) {
+    for (int i = 0; i < bytes; i++) to[i] = (uint8_t)(v >> 8 * i);
+}
+
+// https://iterm2.com/documentation-images.html: a whole file; BMP is the one that needs no compression. Its
+// rows run upwards, as B G R, and end on multiples of four bytes.
+static bool draw_iterm2(FILE *to, const uint8_t *rgb, const extent *e) {
+    enum { HEADER = 54 };
+    size_t row = (3 * (size_t)e->w + 3) / 4 * 4, n = HEADER + row * (size_t)e->h;
+    uint8_t *bmp = calloc(n, 1);
+    if (!bmp) return false;
+    memcpy(bmp, "BM", 2);
+    put_little(bmp + 2, (uint32_t)n, 4);
+    put_little(bmp + 10, HEADER, 4);
+    put_little(bmp + 14, 40, 4); // of the second half of the header
+    put_little(bmp + 18, (uint32_t)e->w, 4);
+    put_little(bmp + 22, (uint32_t)e->h, 4);
+    put_little(bmp + 26, 1, 2);  // planes
+    put_little(bmp + 28, 24, 2); // bits of a pixel
+    for (int y = 0; y < e->h; y++)
+        for (int x = 0; x < e->w; x++)
+            for (int c = 0; c < 3; c++)
+                bmp[HEADER + (size_t)(e->h - 1 - y) * row + 3 * (size_t)x + (size_t)c] =
+                    rgb[3 * ((size_t)y * (size_t)e->w + (size_t)x) + 2 - (size_t)c];
+    fprintf(to, "\033]1337;File=inline=1;size=%zu;width=%d;height=%d;preserveAspectRatio=1:", n, e->columns,
+            e->lines);
+    put_base64(to, bmp, n);
     fputs("\a\n", to);
+    free(bmp);
     return true;
 }
 
@@ -193,26 +256,50 @@ static void draw_blocks(FILE *to, const uint8_t *rgb, int w, int h) {
     }
 }
 
-bool terminal_draw(FILE *to, terminal_show how, const uint8_t *rgb, int w, int h, int columns,
-                   const char *path) {
-    if (how == SHOW_ITERM2) return draw_iterm2(to, path);
-    int most = how == SHOW_BLOCKS ? columns : columns * CELL_WIDTH, W = w, H;
-    if (how != SHOW_BLOCKS && w < SMALL) W = SMALL / w * w; // whole multiples keep small pictures crisp
-    if (W > most) W = most;
-    if (how == SHOW_BLOCKS && W > 64) W = 64;
-    if (W < 1) W = 1;
-    H = (int)((int64_t)h * W / w);
-    if (H < 1) H = 1;
-    uint8_t *fit = malloc(3 * (size_t)W * (size_t)H);
-    if (!fit) return false;
-    resample(rgb, w, h, fit, W, H);
-    bool drawn = true;
+static bool draw(FILE *to, terminal_show how, const uint8_t *rgb, const extent *e) {
     if (how == SHOW_KITTY)
-        draw_kitty(to, fit, W, H);
-    else if (how == SHOW_SIXEL)
-        drawn = draw_sixel(to, fit, W, H);
+        draw_kitty(to, rgb, e->w, e->h);
+    else if (how == SHOW_BLOCKS)
+        draw_blocks(to, rgb, e->w, e->h);
     else
-        draw_blocks(to, fit, W, H);
-    free(fit);
+        return how == SHOW_SIXEL ? draw_sixel(to, rgb, e->w, e->h) : draw_iterm2(to, rgb, e);
+    return true;
+}
+
+// ---- one picture after another
+
+void terminal_view_open(terminal_view *v, FILE *to, terminal_show how, bool in_place) {
+    bool tty = isatty(fileno(to));
+    *v = (terminal_view){.to = to, .how = how == SHOW_AUTO ? terminal_detect(tty) : how};
+    v->in_place = in_place && tty;
+    v->size = terminal_measure(to);
+    if (v->in_place) // all of it stays on the screen, with a line of progress below
+        v->size.rows = v->size.rows > 3 ? v->size.rows - 2 : 1;
+    else
+        v->size.rows = 0; // it may scroll by
+}
+
+// Lines for the picture where it has none yet, then up to the first of them.
+static void go_up(terminal_view *v, int lines) {
+    if (!v->lines)
+        for (int i = 0; i < lines; i++) fputc('\n', v->to);
+    fprintf(v->to, "\0337\r\033[%dA", lines);
+    // Pictures of kitty would pile up on each other.
+    if (v->lines && v->how == SHOW_KITTY) fputs("\033_Ga=d,d=C,q=2\033\\", v->to);
+}
+
+bool terminal_view_draw(terminal_view *v, const uint8_t *rgb, int w, int h) {
+    extent e = fit(v->how, &v->size, w, h);
+    uint8_t *scaled = malloc(3 * (size_t)e.w * (size_t)e.h);
+    if (!scaled) return false;
+    resample(rgb, w, h, scaled, e.w, e.h);
+    if (v->in_place) go_up(v, e.lines);
+    bool drawn = draw(v->to, v->how, scaled, &e);
+    if (v->in_place) fputs("\0338", v->to);
+    v->lines = e.lines;
+    fflush(v->to);
+    free(scaled);
     return drawn;
 }
+
+void terminal_view_leave(terminal_view *v) { v->lines = 0; }

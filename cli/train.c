@@ -1,8 +1,10 @@
 // calotype train: a model from pictures with captions.
 #include "cli/train.h"
 #include "cli/commands.h"
+#include "cli/leftovers.h"
 #include "cli/session.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,34 +71,45 @@ static void print_event(const calo_train_event *e) {
     fflush(stdout);
 }
 
-static void print_update(const calo_train_event *e) {
-    fprintf(stderr, "stage %d of %d, update %lld of %lld, loss %.4f, lr %.2e", e->stage, e->stages,
-            (long long)e->update, (long long)e->updates, e->loss, e->lr);
+static void describe_update(const calo_train_event *e, char *out, size_t size) {
+    char duration[DURATION_TEXT];
+    int n = snprintf(out, size, "stage %d of %d, update %lld of %lld, loss %.4f", e->stage, e->stages,
+                     (long long)e->update, (long long)e->updates, e->loss);
     if (!e->seconds) return; // the first one, which made plans
-    fprintf(stderr, ", %.3g s an update, %.4g samples/s, ", e->seconds, e->samples_per_second);
-    print_duration(e->left);
-    fputs(" left", stderr);
+    snprintf(out + n, size - (size_t)n, ", %s left, %.3g s an update, %.4g samples/s, lr %.2e",
+             duration_text(e->left, duration), e->seconds, e->samples_per_second, e->lr);
 }
 
 // Ten times a second at most: updates of small networks are quicker than terminals.
 static void print_bar(job *j, const calo_train_event *e) {
     double now = session_seconds(&j->s);
+    char text[300] = "  ";
     if (now - j->shown < 0.1 && e->step < e->steps) return;
     j->shown = now;
-    session_bar(&j->s, (double)e->step / (double)e->steps);
-    fputs("  ", stderr);
-    print_update(e);
+    describe_update(e, text + 2, sizeof text - 2);
+    session_bar(&j->s, (double)e->step / (double)e->steps, text);
 }
 
 static void print_line(const calo_train_event *e) {
-    print_update(e);
-    fputc('\n', stderr);
+    char text[300];
+    describe_update(e, text, sizeof text);
+    fprintf(stderr, "%s\n", text);
+}
+
+// What a killed run had begun to write beside this file; the model is the last, and the whole folder is
+// looked through.
+static void clean_beside(const char *path, bool last) {
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    leftovers_remove(dir, last ? 2 : 0);
 }
 
 static void show(void *user, const calo_train_event *e) {
     job *j = user;
     const common *o = j->s.options;
     bool update = !strcmp(e->event, "update");
+    if (e->path) clean_beside(e->path, !strcmp(e->event, "model"));
     if (o->json && (!update || e->due)) print_event(e);
     if (!o->json && !strcmp(e->event, "model")) {
         session_clear(&j->s);

@@ -8,14 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct {
     drawing drawing;
     const char *output, *init_latents, *save_latents, *from;
-    int show;
+    int show, preview, preview_interval;
     bool force;
     json_t *from_settings; // owns the texts that came from the picture
     const char *expected;  // checksum of the model that made it
@@ -29,6 +29,10 @@ static const option OPTIONS[] = {
     {0, "show", OPTION_CHOICE, AT(show), "HOW",
      "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
      .alone = "auto"},
+    {0, "preview", OPTION_CHOICE, AT(preview), "HOW", "draw it there while it forms, too, by the same ways",
+     .choices = TERMINAL_SHOWS, .alone = "auto"},
+    {0, "preview-interval", OPTION_INT, AT(preview_interval), "N",
+     "steps from one preview to the next; each costs a run of the autoencoder (1)", 1, 1000},
     {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
     {0, "init-latents", OPTION_TEXT, AT(init_latents), "FILE",
      "unit noise to start from: F32 latents [B,C,h,w]"},
@@ -49,6 +53,7 @@ typedef struct {
     const options *o;
     int count, done;
     unsigned long long seed;
+    terminal_view view;  // on stderr, as all that is no result
     calo_tensor latents; // collected for --save-latents
     float *values;
 } job;
@@ -85,12 +90,14 @@ static bool name_of(const job *j, int index, char path[PATH_MAX]) {
 // Refuses before the work what would be refused after it.
 static int check_name(job *j, const char *path) {
     char dir[PATH_MAX];
+    struct stat st;
     snprintf(dir, sizeof dir, "%s", path);
     char *slash = strrchr(dir, '/');
     if (slash) slash[slash == dir] = 0;
-    if (access(slash ? dir : ".", W_OK))
+    bool writable = !access(slash ? dir : ".", W_OK), is_there = writable && !lstat(path, &st);
+    if (!writable || (!is_there && errno != ENOENT))
         return session_fail(&j->s, CALO_ERR_CANTCREAT, "%s: cannot be created: %s", path, strerror(errno));
-    if (!j->o->force && !access(path, F_OK))
+    if (is_there && !j->o->force)
         return session_fail(&j->s, CALO_ERR_CANTCREAT, "%s: is there already (--force replaces it)", path);
     return 0;
 }
@@ -144,15 +151,26 @@ static void check_model(job *j, const calo_image *im) {
     json_decref(own);
 }
 
-// On stderr, as all that is no result.
-static void show(const job *j, const calo_image *im, const char *path) {
-    struct winsize size = {0};
-    bool tty = isatty(STDERR_FILENO);
-    terminal_show how = (terminal_show)j->o->show;
-    if (how == SHOW_AUTO) how = terminal_detect(tty);
-    if (how == SHOW_OFF) return;
-    bool known = tty && !ioctl(STDERR_FILENO, TIOCGWINSZ, &size) && size.ws_col;
-    terminal_draw(stderr, how, im->rgb, im->width, im->height, known ? size.ws_col : 80, path);
+static void open_view(job *j) {
+    terminal_show how = (terminal_show)(j->o->preview ? j->o->preview : j->o->show);
+    terminal_view_open(&j->view, stderr, how, j->o->preview != SHOW_OFF);
+}
+
+// Of a group that is drawn together the first alone.
+static calo_status preview(void *user, const calo_image *im, int step) {
+    job *j = user;
+    (void)step;
+    if (im->seed != j->seed + (unsigned long long)j->done) return CALO_OK;
+    if (!j->view.lines) session_clear(&j->s); // the bar's line becomes the picture's first
+    terminal_view_draw(&j->view, im->rgb, im->width, im->height);
+    return CALO_OK;
+}
+
+// The finished picture goes where its previews were.
+static void show(job *j, const calo_image *im) {
+    if (j->view.how == SHOW_OFF) return;
+    terminal_view_draw(&j->view, im->rgb, im->width, im->height);
+    terminal_view_leave(&j->view);
 }
 
 static calo_status receive(void *user, const calo_image *im) {
@@ -167,8 +185,8 @@ static calo_status receive(void *user, const calo_image *im) {
     calo_status status = calo_image_save(j->s.ctx, im, path, &save);
     if (!status && j->o->save_latents) status = keep_latents(j, im);
     if (status) return status;
+    show(j, im);
     if (!j->done) check_model(j, im);
-    show(j, im, path);
     announce(j, path, im);
     j->done++;
     return CALO_OK;
@@ -200,6 +218,10 @@ static int draw(job *j, calo_model *m, const calo_tensor *init) {
     r.count = j->count;
     r.on_image = receive;
     r.user = j;
+    if (j->o->preview && j->view.how != SHOW_OFF) {
+        r.on_preview = preview;
+        r.preview_every = j->o->preview_interval;
+    }
     if (init->name) r.init_latents = init;
     int code = session_end(&j->s, calo_txt2img(m, &r, NULL));
     if (!code && j->o->save_latents)
@@ -224,6 +246,7 @@ static int work(job *j) {
     if (!code && !j->count) j->count = 1;
     if (!code) code = check_names(j);
     if (!code) code = session_model(&j->s, &m);
+    open_view(j);
     if (!code) code = draw(j, m, &init);
     free(j->values);
     calo_tensors_free(file);
@@ -240,6 +263,13 @@ static json_t *settings_of(const options *o, json_t *j) {
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) json_object_del(settings, OTHERS[i]);
     if (o->drawing.count) json_object_del(settings, "count");
     return settings;
+}
+
+// Anybody's file may set what a picture is drawn from, but not say where outputs go.
+static int take_settings(options *o) {
+    option precision[2] = {*options_find(&TXT2IMG_LINE, "precision")};
+    command_line line = {"txt2img", "", "", NULL, {DRAWING_OPTIONS, precision}, 0};
+    return options_json(&line, o, o->from_settings, o->from, NULL);
 }
 
 static int refuse_from(const options *o, const char *why) {
@@ -276,7 +306,7 @@ static int apply_from(options *o, int argc, char **argv) {
     calo_context_free(s.ctx);
     if (!code) {
         o->from_settings = settings_of(o, own);
-        if (options_json(&TXT2IMG_LINE, o, o->from_settings, o->from, NULL)) code = CALO_ERR_DATA;
+        if (take_settings(o)) code = CALO_ERR_DATA;
         if (!code && options_peek(&TXT2IMG_LINE, o, argc, argv) < 0) code = CALO_ERR_USAGE;
         o->expected = json_string_value(json_object_get(own, "model_sha256"));
         if (o->expected)
@@ -287,7 +317,7 @@ static int apply_from(options *o, int argc, char **argv) {
 }
 
 int cmd_txt2img(int argc, char **argv) {
-    options o = {.drawing = drawing_defaults(), .output = "calotype-{seed}.png"};
+    options o = {.drawing = drawing_defaults(), .output = "calotype-{seed}.png", .preview_interval = 1};
     char **all = calloc((size_t)argc + 1, sizeof *all); // the flags are read once more behind --from
     if (!all) return CALO_ERR_TEMP;
     memcpy(all, argv, (size_t)argc * sizeof *all);

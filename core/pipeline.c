@@ -2,8 +2,8 @@
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
@@ -19,12 +19,6 @@
 enum { MAX_SIDE = 8192, MAX_COUNT = 1 << 20, MAX_STEPS = 1000 };
 // Pixels of latents that go through the network together: as many as one picture of 512 pixels has.
 enum { GROUP_PIXELS = 64 * 64, MAX_GROUP = 8 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
 static status tell(const txt2img *t, const char *stage, int done, int all, int image, int n, double seconds,
@@ -335,10 +329,10 @@ static status encode_text(const txt2img *t, const text_encoders *of, int i, int 
 // The texts of images first .. first + n - 1.
 static status encode_prompts(const txt2img *t, int first, int n, prompt_embeds *p, error *err) {
     text_encoders of = encoders_of(t->model->m);
-    double started = now();
+    double started = clock_seconds();
     status s = prepare_embeds(t, &of, has_own_texts(t) ? n : 1, p, err);
     for (int k = 0; k < p->texts && !s; k++) s = encode_text(t, &of, first + k, k, p, err);
-    return s ? s : tell(t, "text", 1, 1, first, 0, now() - started, err);
+    return s ? s : tell(t, "text", 1, 1, first, 0, clock_seconds() - started, err);
 }
 
 // ---- 3. noise: one generator for each image, which also draws what a sampler asks for on the way
@@ -549,9 +543,9 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     }
     combine_f32(x0, 2, (double[]){c.x, c.out}, (const float *[]){x, out}, n);
     if ((s = check_finite(g, x0, step, err))) return s;
-    s = tell(t, "sample", step + 1, t->steps, g->first, g->n, now() - g->started, err);
+    s = tell(t, "sample", step + 1, t->steps, g->first, g->n, clock_seconds() - g->started, err);
     if (!s) s = preview_group(g, x0, step + 1, err);
-    g->started = now();
+    g->started = clock_seconds();
     return s;
 }
 
@@ -576,7 +570,7 @@ static status sample_group(group *g, error *err) {
     else
         draw_noise(g, g->x, n);
     combine_f32(g->x, 1, (double[]){sampler_start_scale(t->sampler, &t->points)}, (const float *[]){g->x}, n);
-    g->started = now();
+    g->started = clock_seconds();
     host_model m = {g, denoise, draw_noise};
     return sampler_run_host(t->sampler, &t->points, t->sampler->eta, &m, g->x, n, err);
 }
@@ -589,7 +583,7 @@ typedef struct {
 } receiver;
 
 static status finish_image(const txt2img *t, const float *x, int index, const receiver *to, error *err) {
-    double started = now();
+    double started = clock_seconds();
     char *parameters = NULL, *json = NULL;
     drawing d;
     status s = drawing_init(&d, t, err);
@@ -603,15 +597,15 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     mem_free(json);
     mem_free(parameters);
     drawing_free(&d);
-    return s ? s : tell(t, "decode", 1, 1, index + 1, 0, now() - started, err);
+    return s ? s : tell(t, "decode", 1, 1, index + 1, 0, clock_seconds() - started, err);
 }
 
 static status run_group(const txt2img *t, int first, int n, const prompt_embeds *p, const receiver *to,
                         error *err) {
     group g = {.t = t, .prompt = p, .first = first, .n = n};
-    double started = now();
+    double started = clock_seconds();
     status s = prepare_group(&g, err);
-    if (!s) s = tell(t, "load", 1, 1, first, n, now() - started, err);
+    if (!s) s = tell(t, "load", 1, 1, first, n, clock_seconds() - started, err);
     if (!s) s = sample_group(&g, err);
     for (int i = 0; i < n && !s; i++) s = finish_image(t, g.x + i * latent_size(t), first + i, to, err);
     mem_free(g.noise);

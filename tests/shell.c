@@ -5,19 +5,17 @@
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 char folder[512], model[512];
 
 void shell_begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    tiny_model_settle(model, folder, sizeof folder);
     setenv("D", folder, 1);
     setenv("M", model, 1);
     unsetenv("CALOTYPE_DATA");
@@ -54,6 +52,26 @@ void expect(const char *command, int code, const char *out, const char *err) {
     cr_expect(!out || strstr(r.out, out), "%s: printed '%s', not '%s'", command, r.out, out);
     cr_expect(!err || strstr(r.err, err), "%s: complained '%s', not '%s'", command, r.err, err);
     drop(r);
+}
+
+bool killed_after(const char *command, unsigned microseconds) {
+    char line[4096];
+    int ended;
+    snprintf(line, sizeof line, "C='%s'; cd \"$D\"; exec %s >out 2>err", CALOTYPE_PROGRAM, command);
+    pid_t pid = fork();
+    if (!pid) {
+        execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    cr_assert_gt(pid, 0);
+    usleep(microseconds);
+    kill(pid, SIGKILL);
+    cr_assert_eq(waitpid(pid, &ended, 0), pid);
+    if (WIFSIGNALED(ended)) return true;
+    char *err = contents("err");
+    cr_assert_eq(WEXITSTATUS(ended), 0, "%s: exit code %d: %s", command, WEXITSTATUS(ended), err);
+    mem_free(err);
+    return false;
 }
 
 bool there(const char *name) {

@@ -19,6 +19,10 @@ void drop(result r);
 // Checks its exit code and that it printed these texts; NULL is fine.
 void expect(const char *command, int code, const char *out, const char *err);
 
+// Runs one command, begun in the folder, and kills it (SIGKILL) after so long. false: it had ended with code
+// 0 before.
+bool killed_after(const char *command, unsigned microseconds);
+
 // Of a file of the folder; mem_free.
 char *contents(const char *name);
 bool there(const char *name);

@@ -4,17 +4,15 @@
 #include "cli/shard.h"
 #include "cli/wildcards.h"
 #include "core/base/fs.h"
-#include "core/base/mem.h"
+#include "tests/shell.h"
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
-#include <fcntl.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 // ---- formats
@@ -146,9 +144,10 @@ Test(batch, jobs_without_ids_have_lasting_ones) {
 
 Test(batch, hostile_names_are_refused) {
     static const char *const NAMES[] = {
-        "../x.png",     "/x.png",   "a/b.png",        "..",         ".x.png", "-rf.png",
-        "x\\u0001.png", "x\\n.png", "\\u007f.png",    "a\\\\b.png", "",       "x",
-        "x.exe",        ".png",     "manifest.jsonl", "x.png/",     "./x.png"};
+        "../x.png",     "/x.png",     "a/b.png",        "..",         ".x.png",  "-rf.png",
+        "x\\u0001.png", "x\\n.png",   "\\u007f.png",    "a\\\\b.png", "",        "x",
+        "x.exe",        ".png",       "manifest.jsonl", "x.png/",     "./x.png", "\\u009b2J.png",
+        "\\u0085.png",  "{id}/x.png", "..{id}.png"};
     job_rules r = rules();
     char text[6000];
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
@@ -306,50 +305,21 @@ Test(batch, shards_are_a_partition) {
 
 // ---- the program on a small model
 
-static char model[512], folder[512];
-
 static void begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
-    setenv("D", folder, 1);
-    setenv("M", model, 1);
-    unsetenv("CALOTYPE_DATA");
+    char draw[1200];
+    shell_begin();
+    snprintf(draw, sizeof draw, "%s batch -q -t 1 -m %s", CALOTYPE_PROGRAM, model);
+    setenv("B", draw, 1);
     clear_environment();
 }
 
-static void end(void) { tiny_model_remove(model); }
+TestSuite(batch_runs, .init = begin, .fini = shell_end, .timeout = 7200);
 
-TestSuite(batch_runs, .init = begin, .fini = end);
-
-// $C draws jobs of the model with one thread; $D is the folder.
-static int sh(const char *command) {
-    char line[4096];
-    snprintf(line, sizeof line, "C='%s batch -q -t 1 -m '\"$M\"; cd \"$D\"; (%s) >out 2>err",
-             CALOTYPE_PROGRAM, command);
-    int ended = system(line);
-    return WIFEXITED(ended) ? WEXITSTATUS(ended) : 128 + WTERMSIG(ended);
-}
-
-static char *contents(const char *name) {
-    char path[700], *data = NULL;
-    size_t n;
-    error err = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    cr_assert_eq(fs_read_file(path, 1 << 24, &data, &n, &err), OK, "%s", err.text);
-    return data;
-}
-
-static void expect(const char *command, int code, const char *out, const char *err) {
-    int got = sh(command);
-    char *o = contents("out"), *e = contents("err");
-    cr_expect_eq(got, code, "%s: %d instead of %d: %s", command, got, code, e);
-    cr_expect(!out || strstr(o, out), "%s: printed '%s', not '%s'", command, o, out);
-    cr_expect(!err || strstr(e, err), "%s: complained '%s', not '%s'", command, e, err);
-    mem_free(o);
-    mem_free(e);
+// A command in the folder. $B draws jobs of the model with one thread.
+static void run(const char *command, int code, const char *out, const char *err) {
+    char line[4000];
+    snprintf(line, sizeof line, "cd \"$D\"; %s", command);
+    expect(line, code, out, err);
 }
 
 static void write_jobs(const char *name, int n, int steps) {
@@ -363,155 +333,176 @@ static void write_jobs(const char *name, int n, int steps) {
     fclose(f);
 }
 
-// Every job is done exactly once in the journal of `dir`, and its file is that of the undisturbed `whole`.
+// Every job is done exactly once in the journal of `dir`, and its file is that of the undisturbed `whole`;
+// there is no other file, hidden ones included.
 static void expect_whole(const char *dir, int jobs) {
-    char command[300];
+    char command[400];
     snprintf(
         command, sizeof command,
-        "test $(grep -c '\"status\":\"done\"' %s/manifest.jsonl) = %d && test $(grep -o '^{\"id\":\"j...' "
-        "%s/manifest.jsonl | sort -u | wc -l) = %d && for f in whole/*.png; do cmp $f %s/${f##*/} || exit 9; "
-        "done; test $(ls %s/*.png | wc -l) = %d",
-        dir, jobs, dir, jobs, dir, dir, jobs);
-    expect(command, 0, NULL, NULL);
+        "cd %s; test $(grep -c '\"status\":\"done\"' manifest.jsonl) = %d && test $(grep -o "
+        "'^{\"id\":\"j...' manifest.jsonl | sort -u | wc -l) = %d || exit 8; for f in ../whole/*.png; do "
+        "cmp $f ${f##*/} || exit 9; done; ls -A >&2; test $(ls -A | wc -l) = %d",
+        dir, jobs, jobs, jobs + 1);
+    run(command, 0, NULL, NULL);
 }
 
 Test(batch_runs, a_batch_is_its_pictures_drawn_alone) {
     write_jobs("jobs.jsonl", 7, 2);
-    expect("$C jobs.jsonl -o whole", 0, "whole/j006.png", NULL);
-    expect("$C jobs.jsonl -o whole", 0, "", NULL);
-    expect("$C jobs.jsonl -o alone --together 1", 0, NULL, NULL);
+    run("$B jobs.jsonl -o whole", 0, "whole/j006.png", NULL);
+    run("$B jobs.jsonl -o whole", 0, "", NULL);
+    run("${B% -q*}${B#*-q} jobs.jsonl -o alone --together 1", 0, NULL, "100%  picture 7 of 7, step ");
     expect_whole("alone", 7);
-    expect("rm whole/j003.png; $C jobs.jsonl -o whole", 0, "whole/j003.png", NULL);
-    expect("cmp whole/j003.png alone/j003.png", 0, NULL, NULL);
-    expect("grep -q '\"template\":\"a {red|blue} boat 0\"' whole/manifest.jsonl && sha256sum whole/j001.png "
-           "| cut -c "
-           "1-64 | xargs -I{} grep -q {} whole/manifest.jsonl",
-           0, NULL, NULL);
+    run("rm whole/j003.png; $B jobs.jsonl -o whole", 0, "whole/j003.png", NULL);
+    run("cmp whole/j003.png alone/j003.png", 0, NULL, NULL);
+    run("grep -q '\"template\":\"a {red|blue} boat 0\"' whole/manifest.jsonl && sha256sum whole/j001.png "
+        "| cut -c "
+        "1-64 | xargs -I{} grep -q {} whole/manifest.jsonl",
+        0, NULL, NULL);
     // A file that was drawn before its process could say so is taken; another one is not.
-    expect("mkdir lost; cp whole/j001.png lost; $C jobs.jsonl -o lost", 0, NULL, NULL);
-    expect("mkdir mine; echo x > mine/j001.png; $C jobs.jsonl -o mine", 1, "j002.png",
-           "another file is there");
-    expect("test $(cat mine/j001.png) = x; $C jobs.jsonl -o mine --force", 0, "mine/j001.png", NULL);
-    expect("cmp mine/j001.png whole/j001.png", 0, NULL, NULL);
+    run("mkdir lost; cp whole/j001.png lost; $B jobs.jsonl -o lost", 0, NULL, NULL);
+    run("mkdir mine; echo x > mine/j001.png; $B jobs.jsonl -o mine", 1, "j002.png", "another file is there");
+    run("test $(cat mine/j001.png) = x; $B jobs.jsonl -o mine --force", 0, "mine/j001.png", NULL);
+    run("cmp mine/j001.png whole/j001.png", 0, NULL, NULL);
 }
 
 Test(batch_runs, a_bad_job_fails_alone) {
-    expect("printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1}' '{\"prompt\":' '{\"prompt\":\"b\",\"stpes\":1}' "
-           "'{\"prompt\":\"c\",\"steps\":0}' '{\"prompt\":\"d\",\"width\":33,\"steps\":1}' '{\"steps\":1}' "
-           "'{\"prompt\":\"e\",\"sampler\":\"plms\"}' '{\"prompt\":\"f\",\"init-latents\":\"/etc/passwd\"}' "
-           "'{\"prompt\":\"g\",\"steps\":1}' > bad.jsonl; $C bad.jsonl -o bad --json",
-           1, "\"line\":9,\"file\"", "line 3: unknown key 'stpes' (did you mean steps?)");
-    expect("grep -c '\"status\":\"done\"' bad/manifest.jsonl; for l in 2 3 4 5 6 7 8; do grep -q "
-           "'\"failed\",\"line\":'$l, bad/manifest.jsonl || exit 9; done",
-           0, "2", NULL);
-    expect("$C bad.jsonl -o strict --strict", 65, NULL, "line 2");
-    expect("$C none.jsonl -o x", 66, NULL, "none.jsonl");
-    expect("$C", 2, NULL, "which jobs?");
-    expect("$C bad.jsonl -o x --shard 3/2", 2, NULL, "3/2");
-    expect("echo x > file; $C bad.jsonl -o file", 73, NULL, "file");
+    run("printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1}' '{\"prompt\":' '{\"prompt\":\"b\",\"stpes\":1}' "
+        "'{\"prompt\":\"c\",\"steps\":0}' '{\"prompt\":\"d\",\"width\":33,\"steps\":1}' '{\"steps\":1}' "
+        "'{\"prompt\":\"e\",\"sampler\":\"plms\"}' '{\"prompt\":\"f\",\"init-latents\":\"/etc/passwd\"}' "
+        "'{\"prompt\":\"g\",\"steps\":1}' > bad.jsonl; $B bad.jsonl -o bad --json",
+        1, "\"line\":9,\"file\"", "line 3: unknown key 'stpes' (did you mean steps?)");
+    run("grep -c '\"status\":\"done\"' bad/manifest.jsonl; for l in 2 3 4 5 6 7 8; do grep -q "
+        "'\"failed\",\"line\":'$l, bad/manifest.jsonl || exit 9; done",
+        0, "2", NULL);
+    run("$B bad.jsonl -o strict --strict", 65, NULL, "line 2");
+    run("$B none.jsonl -o x", 66, NULL, "none.jsonl");
+    run("$B", 2, NULL, "which jobs?");
+    run("$B bad.jsonl -o x --shard 3/2", 2, NULL, "3/2");
+    run("echo x > file; $B bad.jsonl -o file", 73, NULL, "file");
 }
 
 Test(batch_runs, nan_fails_its_job_by_name) {
     tiny_model_spoil(model, "vae", "decoder.conv_out.bias", NAN);
     write_jobs("jobs.jsonl", 2, 1);
-    expect("$C jobs.jsonl -o nan", 1, NULL, "nan");
-    expect("ls nan/*.png", 2, NULL, NULL);
+    run("$B jobs.jsonl -o nan", 1, NULL, "nan");
+    run("ls nan/*.png", 2, NULL, NULL);
 }
 
 Test(batch_runs, nothing_leaves_the_folder) {
-    expect("mkdir out.d; echo safe > target.png; ln -s ../target.png out.d/link.png; "
-           "printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1,\"output\":\"link.png\"}' "
-           "'{\"prompt\":\"a\",\"steps\":1,\"output\":\"../escaped.png\"}' > h.jsonl; $C h.jsonl -o out.d",
-           1, NULL, NULL);
-    expect("$C h.jsonl -o out.d --force; cat target.png; ls escaped.png", 2, "safe", NULL);
-    expect("ln -s target.png m; mkdir s; ln -s ../target.png s/manifest.jsonl; $C h.jsonl -o s", 73, NULL,
-           NULL);
+    run("mkdir out.d; echo safe > target.png; ln -s ../target.png out.d/link.png; "
+        "printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1,\"output\":\"link.png\"}' "
+        "'{\"prompt\":\"a\",\"steps\":1,\"output\":\"../escaped.png\"}' > h.jsonl; $B h.jsonl -o out.d",
+        1, NULL, NULL);
+    run("$B h.jsonl -o out.d --force; cat target.png; ls escaped.png", 2, "safe", NULL);
+    run("ln -s target.png m; mkdir s; ln -s ../target.png s/manifest.jsonl; $B h.jsonl -o s", 73, NULL, NULL);
 }
 
 Test(batch_runs, a_worker_answers_each_line) {
-    expect("printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' 'rubbish' '' "
-           "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
-           "'{\"id\":\"b\",\"prompt\":\"x\",\"steps\":1,\"seed\":3}' "
-           "| $C --worker -o w",
-           1, "{\"id\":\"b\",\"status\":\"done\"", "line 2");
-    expect("cat out | wc -l", 0, NULL, NULL);
-    expect("printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
-           "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
-           "'{\"id\":\"c\",\"prompt\":\"x\",\"steps\":1}' | $C --worker -o w | cut -d, -f1-2 | tr '\\n' ' '",
-           0,
-           "{\"id\":\"a\",\"status\":\"done\" {\"id\":\"a\",\"status\":\"done\" "
-           "{\"id\":\"c\",\"status\":\"done\" ",
-           NULL);
+    run("printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' 'rubbish' '' "
+        "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
+        "'{\"id\":\"b\",\"prompt\":\"x\",\"steps\":1,\"seed\":3}' "
+        "| $B --worker -o w",
+        1, "{\"id\":\"b\",\"status\":\"done\"", "line 2");
+    run("(head -c 3000000 /dev/zero | tr '\\0' x; echo; echo "
+        "'{\"id\":\"long\",\"prompt\":\"x\",\"steps\":1}') | $B --worker -o w",
+        1, "{\"id\":\"long\",\"status\":\"done\"", "line 1: longer than 1 MB");
+    // The same job again is answered again, whether it was done or has failed.
+    run("for i in 1 2; do echo '{\"id\":\"z\",\"prompt\":\"x\",\"steps\":0}'; echo "
+        "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}'; done | $B --worker -o w | cut -d, -f1-2 | tr '\\n' ' "
+        "'",
+        0,
+        "{\"id\":\"z\",\"status\":\"failed\" {\"id\":\"a\",\"status\":\"done\" "
+        "{\"id\":\"z\",\"status\":\"failed\" {\"id\":\"a\",\"status\":\"done\" ",
+        NULL);
+    run("printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
+        "'{\"id\":\"a\",\"prompt\":\"x\",\"steps\":1}' "
+        "'{\"id\":\"c\",\"prompt\":\"x\",\"steps\":1}' | $B --worker -o w | cut -d, -f1-2 | tr '\\n' ' '",
+        0,
+        "{\"id\":\"a\",\"status\":\"done\" {\"id\":\"a\",\"status\":\"done\" "
+        "{\"id\":\"c\",\"status\":\"done\" ",
+        NULL);
 }
 
 Test(batch_runs, a_signal_ends_without_torn_files) {
     write_jobs("jobs.jsonl", 24, 1);
     write_jobs("slow.jsonl", 300, 500);
-    expect("$C jobs.jsonl -o whole", 0, NULL, NULL);
-    expect("$C slow.jsonl -o slow & p=$!; sleep 1; kill -TERM $p; wait $p", 143, NULL, NULL);
-    expect("$C slow.jsonl -o slow & p=$!; sleep 1; kill -INT $p; wait $p", 130, NULL, NULL);
-    expect("mkfifo f; $C --worker -o worker <f & p=$!; exec 3>f; cat jobs.jsonl >&3; "
-           "while ! test -e worker/j023.png; do sleep 0.1; done; kill -TERM $p; wait $p",
-           143, NULL, NULL);
+    run("$B jobs.jsonl -o whole", 0, NULL, NULL);
+    run("$B slow.jsonl -o slow & p=$!; sleep 1; kill -TERM $p; wait $p", 143, NULL, NULL);
+    run("$B slow.jsonl -o slow & p=$!; sleep 1; kill -INT $p; wait $p", 130, NULL, NULL);
+    run("mkfifo f; $B --worker -o worker <f & p=$!; exec 3>f; cat jobs.jsonl >&3; "
+        "while ! test -e worker/j023.png; do sleep 0.1; done; kill -TERM $p; wait $p",
+        143, NULL, NULL);
     expect_whole("worker", 24);
 }
 
 Test(batch_runs, two_workers_do_no_job_twice) {
     write_jobs("jobs.jsonl", 40, 2);
-    expect("$C jobs.jsonl -o whole", 0, NULL, NULL);
-    expect("$C jobs.jsonl -o two & p=$!; $C jobs.jsonl -o two --together 3 || exit 8; wait $p", 0, NULL,
-           NULL);
+    run("$B jobs.jsonl -o whole", 0, NULL, NULL);
+    run("$B jobs.jsonl -o two & p=$!; $B jobs.jsonl -o two --together 3 || exit 8; wait $p", 0, NULL, NULL);
     expect_whole("two", 40);
-    expect("for i in 1 2 3; do $C jobs.jsonl -o parts --shard $i/3 || exit 8; done", 0, NULL, NULL);
+    run("for i in 1 2 3; do $B jobs.jsonl -o parts --shard $i/3 || exit 8; done", 0, NULL, NULL);
     expect_whole("parts", 40);
+    // One of them dies: the other takes over what it had claimed.
+    run("$B jobs.jsonl -o widow & p=$!; sleep 0.3; $B jobs.jsonl -o widow & q=$!; sleep 0.1; kill -9 $p; "
+        "wait $q && "
+        "$B jobs.jsonl -o widow",
+        0, NULL, NULL);
+    expect_whole("widow", 40);
 }
 
 // ---- kill -9
 
-static pid_t start_batch(void) {
-    pid_t pid = fork();
-    if (pid) return pid;
-    int null = open("/dev/null", O_RDWR);
-    if (chdir(folder) || dup2(null, 1) < 0 || dup2(null, 2) < 0) _exit(9);
-    execl(CALOTYPE_PROGRAM, "calotype", "batch", "-q", "-t", "1", "-m", model, "jobs.jsonl", "-o", "killed",
-          (char *)0);
-    _exit(9);
+static double seconds_of(const char *command) {
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    run(command, 0, NULL, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    return (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
 }
 
-// Starts again until the jobs are done; true when this run was killed before that.
-static bool run_and_kill(unsigned microseconds) {
-    pid_t pid = start_batch();
-    int ended;
-    cr_assert_gt(pid, 0);
-    usleep(microseconds);
-    kill(pid, SIGKILL);
-    cr_assert_eq(waitpid(pid, &ended, 0), pid);
-    cr_assert(WIFSIGNALED(ended) || !WEXITSTATUS(ended), "exit code %d", WEXITSTATUS(ended));
-    return WIFSIGNALED(ended);
-}
-
-// CALOTYPE_KILLS asks for more than the 20 of every day.
+// A few of every day; ./dev soak (CALO_SOAK) asks for more.
 Test(batch_runs, killed_at_any_moment_nothing_is_lost_doubled_or_torn) {
-    enum { JOBS = 24 };
-    const char *wanted = getenv("CALOTYPE_KILLS");
-    int kills = wanted ? atoi(wanted) : 20, done = 0, rounds = 0;
-    write_jobs("jobs.jsonl", JOBS, 2);
-    expect("$C jobs.jsonl -o whole", 0, NULL, NULL);
+    bool soak = getenv("CALO_SOAK") != NULL;
+    int jobs = soak ? 200 : 24, kills = soak ? 300 : 20, done = 0, batches = 1;
+    write_jobs("jobs.jsonl", jobs, 2);
+    double work = seconds_of("$B jobs.jsonl -o whole"), start = seconds_of("$B jobs.jsonl -o whole");
+    double longest = start + (work > start ? (work - start) / 6 : 0.1); // a sixth of the jobs
     srand(7);
-    for (; done < kills; rounds++) {
+    for (int rounds = 0; done < kills; rounds++) {
         cr_assert_lt(rounds, 100 * kills);
-        if (run_and_kill((unsigned)(rand() % 250000))) {
+        if (killed_after("$B jobs.jsonl -o killed", (unsigned)(1e6 * longest * rand() / RAND_MAX))) {
             done++;
             continue;
         }
-        expect_whole("killed", JOBS);
-        expect("rm -r killed", 0, NULL, NULL);
+        expect_whole("killed", jobs);
+        run("rm -r killed", 0, NULL, NULL);
+        batches++;
     }
-    expect("$C jobs.jsonl -o killed", 0, NULL, NULL);
-    expect_whole("killed", JOBS);
-    expect("printf '{\"id\":\"j001\",\"sta' >> killed/manifest.jsonl; rm killed/j000.png; $C jobs.jsonl -o "
-           "killed",
-           0, "j000.png", NULL);
+    run("$B jobs.jsonl -o killed", 0, NULL, NULL);
+    expect_whole("killed", jobs);
+    fprintf(stderr, "%d kills in %d batches of %d jobs, each within %.2f s\n", done, batches, jobs, longest);
+    run("printf '{\"id\":\"j001\",\"sta' >> killed/manifest.jsonl; rm killed/j000.png; $B jobs.jsonl -o "
+        "killed",
+        0, "j000.png", NULL);
+}
+
+Test(batch_runs, what_killed_writers_left_is_removed) {
+    char path[700];
+    error e = {0};
+    snprintf(path, sizeof path, "%s/left/alive.png", folder);
+    run("mkdir left; cd left; touch .calotype-0123456789abcdef.tmp .calotype-notes.tmp ../kept; "
+        "ln -s ../kept .calotype-0000000000000000.tmp; mkfifo .calotype-0000000000000001.tmp",
+        0, NULL, NULL);
+    fs_writer *alive = fs_writer_open(path, false, &e);
+    cr_assert_not_null(alive, "%s", e.text);
+    write_jobs("jobs.jsonl", 1, 1);
+    run("$B jobs.jsonl -o left", 0, "left/j000.png", NULL);
+    run("test -e kept && cd left && test -e .calotype-notes.tmp -a -h .calotype-0000000000000000.tmp -a -p "
+        ".calotype-0000000000000001.tmp -a ! -e .calotype-0123456789abcdef.tmp && ls -A | wc -l",
+        0, "6\n", NULL); // with the picture, the manifest and what is being written
+    cr_expect_eq(fs_writer_put(alive, "x", 1, &e), OK);
+    cr_expect_eq(fs_writer_commit(alive, &e), OK, "%s", e.text);
+    run("test \"$(cat left/alive.png)\" = x && ls -A left | wc -l", 0, "6\n", NULL);
 }
 
 // ---- the example
@@ -523,7 +514,7 @@ Test(batch_runs, the_example_of_200_jobs) {
     cr_assert_not_null(getcwd(here, sizeof here));
     snprintf(command, sizeof command, "'%s' batch -q '%s/examples/jobs.jsonl' -o example --json %s",
              CALOTYPE_PROGRAM, here, slow ? "--shard 1/20" : "");
-    expect(command, 0, "\"status\":\"done\"", NULL);
+    run(command, 0, "\"status\":\"done\"", NULL);
     snprintf(command, sizeof command, "ls example/*.png | wc -l");
-    expect(command, 0, slow ? "10" : "200", NULL);
+    run(command, 0, slow ? "10" : "200", NULL);
 }

@@ -1,7 +1,7 @@
 // The engine around the ops: poison, rates, the store, recomputation, folding, memory.
 #include "core/base/mem.h"
 #include "core/graph/op.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "tests/backend.h"
 
 #include <criterion/criterion.h>
@@ -46,14 +46,9 @@ static void forget(maker *m) {
 
 // ---- a run in a few words
 
-typedef struct {
-    plan *p;
-    exec *e;
-    workspace ws;
-} runner;
-
 static backend *reference;
 static store *values;
+static workspace room;
 static error err;
 
 static void setup(void) {
@@ -64,27 +59,18 @@ static void setup(void) {
 static void teardown(void) {
     backend_free(reference);
     store_free(values);
+    workspace_free(&room);
 }
 
 TestSuite(graph, .init = setup, .fini = teardown);
 
-static runner start(graph *g, node *const *out, int n) {
-    runner r = {.p = plan_new(g, out, n, reference, &err)};
-    cr_assert_not_null(r.p, "%s", err.text);
+static runner start(graph *g, node *const *out, int n, const backend *be) {
+    runner r;
+    cr_assert_eq(runner_init(&r, g, out, n, be, values, &room, &err), OK, "%s", err.text);
     return r;
 }
 
-static void go(runner *r) {
-    if (!r->e) r->e = exec_new(r->p, values, &r->ws, &err);
-    cr_assert_not_null(r->e, "%s", err.text);
-    cr_assert_eq(exec_run(r->e, &err), OK, "%s", err.text);
-}
-
-static void stop(runner *r) {
-    exec_free(r->e);
-    plan_free(r->p);
-    workspace_free(&r->ws);
-}
+static void go(const runner *r) { cr_assert_eq(exec_run(r->exec, &err), OK, "%s", err.text); }
 
 Test(graph, the_first_error_names_its_path_and_survives_what_is_built_on_it) {
     maker m = make();
@@ -125,23 +111,22 @@ Test(graph, slower_values_are_computed_once) {
     node *k = linear(c, "to_k", 4, false), *y = add(linear(x, "to_q", 4, false), k);
     cr_expect_eq(k->rate, RATE_PROMPT);
     cr_expect_eq(y->rate, RATE_STEP);
-    runner r = start(&g, &y, 1);
-    r.e = exec_new(r.p, values, &r.ws, &err);
+    runner r = start(&g, &y, 1, reference);
     int prompt_lines = 0;
-    for (int i = 0; i < exec_lines(r.e); i++) prompt_lines += exec_line(r.e, i).rate == RATE_PROMPT;
+    for (int i = 0; i < exec_lines(r.exec); i++) prompt_lines += exec_line(r.exec, i).rate == RATE_PROMPT;
     cr_expect_eq(prompt_lines, 1);
     cr_expect_eq(m.reads, 2);
-    float *in = exec_input(r.e, "context");
+    float *in = exec_input(r.exec, "context");
     in[0] = 1;
     go(&r);
-    float first = ((const float *)exec_output(r.e, 0))[0];
+    float first = ((const float *)exec_output(r.exec, 0))[0];
     in[0] = 5; // without asking for the input again: the kept value is used
     go(&r);
-    cr_expect_eq(((const float *)exec_output(r.e, 0))[0], first);
-    exec_input(r.e, "context");
+    cr_expect_eq(((const float *)exec_output(r.exec, 0))[0], first);
+    exec_input(r.exec, "context");
     go(&r);
-    cr_expect_neq(((const float *)exec_output(r.e, 0))[0], first);
-    stop(&r);
+    cr_expect_neq(((const float *)exec_output(r.exec, 0))[0], first);
+    runner_free(&r);
     forget(&m);
 }
 
@@ -156,13 +141,13 @@ Test(graph, weights_in_memory_are_widened_for_float64) {
     g.weights = &m.w;
     node *in[2] = {graph_weight(&g, "held", made_shape), graph_weight(&g, "on_file", made_shape)}, *out[2];
     for (int i = 0; i < 2; i++) out[i] = affine(in[i], 2, 0);
-    runner r = start(&g, out, 2);
+    runner r = start(&g, out, 2, reference);
     go(&r);
     for (int i = 0; i < 2; i++)
         for (int k = 0; k < 16; k++)
-            cr_expect_eq(((const double *)exec_output(r.e, i))[k],
+            cr_expect_eq(((const double *)exec_output(r.exec, i))[k],
                          2 * (double)(float)sin((k + 1) * (i ? 7.0 : 4.0)));
-    stop(&r);
+    runner_free(&r);
     forget(&m);
 }
 
@@ -175,9 +160,9 @@ Test(graph, plans_share_what_depends_on_the_model_alone) {
         node *x = graph_input(&g, "x", SHAPE(1, T, 4), DT_F32, RATE_STEP);
         node *w = graph_weight(&g, "q.weight", SHAPE(4, 4));
         node *y = matmul(x, affine(w, 2, 0), NULL, false, true, 1, DT_F32); // as a merged adapter would
-        runner r = start(&g, &y, 1);
+        runner r = start(&g, &y, 1, reference);
         go(&r);
-        stop(&r);
+        runner_free(&r);
     }
     cr_expect_eq(m.reads, 1);
     cr_expect_eq(store_bytes(values), 64);
@@ -209,15 +194,14 @@ static void chain(maker *m, bool recompute, float *loss, float *dx, size_t *byte
     }
     node *out[2] = {mean_all(mul(y, y))};
     graph_grad(&g, out[0], &x, 1, &out[1]);
-    runner r = start(&g, out, 2);
-    *bytes = plan_needs(r.p).workspace;
-    r.e = exec_new(r.p, values, &r.ws, &err);
-    float *in = exec_input(r.e, "x");
+    runner r = start(&g, out, 2, reference);
+    *bytes = plan_needs(r.plan).workspace;
+    float *in = exec_input(r.exec, "x");
     for (int i = 0; i < 800; i++) in[i] = (float)sin(i);
     go(&r);
-    *loss = *(const float *)exec_output(r.e, 0);
-    memcpy(dx, exec_output(r.e, 1), 800 * sizeof *dx);
-    stop(&r);
+    *loss = *(const float *)exec_output(r.exec, 0);
+    memcpy(dx, exec_output(r.exec, 1), 800 * sizeof *dx);
+    runner_free(&r);
 }
 
 Test(graph, recomputed_blocks_give_the_same_gradient_with_less_memory) {
@@ -238,11 +222,11 @@ Test(graph, a_residual_is_folded_into_the_product) {
     g.weights = &m.w;
     node *x = graph_input(&g, "x", SHAPE(1, 5, 4), DT_F32, RATE_STEP);
     node *y = add(x, linear(x, "q", 4, true));
-    runner r = start(&g, &y, 1);
+    runner r = start(&g, &y, 1, reference);
     go(&r);
-    cr_expect_eq(exec_lines(r.e), 1);
-    cr_expect_eq(exec_run_checked(r.e, &err), OK, "%s", err.text);
-    stop(&r);
+    cr_expect_eq(exec_lines(r.exec), 1);
+    cr_expect_eq(exec_run_checked(r.exec, &err), OK, "%s", err.text);
+    runner_free(&r);
     forget(&m);
 }
 
@@ -251,10 +235,10 @@ Test(graph, a_chain_needs_no_more_memory_than_two_links) {
     graph_init(&g, DT_F32);
     node *x = graph_input(&g, "x", SHAPE(1000), DT_F32, RATE_STEP), *y = x;
     for (int i = 0; i < 50; i++) y = slice(concat(y, x, 0), 0, 1, 1000);
-    runner r = start(&g, &y, 1);
+    runner r = start(&g, &y, 1, reference);
     // One joined, one sliced, rounded up, and the reference's doubles (in and out).
-    cr_expect_leq(plan_needs(r.p).workspace, 2 * (8000 + 4000) + 8 * 5000 + 2048);
-    stop(&r);
+    cr_expect_leq(plan_needs(r.plan).workspace, 2 * (8000 + 4000) + 8 * 5000 + 2048);
+    runner_free(&r);
 }
 
 Test(graph, checked_mode_names_the_node_that_is_not_a_number) {
@@ -264,11 +248,10 @@ Test(graph, checked_mode_names_the_node_that_is_not_a_number) {
     int mark = path_push(&g, "vae.decoder");
     node *y = unary(unary(affine(x, 1, -1), UNARY_LOG), UNARY_SQUARE);
     path_pop(&g, mark);
-    runner r = start(&g, &y, 1);
-    r.e = exec_new(r.p, values, &r.ws, &err);
-    cr_expect_eq(exec_run_checked(r.e, &err), ERR_INTERNAL);
+    runner r = start(&g, &y, 1, reference);
+    cr_expect_eq(exec_run_checked(r.exec, &err), ERR_INTERNAL);
     cr_expect_str_eq(err.text, "vae.decoder (unary): not a number");
-    stop(&r);
+    runner_free(&r);
 }
 
 // ---- operands made of weights
@@ -284,15 +267,11 @@ Test(graph, a_cast_weight_is_not_packed_as_f32) {
     node *x = cast(graph_input(&g, "x", SHAPE(4, 4), DT_F32, RATE_STEP), DT_BF16);
     node *w = cast(graph_weight(&g, "w", SHAPE(4, 4)), DT_BF16);
     node *y = matmul(x, w, NULL, true, false, 1, DT_F32);
-    runner r = {.p = plan_new(&g, &y, 1, cpu, &err)};
-    cr_assert_not_null(r.p, "%s", err.text);
-    r.e = exec_new(r.p, values, &r.ws, &err);
-    float *in = exec_input(r.e, "x");
+    runner r = start(&g, &y, 1, cpu);
+    float *in = exec_input(r.exec, "x");
     for (int i = 0; i < 16; i++) in[i] = (float)i / 8;
-    cr_expect_eq(exec_run_checked(r.e, &err), OK, "%s", err.text);
-    exec_free(r.e);
-    plan_free(r.p);
-    workspace_free(&r.ws);
+    cr_expect_eq(exec_run_checked(r.exec, &err), OK, "%s", err.text);
+    runner_free(&r);
     backend_free(cpu);
     team_free(t);
     forget(&m);

@@ -4,8 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/threads.h"
 #include "core/cpu/cpu.h"
-#include "core/graph/op.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "tests/backend.h"
 #include "tests/tools/genweights.h"
 
@@ -107,62 +106,50 @@ typedef struct {
     const tap *taps[1];
     node *out[1 + PAIRS]; // the result or the loss, gradients
     int n_out;
-    plan *p;
-    exec *e;
-    workspace ws;
-    store *values;
-} runner;
+    runner run;
+} problem;
 
 // strength: "strength", a step-rate input, for OUTPUT; a constant 0.7 for MERGED.
-static void begin(runner *r, form f, dtype compute) {
-    *r = (runner){.n_out = 1, .values = store_new()};
-    graph_init(&r->g, compute);
-    r->g.weights = &base.w;
+static void begin(problem *p, form f, dtype compute) {
+    *p = (problem){.n_out = 1};
+    graph_init(&p->g, compute);
+    p->g.weights = &base.w;
     if (f == NO_LORA) return;
-    node *strength = f == MERGED ? graph_fill(&r->g, SHAPE(1), r->g.exact, 0.7)
-                                 : graph_input(&r->g, "strength", SHAPE(1), r->g.exact, RATE_STEP);
-    r->l = lora_make(&pairs.w, 3, strength, f == MERGED ? LORA_MERGED : LORA_OUTPUT);
-    r->taps[0] = &r->l.tap;
-    r->g.taps = r->taps;
-    r->g.n_taps = 1;
+    node *strength = f == MERGED ? graph_fill(&p->g, SHAPE(1), p->g.exact, 0.7)
+                                 : graph_input(&p->g, "strength", SHAPE(1), p->g.exact, RATE_STEP);
+    p->l = lora_make(&pairs.w, 3, strength, f == MERGED ? LORA_MERGED : LORA_OUTPUT);
+    p->taps[0] = &p->l.tap;
+    p->g.taps = p->taps;
+    p->g.n_taps = 1;
 }
 
 static void set(exec *e, const char *name, dtype t, int64_t i, double v) {
     dtype_from_f64(t, &v, (char *)exec_input(e, name) + (size_t)i * dtype_size(t), 1);
 }
 
-static void ready(runner *r, backend *be) {
-    dtype t = r->g.exact;
-    r->p = plan_new(&r->g, r->out, r->n_out, be, &err);
-    cr_assert_not_null(r->p, "%s", err.text);
-    r->e = exec_new(r->p, r->values, &r->ws, &err);
-    cr_assert_not_null(r->e, "%s", err.text);
+static void ready(problem *p, backend *be) {
+    dtype t = p->g.exact;
+    status s = runner_init(&p->run, &p->g, p->out, p->n_out, be, NULL, NULL, &err);
+    cr_assert_eq(s, OK, "%s", err.text);
     float x[B * H * W * 4];
     gen_uniform("input:x", B * H * W * 4, x);
-    for (int i = 0; i < B * H * W * 4; i++) set(r->e, "x", t, i, (double)x[i]);
+    for (int i = 0; i < B * H * W * 4; i++) set(p->run.exec, "x", t, i, (double)x[i]);
 }
 
-static void run(runner *r, dtype exact_type, double strength, double *y, int64_t n) {
-    if (exec_input(r->e, "strength")) set(r->e, "strength", exact_type, 0, strength);
-    cr_assert_eq(exec_run(r->e, &err), OK, "%s", err.text);
-    dtype_to_f64(exact_type, exec_output(r->e, 0), y, (size_t)n);
-}
-
-static void end(runner *r) {
-    exec_free(r->e);
-    plan_free(r->p);
-    workspace_free(&r->ws);
-    store_free(r->values);
+static void run(problem *p, dtype exact_type, double strength, double *y, int64_t n) {
+    if (exec_input(p->run.exec, "strength")) set(p->run.exec, "strength", exact_type, 0, strength);
+    cr_assert_eq(exec_run(p->run.exec, &err), OK, "%s", err.text);
+    dtype_to_f64(exact_type, exec_output(p->run.exec, 0), y, (size_t)n);
 }
 
 static void forward(form f, dtype compute, backend *be, double strength, double y[OUT]) {
-    runner r;
-    begin(&r, f, compute);
-    r.out[0] = chain(&r.g);
-    dtype t = r.g.exact;
-    ready(&r, be);
-    run(&r, t, strength, y, OUT);
-    end(&r);
+    problem p;
+    begin(&p, f, compute);
+    p.out[0] = chain(&p.g);
+    dtype t = p.g.exact;
+    ready(&p, be);
+    run(&p, t, strength, y, OUT);
+    runner_free(&p.run);
 }
 
 static double distance(const double *a, const double *b, int n) {
@@ -200,53 +187,50 @@ Test(lora, strength_is_an_input_of_every_step) {
         dtype compute = bf16 ? DT_BF16 : DT_F32;
         forward(NO_LORA, compute, cpu, 0, none);
         forward(OUTPUT, compute, cpu, 0.25, y);
-        runner r;
-        begin(&r, OUTPUT, compute);
-        r.out[0] = chain(&r.g);
-        ready(&r, cpu);
-        run(&r, DT_F32, 1, again, OUT);
-        run(&r, DT_F32, 0.25, again, OUT);
+        problem p;
+        begin(&p, OUTPUT, compute);
+        p.out[0] = chain(&p.g);
+        ready(&p, cpu);
+        run(&p, DT_F32, 1, again, OUT);
+        run(&p, DT_F32, 0.25, again, OUT);
         for (int i = 0; i < OUT; i++) cr_expect_eq(again[i], y[i]);
-        run(&r, DT_F32, 0, again, OUT);
+        run(&p, DT_F32, 0, again, OUT);
         for (int i = 0; i < OUT; i++) cr_expect_eq(again[i], none[i], "strength 0 is the model itself");
-        end(&r);
+        runner_free(&p.run);
     }
 }
 
 Test(lora, merging_is_done_once_for_a_model) {
-    runner r;
-    begin(&r, MERGED, DT_F32);
-    r.out[0] = chain(&r.g);
-    ready(&r, cpu);
-    for (int i = 0; i < exec_lines(r.e); i++) {
-        plan_line l = exec_line(r.e, i);
+    problem p;
+    begin(&p, MERGED, DT_F32);
+    p.out[0] = chain(&p.g);
+    ready(&p, cpu);
+    for (int i = 0; i < exec_lines(p.run.exec); i++) {
+        plan_line l = exec_line(p.run.exec, i);
         cr_expect(strcmp(l.op, "matmul") || l.shape.rank > 2, "%s merges at every run", l.path);
     }
-    end(&r);
+    runner_free(&p.run);
 }
 
 // ---- learning
 
 // Gradients of Σ y² with respect to every matrix of the adapter, one after the other.
 static int gradients(form f, double *grads, double *slopes) {
-    runner r;
+    problem p;
     for (int i = 0; i < PAIRS; i++) pair_list[i].trainable = true;
-    begin(&r, f, DT_F64);
-    node *y = chain(&r.g), *loss = reduce_sum(mul(y, y), SHAPE(1), DT_F64), *leaves[PAIRS];
-    for (int i = 0; i < PAIRS; i++)
-        for (int k = 0; k < r.g.n_nodes; k++)
-            if (r.g.nodes[k]->op == &OP_WEIGHT && r.g.nodes[k]->a.leaf.w == &pair_list[i])
-                leaves[i] = r.g.nodes[k];
-    graph_grad(&r.g, loss, leaves, PAIRS, r.out + 1);
-    r.out[0] = loss;
-    r.n_out = 1 + PAIRS;
-    ready(&r, exact);
+    begin(&p, f, DT_F64);
+    node *y = chain(&p.g), *loss = reduce_sum(mul(y, y), SHAPE(1), DT_F64), *leaves[PAIRS];
+    for (int i = 0; i < PAIRS; i++) leaves[i] = graph_leaf(&p.g, &pair_list[i]);
+    graph_grad(&p.g, loss, leaves, PAIRS, p.out + 1);
+    p.out[0] = loss;
+    p.n_out = 1 + PAIRS;
+    ready(&p, exact);
     double at = 0;
-    run(&r, DT_F64, 0.7, &at, 1);
+    run(&p, DT_F64, 0.7, &at, 1);
     int n = 0;
     for (int i = 0; i < PAIRS; i++)
         for (int64_t k = 0; k < shape_count(pair_list[i].shape); k++)
-            grads[n++] = (double)((const float *)exec_output(r.e, 1 + i))[k];
+            grads[n++] = (double)((const float *)exec_output(p.run.exec, 1 + i))[k];
     n = 0;
     for (int i = 0; i < PAIRS && slopes; i++)
         for (int64_t k = 0; k < shape_count(pair_list[i].shape); k++) {
@@ -254,12 +238,12 @@ static int gradients(form f, double *grads, double *slopes) {
             double value[2];
             for (int j = 0; j < 2; j++) {
                 *v = side[j];
-                run(&r, DT_F64, 0.7, &value[j], 1);
+                run(&p, DT_F64, 0.7, &value[j], 1);
             }
             *v = keep;
             slopes[n++] = (value[1] - value[0]) / ((double)side[1] - (double)side[0]);
         }
-    end(&r);
+    runner_free(&p.run);
     for (int i = 0; i < PAIRS; i++) pair_list[i].trainable = false;
     return n;
 }
@@ -282,12 +266,11 @@ static void refused(int tensor, shape s, const char *name, const char *says) {
     pair_list[tensor].shape = s;
     if (name) pair_list[tensor].name = name;
     for (form f = OUTPUT; f <= MERGED; f++) {
-        runner r;
-        begin(&r, f, DT_F32);
-        r.out[0] = chain(&r.g);
-        cr_expect_null(plan_new(&r.g, r.out, 1, cpu, &err));
+        problem p;
+        begin(&p, f, DT_F32);
+        p.out[0] = chain(&p.g);
+        cr_expect_null(plan_new(&p.g, p.out, 1, cpu, &err));
         cr_expect(strstr(err.text, says), "%s", err.text);
-        store_free(r.values);
         err = (error){0};
     }
     pair_list[tensor] = keep;

@@ -1,5 +1,6 @@
 // Bad files as the command line meets them: tests/golden/malformed/cases.tsv, made by
 // tests/tools/make_malformed.py. Each is answered with a message, the right exit code, and never a signal.
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "tests/tiny_model.h"
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MALFORMED "tests/golden/malformed/"
@@ -27,23 +27,13 @@ typedef struct {
 static char model[512], folder[512], root[PATH_MAX]; // the folder is a fresh one around the model
 
 static void begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    tiny_model_settle(model, folder, sizeof folder);
     cr_assert_not_null(getcwd(root, sizeof root));
 }
 
 static void end(void) { tiny_model_remove(model); }
 
 TestSuite(malformed, .init = begin, .fini = end);
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // ---- a case stands in for a file of the good model, or of the current folder
 
@@ -176,9 +166,9 @@ Test(malformed, every_bad_file_gets_a_clear_answer, .timeout = 1200) {
     for (char *line; (line = strsep(&lines, "\n")) && *line; n++) {
         bad_case c = {field(&line), field(&line), field(&line), field(&line), field(&line), field(&line)};
         cr_assert_not_null(c.breaks, "line %d", n + 2);
-        double t = now();
+        double t = clock_seconds();
         bad += !answers(&c);
-        t = now() - t;
+        t = clock_seconds() - t;
         all += t;
         if (t > slowest) slowest = t;
     }

@@ -5,7 +5,7 @@
 #include "core/files/safetensors.h"
 #include "core/files/weights_file.h"
 #include "core/graph/op.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/models/clip.h"
 #include "core/models/layout.h"
 #include "core/models/unet.h"
@@ -226,21 +226,14 @@ Test(models, weights_are_found_in_a_file_under_their_other_names) {
     g.weights = weights_file_weights(f);
     node *x = graph_input(&g, "x", SHAPE(1, 2), DT_F32, RATE_STEP), *y = linear(x, "mid.to_q", 2, true);
     backend *be = reference_backend(NULL);
-    store *values = store_new();
-    workspace ws = {0};
-    plan *p = plan_new(&g, &y, 1, be, &err);
-    cr_assert_not_null(p, "%s", err.text);
-    exec *e = exec_new(p, values, &ws, &err);
-    cr_assert_not_null(e, "%s", err.text);
-    memcpy(exec_input(e, "x"), (float[]){1, 100}, 8);
-    cr_assert_eq(exec_run(e, &err), OK, "%s", err.text);
-    const float *out = exec_output(e, 0);
+    runner r;
+    cr_assert_eq(runner_init(&r, &g, &y, 1, be, NULL, NULL, &err), OK, "%s", err.text);
+    memcpy(exec_input(r.exec, "x"), (float[]){1, 100}, 8);
+    cr_assert_eq(exec_run(r.exec, &err), OK, "%s", err.text);
+    const float *out = exec_output(r.exec, 0);
     cr_expect_eq(out[0], 1 + 200 + 10);
     cr_expect_eq(out[1], 3 + 400 + 20);
-    exec_free(e);
-    plan_free(p);
-    workspace_free(&ws);
-    store_free(values);
+    runner_free(&r);
     backend_free(be);
     weights_file_close(f);
     remove(path);

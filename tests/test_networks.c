@@ -2,8 +2,7 @@
 #include "adapters/lora.h"
 #include "core/base/mem.h"
 #include "core/base/threads.h"
-#include "core/graph/op.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/models/clip.h"
 #include "core/models/layout.h"
 #include "core/models/unet.h"
@@ -126,12 +125,6 @@ static void build_unet(problem *p) {
     p->out[0] = unet_build(&p->g, &c, &in);
 }
 
-static node *leaf_of(const problem *p, const weight *w) {
-    for (int i = 0; i < p->g.n_nodes; i++)
-        if (p->g.nodes[i]->op == &OP_WEIGHT && p->g.nodes[i]->a.leaf.w == w) return p->g.nodes[i];
-    return NULL;
-}
-
 // loss = Σ over outputs of Σ out·dout; its gradients with respect to every row's leaf.
 static void add_gradients(problem *p) {
     node *loss = NULL;
@@ -148,7 +141,7 @@ static void add_gradients(problem *p) {
     for (int r = 0; r < rows; r++) {
         const char *input;
         const weight *w = golden_row(p->c, p->run, r, &input);
-        node *leaf = w ? leaf_of(p, w) : input_named(p, input);
+        node *leaf = w ? graph_leaf(&p->g, w) : input_named(p, input);
         if (!leaf) continue; // a weight of the other half of the autoencoder
         row_of[n] = r;
         wrt[n++] = leaf;
@@ -260,21 +253,14 @@ static size_t check_run(golden *c, int run, const setting *s) {
     static problem p; // large
     build(&p, c, run, s);
     error err = {0};
-    store *values = store_new();
-    workspace ws = {0};
-    plan *pl = plan_new(&p.g, p.out, p.n_out, s->be, &err);
-    cr_assert_not_null(pl, "%s", err.text);
-    exec *e = exec_new(pl, values, &ws, &err);
-    cr_assert_not_null(e, "%s", err.text);
-    fill_inputs(&p, e);
-    cr_assert_eq(exec_run(e, &err), OK, "%s", err.text);
-    compare_outputs(&p, e, s);
-    if (p.about.gradients) compare_gradients(&p, e, s);
-    exec_free(e);
-    size_t bytes = plan_needs(pl).workspace;
-    plan_free(pl);
-    workspace_free(&ws);
-    store_free(values);
+    runner r;
+    cr_assert_eq(runner_init(&r, &p.g, p.out, p.n_out, s->be, NULL, NULL, &err), OK, "%s", err.text);
+    fill_inputs(&p, r.exec);
+    cr_assert_eq(exec_run(r.exec, &err), OK, "%s", err.text);
+    compare_outputs(&p, r.exec, s);
+    if (p.about.gradients) compare_gradients(&p, r.exec, s);
+    size_t bytes = plan_needs(r.plan).workspace;
+    runner_free(&r);
     return bytes;
 }
 

@@ -2,7 +2,7 @@
 // on the reference, then every kernel of the CPU backend beside the reference in f32 and bf16.
 #include "core/base/mem.h"
 #include "core/base/threads.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "tests/backend.h"
 #include "tests/op_cases.h"
 
@@ -46,6 +46,13 @@ static void build(problem *p, const op_case *c, uint64_t seed, dtype compute) {
     }
 }
 
+static exec *start(runner *r, problem *p, const op_case *c, const backend *be) {
+    error err = {0};
+    status s = runner_init(r, &p->g, p->outputs, p->n_outputs, be, NULL, NULL, &err);
+    cr_assert_eq(s, OK, "%s: %s", c->name, err.text);
+    return r->exec;
+}
+
 static void fill_inputs(exec *e, const graph *g, const op_case *c, dice *d) {
     for (int i = 0; i < g->n_nodes; i++) {
         const node *n = g->nodes[i];
@@ -63,13 +70,9 @@ static void check_gradients(const op_case *c, uint64_t seed) {
     problem p;
     build(&p, c, seed, DT_F64);
     backend *be = reference_backend(NULL);
-    store *values = store_new();
-    workspace ws = {0};
+    runner r;
     error err = {0};
-    plan *pl = plan_new(&p.g, p.outputs, p.n_outputs, be, &err);
-    cr_assert_not_null(pl, "%s: %s", c->name, err.text);
-    exec *e = exec_new(pl, values, &ws, &err);
-    cr_assert_not_null(e, "%s: %s", c->name, err.text);
+    exec *e = start(&r, &p, c, be);
     dice d = {seed + 1};
     fill_inputs(e, p.inputs[0]->g, c, &d); // nodes live on in the plan
     for (int i = 0; i < p.n_inputs; i++) {
@@ -96,10 +99,7 @@ static void check_gradients(const op_case *c, uint64_t seed) {
         }
         mem_free(want);
     }
-    exec_free(e);
-    plan_free(pl);
-    workspace_free(&ws);
-    store_free(values);
+    runner_free(&r);
     backend_free(be);
     case_params_free(&p.params);
 }
@@ -115,12 +115,8 @@ static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *
     build(&p, c, seed, compute);
     error err = {0};
     backend *be = test_backend(t);
-    store *values = store_new();
-    workspace ws = {0};
-    plan *pl = plan_new(&p.g, p.outputs, p.n_outputs, be, &err);
-    cr_assert_not_null(pl, "%s: %s", c->name, err.text);
-    exec *e = exec_new(pl, values, &ws, &err);
-    cr_assert_not_null(e, "%s: %s", c->name, err.text);
+    runner r;
+    exec *e = start(&r, &p, c, be);
     const graph *g = p.outputs[0]->g;
     dice d = {seed + 1};
     fill_inputs(e, g, c, &d);
@@ -131,10 +127,7 @@ static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *
         cr_expect(!l.kernel || strcmp(l.kernel, "reference"), "%s: no kernel for %s in %s", c->name, l.op,
                   dtype_name(compute));
     }
-    exec_free(e);
-    plan_free(pl);
-    workspace_free(&ws);
-    store_free(values);
+    runner_free(&r);
     backend_free(be);
     case_params_free(&p.params);
 }
@@ -193,22 +186,15 @@ static bool convolve(backend *be, float *y, int64_t n) {
     node *out =
         conv2d(x, graph_fill(&g, SHAPE(32, 32, 3, 3), DT_F32, 0.25), NULL, (conv_geometry){1, 1, 1, 1, 1});
     error err = {0};
-    store *values = store_new();
-    workspace ws = {0};
-    plan *p = plan_new(&g, &out, 1, be, &err);
-    cr_assert_not_null(p, "%s", err.text);
-    exec *e = exec_new(p, values, &ws, &err);
-    cr_assert_not_null(e, "%s", err.text);
+    runner r;
+    cr_assert_eq(runner_init(&r, &g, &out, 1, be, NULL, NULL, &err), OK, "%s", err.text);
     dice d = {3};
-    float *in = exec_input(e, "x");
+    float *in = exec_input(r.exec, "x");
     for (int i = 0; i < 24 * 24 * 32; i++) in[i] = (float)dice_real(&d, 0, 1);
-    cr_assert_eq(exec_run(e, &err), OK, "%s", err.text);
-    memcpy(y, exec_output(e, 0), (size_t)n * sizeof *y);
-    bool winograd = strstr(exec_line(e, 0).kernel, "wino") != NULL;
-    exec_free(e);
-    plan_free(p);
-    workspace_free(&ws);
-    store_free(values);
+    cr_assert_eq(exec_run(r.exec, &err), OK, "%s", err.text);
+    memcpy(y, exec_output(r.exec, 0), (size_t)n * sizeof *y);
+    bool winograd = strstr(exec_line(r.exec, 0).kernel, "wino") != NULL;
+    runner_free(&r);
     backend_free(be);
     return winograd;
 }

@@ -7,6 +7,7 @@
 #include "assets/world/wear.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
+#include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -244,23 +245,11 @@ static void configure(train_config *c, const char *dir, const char *out, const c
 
 // An autoencoder of almost no size, as far as one update brings it.
 static void make_autoencoder(const char *dir) {
-    static const char config[] =
-        "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, \"latent_channels\": "
-        "2,"
-        " \"block_out_channels\": [4, 8], \"norm_num_groups\": 2, \"layers_per_block\": 1,"
-        " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
-        " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"],"
-        " \"mid_block_add_attention\": false}",
-                      index[] = "{\"_class_name\": \"StableDiffusionPipeline\"}";
     char path[200];
     error err = {0};
     train_config c;
-    snprintf(path, sizeof path, "%s/model/vae", dir);
-    cr_assert_eq(fs_mkdirs(path, &err), OK);
-    snprintf(path, sizeof path, "%s/model/vae/config.json", dir);
-    cr_assert_eq(fs_write_atomic(path, config, strlen(config), true, &err), OK);
-    snprintf(path, sizeof path, "%s/model/model_index.json", dir);
-    cr_assert_eq(fs_write_atomic(path, index, strlen(index), true, &err), OK);
+    snprintf(path, sizeof path, "%s/model", dir);
+    tiny_autoencoder_write(path);
     configure(&c, dir, "coder", "\"data\": \"world:\", \"size\": \"16x16\", \"samples\": 2, \"batch\": 2");
     c.kind = TRAIN_VAE;
     cr_assert_eq(train_run(&c, &(train_hooks){.open_source = world_source_open}, &err), OK, "%s", err.text);
@@ -300,19 +289,17 @@ Test(recogniser, is_trained_by_the_trainer) {
     cr_assert_eq(memcmp(file[0], file[1], n[0]), 0);
     mem_free(file[0]);
     mem_free(file[1]);
-    snprintf(path, sizeof path, "rm -rf '%s'", dir);
-    cr_assert_eq(system(path), 0);
+    remove_tree(dir);
 }
 
 Test(recogniser, refuses_data_that_it_cannot_be_taught_with) {
     error err = {0};
-    char dir[] = "/tmp/calotype-recogniser-XXXXXX", command[100];
+    char dir[] = "/tmp/calotype-recogniser-XXXXXX";
     train_config c;
     cr_assert_not_null(mkdtemp(dir));
     configure(&c, dir, "a", "\"data\": \"blurred\"");
     cr_assert_eq(train_recipe(&c, &(train_hooks){0}, recogniser_recipe, &err), ERR_DATA);
     cr_assert_not_null(strstr(err.text, "blurred"));
     train_config_free(&c);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    cr_assert_eq(system(command), 0);
+    remove_tree(dir);
 }

@@ -1,8 +1,6 @@
 // Many pictures in one process: memory, descriptors and threads stay what they are. CALO_SOAK=2000 pictures
 // for
 // ./dev soak; fewer here.
-#include "core/base/fs.h"
-#include "core/base/mem.h"
 #include "core/calotype.h"
 #include "tests/tiny_model.h"
 
@@ -17,13 +15,7 @@ enum { FEW = 120 };
 
 static char model[512], folder[512]; // the folder is a fresh one around the model
 
-static void begin(void) {
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
-}
+static void begin(void) { tiny_model_settle(model, folder, sizeof folder); }
 
 static void end(void) { tiny_model_remove(model); }
 

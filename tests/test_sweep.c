@@ -4,6 +4,7 @@
 //
 // Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
 // stack.
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/calotype.h"
@@ -13,13 +14,11 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_POINTS = 1 << 17, MAX_OUTPUTS = 8, FEW = 20 };
@@ -29,11 +28,7 @@ static char model[512], folder[512]; // the folder is a fresh one around the mod
 static void begin(void) {
     if (!access("/dev/shm", W_OK)) setenv("TMPDIR", "/dev/shm", 1); // thousands of small files
     faults_share();
-    tiny_model_write("sd", "v", model, sizeof model);
-    char *dir = fs_dirname(model);
-    snprintf(folder, sizeof folder, "%s", dir);
-    mem_free(dir);
-    setenv("XDG_CACHE_HOME", folder, 1);
+    tiny_model_settle(model, folder, sizeof folder);
 }
 
 static void end(void) { tiny_model_remove(model); }
@@ -47,13 +42,6 @@ static const char *at(const char *name) {
     snprintf(p, sizeof room[0], "%s/%s", folder, name);
     return p;
 }
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
-    (void)st, (void)type, (void)where;
-    return remove(path);
-}
-
-static void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 static int open_descriptors(void) {
     DIR *d = opendir("/proc/self/fd");
@@ -152,13 +140,8 @@ static void put(const char *path, const char *text) {
 static void make_training(void) {
     char text[2000];
     error err = {0};
-    cr_assert_eq(fs_mkdirs(at("small/vae"), &err) | fs_mkdirs(at("data"), &err), OK);
-    put(at("small/model_index.json"), "{\"_class_name\": \"StableDiffusionPipeline\"}");
-    put(at("small/vae/config.json"),
-        "{\"_class_name\": \"AutoencoderKL\", \"latent_channels\": 2, \"block_out_channels\": [4, 8],"
-        " \"norm_num_groups\": 2, \"layers_per_block\": 1, \"mid_block_add_attention\": false,"
-        " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
-        " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}");
+    tiny_autoencoder_write(at("small"));
+    cr_assert_eq(fs_mkdirs(at("data"), &err), OK);
     for (int i = 0; i < 4; i++) {
         image im = {0};
         char name[20];
@@ -309,12 +292,6 @@ static const char *sweep_point(const job *j, fault_kind kind, long point, const 
     return all_there(j, want) ? NULL : "going on gives other outputs";
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 // The numbers of the calls that shall fail, by $CALO_SWEEP: every call ("every"), one ("17"), the first and
 // the last call of each distinct call stack ("full"); otherwise FEW of these.
 static size_t choose_points(const job *j, fault_kind kind, long *point, tally *t) {
@@ -338,7 +315,7 @@ static void sweep(const job *j, fault_kind kind) {
     static const char *const NAMES[] = {"no memory", "EIO", "ENOSPC", "EINTR", "short counts"};
     static long point[MAX_POINTS];
     outputs want = {0};
-    tally t = {.seconds = -now()};
+    tally t = {.seconds = -clock_seconds()};
     int wrong = 0;
     clear_outputs();
     cr_assert_eq(run(j, false, kind, NONE), CALO_OK, "%s", told->message);
@@ -350,7 +327,7 @@ static void sweep(const job *j, fault_kind kind) {
             fprintf(stderr, "%s, %s at call %ld (%s): %s: %s\n", j->name, NAMES[kind], point[i],
                     faults_door(), what, told->message);
     }
-    t.seconds += now();
+    t.seconds += clock_seconds();
     fprintf(stderr, "%-8s %-12s %6ld calls, %5ld failed one by one: %ld errors, %ld without effect, %.0f s\n",
             j->name, NAMES[kind], t.calls, t.points, t.failed, t.absorbed, t.seconds);
     free_outputs(&want);

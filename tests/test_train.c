@@ -8,6 +8,7 @@
 #include "core/train/optimizer.h"
 #include "core/train/order.h"
 #include "core/train/train.h"
+#include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -29,11 +30,7 @@ static void setup(void) {
     err = (error){0};
 }
 
-static void teardown(void) {
-    char command[200];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    cr_assert_eq(system(command), 0);
-}
+static void teardown(void) { remove_tree(dir); }
 
 TestSuite(train, .init = setup, .fini = teardown);
 
@@ -234,17 +231,7 @@ Test(train, every_key_has_default_range_and_help) {
 
 // ---- a tiny model and data
 
-static void make_model(void) {
-    cr_assert_eq(fs_mkdirs(at("model/vae"), &err), OK);
-    put(at("model/model_index.json"), "{\"_class_name\": \"StableDiffusionPipeline\"}");
-    put(at("model/vae/config.json"),
-        "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, \"latent_channels\": "
-        "2,"
-        " \"block_out_channels\": [4, 8], \"norm_num_groups\": 2, \"layers_per_block\": 1,"
-        " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
-        " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"],"
-        " \"mid_block_add_attention\": false}");
-}
+static void make_model(void) { tiny_autoencoder_write(at("model")); }
 
 // A disc of one of three colours.
 static void make_picture(const char *path, int i, int W, int H) {
@@ -559,6 +546,32 @@ static bool same_tensor(const char *one, const char *other, const char *name) {
     safetensors_close(a);
     safetensors_close(b);
     return same;
+}
+
+// Sizes of latent channels that a run's log tells of.
+static void note_size(void *user, log_level level, const char *text) {
+    double *size = user;
+    (void)level;
+    sscanf(text, "latent channel 0: mean %*f, size %lf", &size[0]);
+    sscanf(text, "latent channel 1: mean %*f, size %lf", &size[1]);
+}
+
+// What is folded into the finished model makes the latents as large as unit noise, what they are drawn with
+// included: a run that changes nothing finds 1.
+Test(train, latents_have_unit_size) {
+    double size[2] = {0};
+    log_sink log = {note_size, size, LOG_LEVEL_INFO};
+    char keys[1000];
+    make_model();
+    make_data(9);
+    cr_assert_eq(run_in("first", VAE_KEYS, TRAIN_VAE, false, (train_hooks){.log = &log}), OK, "%s", err.text);
+    cr_expect(fabs(size[0] - 1) > 0.05 || fabs(size[1] - 1) > 0.05, "%g %g", size[0], size[1]);
+    snprintf(keys, sizeof keys, "%s, \"precision\": \"f32\", \"lr\": 0, \"lr_end\": 0, \"start\": \"%s\"",
+             "\"size\": \"16x16\", \"samples\": 4, \"batch\": 4, \"grid_every\": 0, \"threads\": 1",
+             at("first/model"));
+    cr_assert_eq(run_in("second", keys, TRAIN_VAE, false, (train_hooks){.log = &log}), OK, "%s", err.text);
+    cr_expect_float_eq(size[0], 1, 0.02); // the first run measured in the arithmetic it trained in
+    cr_expect_float_eq(size[1], 1, 0.02);
 }
 
 // A stage of the decoder alone, behind one of both and in a run that starts from a finished model.

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static error err;
 
@@ -59,7 +60,7 @@ static void begin(void) {
     }
 }
 
-TestSuite(train_cli, .init = begin, .fini = shell_end);
+TestSuite(train_cli, .init = begin, .fini = shell_end, .timeout = 7200);
 
 // $D/NAME.json: a configuration of one thread whose "out" is $D/NAME; `keys` come on top.
 static void configure(const char *name, const char *keys) {
@@ -146,7 +147,8 @@ Test(train_cli, events_are_json_lines) {
 
 Test(train_cli, a_terminal_gets_a_bar_and_a_log_gets_lines) {
     configure("run", SHORT);
-    expect("export C M D; TERM=xterm script -qec '$C train \"$D/run.json\" --kind vae -m \"$M\"' /dev/null",
+    expect("export C M D LC_ALL=C.UTF-8; TERM=xterm script -qec '$C train \"$D/run.json\" --kind vae -m "
+           "\"$M\"' /dev/null",
            0, "█ 100%  stage 1 of 1, update 4 of 4, loss", NULL);
     expect("export C M D; rm -r \"$D/run\"; TERM=dumb script -qec '$C train \"$D/run.json\" --kind vae -m "
            "\"$M\"' /dev/null | grep -a █",
@@ -192,6 +194,15 @@ Test(train_cli, an_interrupt_leaves_a_checkpoint_to_go_on_from) {
     expect("cmp \"$D/whole/model/vae/\"*.safetensors \"$D/parts/model/vae/\"*.safetensors", 0, NULL, NULL);
 }
 
+// The run in parts has left what the whole one has, to the byte: record, model, the newest checkpoints, and
+// no other file.
+static void expect_recovered(void) {
+    expect_same("whole/loss.csv", "parts/loss.csv");
+    expect("cmp \"$D/whole/model/vae/\"*.safetensors \"$D/parts/model/vae/\"*.safetensors", 0, NULL, NULL);
+    expect("cd \"$D\"; (cd whole; find . | sort) >files; (cd parts; find . | sort) | diff files -", 0, NULL,
+           NULL);
+}
+
 // At the beginning, beside the writing of checkpoints (after 30, 60, … updates), and between them.
 Test(train_cli, a_killed_run_goes_on_as_if_nothing_had_been) {
     static const int MOMENTS[] = {1, 31, 47, 62, 91, 120};
@@ -200,9 +211,36 @@ Test(train_cli, a_killed_run_goes_on_as_if_nothing_had_been) {
     for (size_t i = 0; i < sizeof MOMENTS / sizeof *MOMENTS; i++)
         cr_expect_eq(strike("parts", "KILL", MOMENTS[i], i > 0), 137, "killed at line %d", MOMENTS[i]);
     expect("$C train \"$D/parts.json\" --kind vae -m \"$M\" --resume", 0, NULL, NULL);
-    expect_same("whole/loss.csv", "parts/loss.csv");
-    expect("cmp \"$D/whole/model/vae/\"*.safetensors \"$D/parts/model/vae/\"*.safetensors", 0, NULL, NULL);
-    expect("ls \"$D/parts/checkpoints\" | wc -l", 0, "2\n", NULL); // the newest ones; of torn ones none
+    expect_recovered();
+}
+
+// A few of every day; ./dev soak (CALO_SOAK) asks for more.
+Test(train_cli, killed_at_any_moment_a_run_ends_as_undisturbed) {
+    int kills = getenv("CALO_SOAK") ? 300 : 8, done = 0, runs = 1;
+    static const char BRIEF[] = "\"samples\": 60, \"checkpoint_every\": 3, \"log_every\": 2";
+    struct timespec a, b;
+    configure("whole", BRIEF);
+    configure("parts", BRIEF);
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    expect("$C train \"$D/whole.json\" --kind vae -m \"$M\"", 0, NULL, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    // A run that goes on is shorter: moments before, in and after its work.
+    double longest = 0.7 * ((double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) * 1e-3);
+    srand(9);
+    for (int rounds = 0; done < kills; rounds++) {
+        cr_assert_lt(rounds, 100 * kills);
+        if (killed_after("$C train parts.json --kind vae -m $M --resume",
+                         (unsigned)(longest * rand() / RAND_MAX))) {
+            done++;
+            continue;
+        }
+        expect_recovered();
+        expect("rm -r \"$D/parts\"", 0, NULL, NULL);
+        runs++;
+    }
+    expect("$C train \"$D/parts.json\" --kind vae -m \"$M\" --resume", 0, NULL, NULL);
+    expect_recovered();
+    fprintf(stderr, "%d kills in %d runs of 30 updates\n", done, runs);
 }
 
 Test(train_cli, a_changed_configuration_is_told_by_its_key) {

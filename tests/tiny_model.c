@@ -17,14 +17,20 @@
 static const char *const COMPONENTS[] = {"text_encoder", "text_encoder_2", "unet", "vae"};
 static const char *const TOKENIZERS[] = {"tokenizer", "tokenizer_2"};
 
-static void copy_file(const char *from, const char *dir, const char *name) {
-    char to[512], *data;
-    size_t n;
+static void write_file(const char *dir, const char *name, const char *data, size_t n) {
+    char to[512];
     error err = {0};
     snprintf(to, sizeof to, "%s/%s", dir, name);
     cr_assert_eq(fs_mkdirs(dir, &err), OK, "%s", err.text);
-    cr_assert_eq(fs_read_file(from, 1 << 20, &data, &n, &err), OK, "%s", err.text);
     cr_assert_eq(fs_write_atomic(to, data, n, true, &err), OK, "%s", err.text);
+}
+
+static void copy_file(const char *from, const char *dir, const char *name) {
+    char *data;
+    size_t n;
+    error err = {0};
+    cr_assert_eq(fs_read_file(from, 1 << 20, &data, &n, &err), OK, "%s", err.text);
+    write_file(dir, name, data, n);
     mem_free(data);
 }
 
@@ -92,6 +98,25 @@ void tiny_model_write(const char *name, const char *scheduler, char *dir, size_t
     copy_file(from, dir, "model_index.json");
 }
 
+void tiny_model_settle(char *model, char *folder, size_t size) {
+    tiny_model_write("sd", "v", model, size);
+    snprintf(folder, size, "%.*s", (int)(fs_basename(model) - model - 1), model);
+    setenv("XDG_CACHE_HOME", folder, 1);
+}
+
+void tiny_autoencoder_write(const char *dir) {
+    static const char index[] = "{\"_class_name\": \"StableDiffusionPipeline\"}",
+                      config[] = "{\"_class_name\": \"AutoencoderKL\", \"latent_channels\": 2,"
+                                 " \"block_out_channels\": [4, 8], \"norm_num_groups\": 2,"
+                                 " \"layers_per_block\": 1, \"mid_block_add_attention\": false,"
+                                 " \"down_block_types\": [\"DownEncoderBlock2D\", \"DownEncoderBlock2D\"],"
+                                 " \"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
+    char vae[500];
+    snprintf(vae, sizeof vae, "%s/vae", dir);
+    write_file(vae, "config.json", config, strlen(config));
+    write_file(dir, "model_index.json", index, strlen(index));
+}
+
 void tiny_model_spoil(const char *dir, const char *component, const char *tensor, float value) {
     char from[256], to[512];
     snprintf(from, sizeof from, "tests/golden/pipeline/%s/%s.json", fs_basename(dir), component);
@@ -104,8 +129,10 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+void remove_tree(const char *path) { nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
+
 void tiny_model_remove(const char *dir) {
     char *base = fs_dirname(dir);
-    nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    remove_tree(base);
     mem_free(base);
 }

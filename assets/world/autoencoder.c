@@ -7,7 +7,7 @@
 #include "core/base/mem.h"
 #include "core/cpu/cpu.h"
 #include "core/files/weights_file.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/models/config.h"
 #include "core/models/vae.h"
 
@@ -20,10 +20,7 @@ struct autoencoder {
     vae_config config;
     weights_file *file;
     backend *backend;
-    store *values;
-    plan *plan;
-    exec *exec;
-    workspace room;
+    runner run;
 };
 
 static status read_config(autoencoder *a, const char *folder, error *err) {
@@ -52,15 +49,12 @@ static status make_plan(autoencoder *a, error *err) {
         z = add(z, graph_input(&g, "noise", z->shape, z->dtype, RATE_STEP));
     }
     node *decoded = vae_decode_build(&g, &a->config, z);
-    a->plan = plan_new(&g, &decoded, 1, a->backend, err);
-    if (a->plan) a->exec = exec_new(a->plan, a->values, &a->room, err);
-    return a->exec ? OK : err->code;
+    return runner_init(&a->run, &g, &decoded, 1, a->backend, NULL, NULL, err);
 }
 
 static status open_parts(autoencoder *a, const char *model, team *t, error *err) {
     char *folder = fs_join(model, "vae");
-    a->values = store_new();
-    status s = folder && a->values ? OK : fail(err, ERR_TEMP, "out of memory");
+    status s = folder ? OK : fail(err, ERR_TEMP, "out of memory");
     if (!s) s = read_config(a, folder, err);
     if (!s && !(a->file = weights_file_open(folder, NULL, err))) s = err->code;
     if (!s && !(a->backend = cpu_backend(t, err))) s = err->code;
@@ -83,17 +77,14 @@ autoencoder *autoencoder_open(const char *model, int side, dtype compute, team *
 
 void autoencoder_free(autoencoder *a) {
     if (!a) return;
-    exec_free(a->exec);
-    plan_free(a->plan);
-    store_free(a->values);
-    workspace_free(&a->room);
+    runner_free(&a->run);
     backend_free(a->backend);
     weights_file_close(a->file);
     mem_free(a);
 }
 
 static void set_noise(autoencoder *a, int n, const float *noise, dice *d) {
-    float *at = exec_input(a->exec, "noise");
+    float *at = exec_input(a->run.exec, "noise");
     memset(at, 0, BATCH * a->latents * sizeof *at);
     for (int i = 0; i < n && noise; i++)
         for (size_t k = 0; k < a->latents; k++)
@@ -105,13 +96,13 @@ status autoencoder_pass(autoencoder *a, uint8_t *rgb, int n, const float *noise,
     for (int at = 0; at < n; at += BATCH) {
         int some = n - at < BATCH ? n - at : BATCH;
         uint8_t *pixels = rgb + (size_t)at * each;
-        float *picture = exec_input(a->exec, "picture");
+        float *picture = exec_input(a->run.exec, "picture");
         memset(picture, 0, BATCH * each * sizeof *picture);
         for (size_t i = 0; i < (size_t)some * each; i++) picture[i] = pixels[i] / 127.5f - 1;
         set_noise(a, some, noise ? noise + at : NULL, d);
-        status s = exec_run(a->exec, err);
+        status s = exec_run(a->run.exec, err);
         if (s) return s;
-        const float *decoded = exec_output(a->exec, 0);
+        const float *decoded = exec_output(a->run.exec, 0);
         for (size_t i = 0; i < (size_t)some * each; i++)
             pixels[i] = (uint8_t)lrintf(fminf(fmaxf((decoded[i] + 1) * 127.5f, 0), 255));
     }

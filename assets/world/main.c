@@ -5,13 +5,13 @@
 #include "assets/world/picture.h"
 #include "assets/world/train.h"
 #include "assets/world/vocab.h"
+#include "core/base/clock.h"
 #include "core/base/mem.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 static status make_folder(const char *path, error *err) {
     if (!mkdir(path, 0777) || errno == EEXIST) return OK;
@@ -166,24 +166,18 @@ static status make_vocab(const options *o, error *err) {
 
 // ---- bench
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static status run_bench(const options *o, error *err) {
     float *pixels = mem_alloc(3 * (size_t)o->H * (size_t)o->W * sizeof *pixels);
     if (!pixels) return fail(err, ERR_TEMP, "out of memory");
     status st = OK;
     double best = 0;
     for (int round = 0; round < 5 && !st; round++) {
-        double start = now();
+        double start = clock_seconds();
         for (int i = 0; i < o->count && !st; i++) {
             scene s = nth_scene(o, i);
             st = picture_f32(&s, o->H, o->W, pixels, err);
         }
-        double speed = o->count / (now() - start);
+        double speed = o->count / (clock_seconds() - start);
         if (speed > best) best = speed;
     }
     if (!st)

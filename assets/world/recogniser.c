@@ -8,7 +8,7 @@
 #include "core/cpu/cpu.h"
 #include "core/files/weights_file.h"
 #include "core/graph/op.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/models/blocks.h"
 
 enum { BATCH = 16, QUERIES = 3 };
@@ -85,10 +85,7 @@ node *recogniser_build(graph *g, const recogniser_config *c, node *picture) {
 struct recogniser {
     weights_file *file;
     backend *backend;
-    store *values;
-    plan *plan;
-    exec *exec;
-    workspace room;
+    runner run;
     team *own_team;
 };
 
@@ -99,9 +96,7 @@ static status make_plan(recogniser *r, error *err) {
     g.weights = weights_file_weights(r->file);
     node *picture = graph_input(&g, "picture", SHAPE(BATCH, c->side, c->side, 3), DT_F32, RATE_STEP);
     node *logits = recogniser_build(&g, c, picture);
-    r->plan = plan_new(&g, &logits, 1, r->backend, err);
-    if (r->plan) r->exec = exec_new(r->plan, r->values, &r->room, err);
-    return r->exec ? OK : err->code;
+    return runner_init(&r->run, &g, &logits, 1, r->backend, NULL, NULL, err);
 }
 
 recogniser *recogniser_open(const char *path, team *t, error *err) {
@@ -110,8 +105,7 @@ recogniser *recogniser_open(const char *path, team *t, error *err) {
     recogniser *r = mem_calloc(1, sizeof *r);
     if (!r) return fail(err, ERR_TEMP, "out of memory"), NULL;
     if (!t) t = r->own_team = team_new(1);
-    r->values = store_new();
-    status s = t && r->values ? OK : fail(err, ERR_TEMP, "out of memory");
+    status s = t ? OK : fail(err, ERR_TEMP, "out of memory");
     if (!s && !(r->file = weights_file_open(path, NULL, err))) s = err->code;
     if (!s && !(r->backend = cpu_backend(t, err))) s = err->code;
     if (!s) s = make_plan(r, err);
@@ -122,10 +116,7 @@ recogniser *recogniser_open(const char *path, team *t, error *err) {
 
 void recogniser_free(recogniser *r) {
     if (!r) return;
-    exec_free(r->exec);
-    plan_free(r->plan);
-    store_free(r->values);
-    workspace_free(&r->room);
+    runner_free(&r->run);
     backend_free(r->backend);
     weights_file_close(r->file);
     team_free(r->own_team);
@@ -154,12 +145,12 @@ status recogniser_see(recogniser *r, const uint8_t *rgb, int n, int (*label)[LAB
     size_t side = (size_t)recogniser_side(r), each = side * side * 3;
     for (int at = 0; at < n; at += BATCH) {
         int some = n - at < BATCH ? n - at : BATCH;
-        float *picture = exec_input(r->exec, "picture");
+        float *picture = exec_input(r->run.exec, "picture");
         memset(picture, 0, BATCH * each * sizeof *picture);
         for (size_t i = 0; i < (size_t)some * each; i++) picture[i] = rgb[(size_t)at * each + i] / 127.5f - 1;
-        status s = exec_run(r->exec, err);
+        status s = exec_run(r->run.exec, err);
         if (s) return s;
-        const float *logits = exec_output(r->exec, 0);
+        const float *logits = exec_output(r->run.exec, 0);
         for (int i = 0; i < some; i++) read_labels(logits + i * recogniser_logits(), label[at + i]);
     }
     return OK;

@@ -238,6 +238,18 @@ static void writer_free(fs_writer *w) {
     mem_free(w);
 }
 
+// The lock tells others that the file's writer lives: a temporary file without one was left by a process that
+// was killed. false: someone took this one for such, between open and lock, and has removed it. Where there
+// are no locks, nobody gets one to remove it with.
+static bool lock_temp(int fd) {
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    struct stat s;
+    int r;
+    do r = fcntl(fd, F_OFD_SETLKW, &whole);
+    while (r && errno == EINTR);
+    return fstat(fd, &s) || s.st_nlink;
+}
+
 // The temporary name does not contain the final one, which may already be as long as names can be.
 static status open_temp(fs_writer *w, error *err) {
     for (int attempt = 0; attempt < 100; attempt++) {
@@ -248,8 +260,11 @@ static status open_temp(fs_writer *w, error *err) {
         mem_free(w->temp);
         if (!(w->temp = fs_join(w->dir, name))) return short_of_memory(err, w->path);
         w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-        if (w->fd >= 0) return OK;
-        if (errno != EEXIST && errno != EINTR) break;
+        if (w->fd < 0 && errno != EEXIST && errno != EINTR) break;
+        if (w->fd < 0) continue;
+        if (lock_temp(w->fd)) return OK;
+        close(w->fd);
+        w->fd = -1;
     }
     return fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot create");
 }
@@ -315,14 +330,13 @@ static status sync_dir(const char *dir, error *err) {
     return s;
 }
 
+// The file is closed, and its lock gone, when it has its name; after fsync, closing can lose nothing.
 status fs_writer_commit(fs_writer *w, error *err) {
-    int fd = w->fd, r;
     status s = OK;
-    do r = fsync(fd);
+    int r;
+    do r = fsync(w->fd);
     while (r && errno == EINTR);
     if (r) s = fs_fail(err, errno, ERR_IO, w->path, "cannot sync");
-    w->fd = -1;
-    if (close(fd) && errno != EINTR && !s) s = fs_fail(err, errno, ERR_IO, w->path, "cannot close");
     if (!s && (w->overwrite ? rename(w->temp, w->path) : rename_to_free_name(w->temp, w->path)))
         s = errno == EEXIST ? fail(err, ERR_CANTCREAT, "%s: exists already", w->path)
                             : fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot rename into place");

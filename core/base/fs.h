@@ -35,7 +35,9 @@ status fs_list(const char *dir, char ***names, size_t *n, error *err);
 void fs_list_free(char **names, size_t n);
 
 // An output under a temporary name in the folder of `path`. Commit makes it durable (fsync of file and
-// folder) and gives it its name in one step; until then, and after abort, `path` is as it was.
+// folder) and gives it its name in one step; until then, and after abort, `path` is as it was. The temporary
+// name is .calotype-X.tmp with 16 hexadecimal digits X; a lock (F_OFD_SETLK) on all of the file is held as
+// long.
 typedef struct fs_writer fs_writer;
 fs_writer *fs_writer_open(const char *path, bool overwrite, error *err);
 status fs_writer_put(fs_writer *w, const void *data, size_t n, error *err);

@@ -27,3 +27,10 @@ typedef struct {
 status fail(error *err, status code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 // Puts "fmt: " before the text of an error that is already set and returns its code.
 status fail_in(error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+// Hands a failure on to the caller.
+#define TRY(x)                                                                                               \
+    do {                                                                                                     \
+        status try_ = (x);                                                                                   \
+        if (try_) return try_;                                                                               \
+    } while (0)

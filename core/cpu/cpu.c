@@ -8,6 +8,7 @@
 #include "core/cpu/dense.h"
 #include "core/cpu/kernels.h"
 #include "core/graph/op.h"
+#include "core/graph/store.h"
 
 typedef struct {
     backend b;
@@ -369,12 +370,6 @@ static kernel *own_kernel(const cpu *c, const row *r, const node *n, error *err)
 
 #if CALO_ONEDNN
 
-static uint64_t hash(const char *s) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *s; s++) h = (h ^ (unsigned char)*s) * 0x100000001b3u;
-    return h;
-}
-
 // The library adds to what y holds; where the planner could not put y over the residual, it is copied there.
 static status run_dense(const kernel *k, const kernel_io *io, error *err) {
     const cpu_kernel *c = (const cpu_kernel *)k;
@@ -525,7 +520,7 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
                     .packed_bytes = dense_packed_bytes(k->dense),
                     .pack = pack_dense};
     if (d.accumulate) k->k.inplace = 1u << 3;
-    if (k->k.packed_bytes) k->k.packed_key = hash(dense_layout_key(k->dense));
+    if (k->k.packed_bytes) k->k.packed_key = key_text(dense_layout_key(k->dense));
     return &k->k;
 }
 

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/base/threads.h"
 
@@ -220,19 +220,13 @@ const void *exec_output(const exec *e, int i) { return resolve(e, e->p->at[e->p-
 
 // ---- running
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static status run_step(exec *e, int r, int i, error *err) {
     const plan_step *s = &e->p->steps[r][i];
     const kernel_io *io = &e->io[r][i];
-    double start = e->timed ? now() : 0;
+    double start = e->timed ? clock_seconds() : 0;
     status st =
         s->n->op == &OP_PACK ? s->k->pack(s->k, io->in[0], io->out[0], err) : s->k->run(s->k, io, err);
-    if (e->timed) e->seconds[r][i] = now() - start;
+    if (e->timed) e->seconds[r][i] = clock_seconds() - start;
     return st ? fail_in(err, "%s (%s)", s->n->path, s->n->op->name) : OK;
 }
 

@@ -68,6 +68,12 @@ const char *op_error(node *n, const char *fmt, ...) {
     return s ? s : "out of memory";
 }
 
+const char *same_as_first(node *n) {
+    n->shape = n->in[0]->shape;
+    n->dtype = n->in[0]->dtype;
+    return NULL;
+}
+
 void block_begin(graph *g) { g->block = ++g->n_blocks; }
 void block_end(graph *g) { g->block = 0; }
 

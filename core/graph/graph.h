@@ -146,6 +146,7 @@ void block_end(graph *g);
 
 // The tensor `path.name` of g->weights, of this shape (missing 1x1 kernel dimensions are supplied).
 node *graph_weight(graph *g, const char *name, shape s);
+node *graph_leaf(const graph *g, const weight *w); // its node, NULL where the graph has none
 // A named buffer that the caller fills.
 node *graph_input(graph *g, const char *name, shape s, dtype t, rate r);
 node *graph_fill(graph *g, shape s, dtype t, double value);

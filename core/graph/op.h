@@ -43,6 +43,8 @@ node *node_new(graph *g, const op *o, int n_in, node *const *in, attrs a, shape 
 bool is_poison(const node *n);
 // A message in the graph's arena, for infer.
 const char *op_error(node *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// A shape rule: the result is like the first input.
+const char *same_as_first(node *n);
 
 // node_new with the inputs in braces: NODE(OP_CONV, a, want, type, x, w, bias). The first input is never
 // NULL.

@@ -1,5 +1,7 @@
 #include "core/graph/store.h"
 
+#include <string.h>
+
 #include "core/base/mem.h"
 
 typedef struct {
@@ -64,3 +66,5 @@ store_key key_add(store_key k, const void *data, size_t n) {
     }
     return k;
 }
+
+uint64_t key_text(const char *s) { return key_add(key_start(), s, strlen(s)).a; }

@@ -22,3 +22,4 @@ size_t store_bytes(const store *s);
 // Folds bytes into a key (two FNV-1a hashes with different starts).
 store_key key_start(void);
 store_key key_add(store_key k, const void *data, size_t n);
+uint64_t key_text(const char *s); // the first of the two for a text

@@ -6,6 +6,7 @@
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/files/model_dir.h"
+#include "core/graph/runner.h"
 #include "core/models/config.h"
 
 // Plans kept: a picture needs three; the rest serves changing sizes and batches. Their bytes are inputs,
@@ -15,8 +16,7 @@ enum { MAX_PLANS = 12, MAX_PLAN_BYTES = 512 << 20 };
 typedef struct {
     network_shape shape;
     const backend *be;
-    plan *plan;
-    exec *exec;
+    runner run;
     uint64_t used; // when, in calls
 } cached_plan;
 
@@ -101,15 +101,9 @@ model *model_open(const char *dir, error *err) {
     return NULL;
 }
 
-static void drop_plan(cached_plan *c) {
-    exec_free(c->exec);
-    plan_free(c->plan);
-    *c = (cached_plan){0};
-}
-
 void model_free(model *m) {
     if (!m) return;
-    for (int i = 0; i < MAX_PLANS; i++) drop_plan(&m->plans[i]);
+    for (int i = 0; i < MAX_PLANS; i++) runner_free(&m->plans[i].run);
     for (int p = 0; p < N_PARTS; p++) {
         store_free(m->part[p].values);
         weights_file_close(m->part[p].weights);
@@ -286,11 +280,7 @@ static status make_plan(model *m, const network_shape *s, const backend *be, wor
     g.weights = w;
     int n = row->build(&g, m, s, out);
     *c = (cached_plan){.shape = *s, .be = be};
-    if ((c->plan = plan_new(&g, out, n, be, err)))
-        c->exec = exec_new(c->plan, m->part[row->part].values, ws, err);
-    if (c->exec) return OK;
-    drop_plan(c);
-    return err->code;
+    return runner_init(&c->run, &g, out, n, be, m->part[row->part].values, ws, err);
 }
 
 static bool same_shape(const network_shape *a, const network_shape *b) {
@@ -304,15 +294,15 @@ static cached_plan *make_room(model *m) {
         cached_plan *empty = NULL, *oldest = NULL;
         size_t bytes = 0;
         for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++) {
-            if (!c->exec) {
+            if (!c->run.exec) {
                 empty = c;
                 continue;
             }
-            bytes += plan_needs(c->plan).persistent;
+            bytes += plan_needs(c->run.plan).persistent;
             if (!oldest || c->used < oldest->used) oldest = c;
         }
         if (empty && bytes <= MAX_PLAN_BYTES) return empty;
-        drop_plan(oldest);
+        runner_free(&oldest->run);
     }
 }
 
@@ -321,12 +311,12 @@ exec *model_network(model *m, const network_shape *s, const backend *be, workspa
     if (!err) err = &local;
     m->calls++;
     for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++)
-        if (c->exec && c->be == be && same_shape(&c->shape, s)) {
+        if (c->run.exec && c->be == be && same_shape(&c->shape, s)) {
             c->used = m->calls;
-            return c->exec;
+            return c->run.exec;
         }
     cached_plan *c = make_room(m);
     if (make_plan(m, s, be, ws, c, err)) return NULL;
     c->used = m->calls;
-    return c->exec;
+    return c->run.exec;
 }

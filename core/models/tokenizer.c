@@ -18,12 +18,6 @@ struct tokenizer {
 // here; after CLIP's split comes GPT-2's, which cuts it (and nothing else) once more: the three groups.
 #define WORDS "(<\\|)(startoftext|endoftext)(\\|>)|'s|'t|'re|'ve|'m|'ll|'d|\\p{L}++|\\p{N}|[^ \\p{L}\\p{N}]++"
 
-#define TRY(x)                                                                                               \
-    do {                                                                                                     \
-        status try_ = (x);                                                                                   \
-        if (try_) return try_;                                                                               \
-    } while (0)
-
 static status no_memory(error *err) { return fail(err, ERR_TEMP, "not enough memory to tokenize"); }
 
 // ---- UTF-8

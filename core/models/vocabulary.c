@@ -23,12 +23,6 @@ typedef struct {
     error *err;
 } reader;
 
-#define TRY(x)                                                                                               \
-    do {                                                                                                     \
-        status try_ = (x);                                                                                   \
-        if (try_) return try_;                                                                               \
-    } while (0)
-
 static status no_memory(error *err) { return fail(err, ERR_TEMP, "not enough memory for the tokenizer"); }
 
 // ---- JSON

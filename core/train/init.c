@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/base/rng.h"
+#include "core/graph/store.h"
 
 typedef enum {
     INIT_CONSTANT, // all values `scale`
@@ -44,16 +45,10 @@ static const init_rule *rule_of(const char *name) {
     return r;
 }
 
-// A stream for each name (FNV-1a), so that the values do not depend on the order in which networks are built.
-static uint64_t stream_of(const char *name) {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (; *name; name++) h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-    return h;
-}
-
 void init_tensor(uint64_t seed, const char *name, shape s, float *value) {
     const init_rule *r = rule_of(name);
-    rng_stream random = {seed, stream_of(name)};
+    // A stream for each name, so that the values do not depend on the order in which networks are built.
+    rng_stream random = {seed, key_text(name)};
     size_t n = (size_t)shape_count(s);
     if (r->kind == INIT_NORMAL) stream_normal(random, 0, value, n);
     if (r->kind == INIT_FAN_IN) stream_uniform(random, 0, value, n);

@@ -9,7 +9,7 @@
 #include "core/files/model_dir.h"
 #include "core/files/safetensors.h"
 #include "core/files/weights_file.h"
-#include "core/train/runner.h"
+#include "core/train/recipe.h"
 
 enum {
     SHARD = 4096, // samples of a file
@@ -81,13 +81,13 @@ static status encoder_make(encoder *e, const latents *l, const weights_file *fil
     source_size size = feed_size(l->f, bucket);
     graph g;
     *e = (encoder){.l = l, .file = file};
-    runner_graph(x, &g, weights_file_weights(file));
+    recipe_graph(x, &g, weights_file_weights(file));
     node *picture = graph_input(&g, "picture", SHAPE(ENCODED, size.H, size.W, 3), DT_F32, RATE_STEP);
     node *mean = vae_encode_build(&g, l->config, picture).mean;
     double scale = l->config->scaling_factor;
     node *latent = affine(mean, scale, -l->config->shift_factor * scale);
     e->values = shape_count(picture->shape);
-    status s = runner_make(&e->run, x, &g, &latent, 1, err);
+    status s = recipe_runner(&e->run, x, &g, &latent, 1, err);
     e->rgb = mem_alloc((size_t)e->values);
     e->shard = mem_alloc(SHARD * values_of(l, &l->bucket[bucket]) * sizeof *e->shard);
     return s ? s : e->rgb && e->shard ? OK : fail(err, ERR_TEMP, "out of memory");

@@ -4,7 +4,7 @@
 
 #include "core/base/mem.h"
 #include "core/files/weights_file.h"
-#include "core/train/runner.h"
+#include "core/train/recipe.h"
 #include "core/train/sheet.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
@@ -35,13 +35,13 @@ static status fill_text(const preview *p, error *err) {
 static status make(preview *p, error *err) {
     graph g;
     int64_t B = 2 * p->P;
-    runner_graph(p->x, &g, params_average(p->x->params));
+    recipe_graph(p->x, &g, params_average(p->x->params));
     node *x = graph_input(&g, "sample", SHAPE(B, p->h, p->w, p->n->vae.latent_channels), DT_F32, RATE_STEP);
     node *t = graph_input(&g, "timestep", SHAPE(B), DT_F32, RATE_STEP);
     node *ids = graph_input(&g, "ids", SHAPE(B, p->n->tokens), DT_I32, RATE_PROMPT);
     node *eos = graph_input(&g, "eos", SHAPE(B), DT_I32, RATE_PROMPT);
     node *out = networks_build(&g, p->n, x, t, ids, eos);
-    status s = runner_make(&p->run, p->x, &g, &out, 1, err);
+    status s = recipe_runner(&p->run, p->x, &g, &out, 1, err);
     return s ? s : fill_text(p, err);
 }
 
@@ -81,10 +81,10 @@ static status decode(const preview *p, const float *x, const weights_file *file,
     const vae_config *c = &p->n->vae;
     graph g;
     runner r;
-    runner_graph(p->x, &g, weights_file_weights(file));
+    recipe_graph(p->x, &g, weights_file_weights(file));
     node *z = graph_input(&g, "latent", SHAPE(p->P, p->h, p->w, c->latent_channels), DT_F32, RATE_STEP);
     node *picture = vae_decode_build(&g, c, affine(z, 1 / c->scaling_factor, c->shift_factor));
-    status s = runner_make(&r, p->x, &g, &picture, 1, err);
+    status s = recipe_runner(&r, p->x, &g, &picture, 1, err);
     if (!s) memcpy(exec_input(r.exec, "latent"), x, p->values * sizeof *x);
     if (!s) s = exec_run(r.exec, err);
     int64_t f = vae_factor(c);

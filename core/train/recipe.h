@@ -2,7 +2,7 @@
 // to look at and a model to leave behind. One recipe a file; recipe_make knows them all.
 #pragma once
 #include "core/base/rng.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/train/params.h"
 #include "core/train/train.h"
 
@@ -58,6 +58,20 @@ status recipe_source(const train_context *context, bool captions, sample_source 
 
 // The type in which finished weights are written.
 dtype recipe_export_type(const train_context *context);
+
+// ---- graphs that run now and then beside training
+
+// Starts a graph of the run's precision over these weights.
+static inline void recipe_graph(const train_context *x, graph *g, const weights *from) {
+    graph_init(g, x->compute);
+    g->weights = from;
+}
+
+// runner_init on the run's backend and in its workspace.
+static inline status recipe_runner(runner *r, const train_context *x, graph *g, node *const *out, int n,
+                                   error *err) {
+    return runner_init(r, g, out, n, x->backend, NULL, x->workspace, err);
+}
 
 // Streams of random numbers, by purpose and stage.
 typedef enum { DRAW_NOISE, DRAW_TIME, DRAW_DROPOUT, DRAW_CROP, DRAW_TELLING, DRAW_GRID } draw;

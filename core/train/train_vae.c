@@ -12,7 +12,7 @@
 #include "core/models/vae.h"
 #include "core/train/export.h"
 #include "core/train/feed.h"
-#include "core/train/runner.h"
+#include "core/train/recipe.h"
 #include "core/train/sheet.h"
 #include "core/train/start.h"
 
@@ -176,6 +176,8 @@ static status vae_enter(void *self, error *err) {
 
 // ---- looking at it
 
+enum { MEAN, LOGVAR, DECODED, N_OUT }; // of latents and of the picture made of their mean
+
 // Encoder and decoder with the averaged weights, on GRID pictures.
 typedef struct {
     runner run;
@@ -195,15 +197,16 @@ static status viewer_make(viewer *w, const vae *v, error *err) {
     *w = (viewer){.size = feed_size(&v->feed, 0)};
     w->rgb = mem_alloc((size_t)GRID * (size_t)w->size.W * (size_t)w->size.H * 3);
     if (!w->rgb) return fail(err, ERR_TEMP, "out of memory");
-    runner_graph(v->x, &g, params_average(v->x->params));
+    recipe_graph(v->x, &g, params_average(v->x->params));
     int mark = path_push(&g, "vae");
     node *picture = graph_input(&g, "picture", SHAPE(GRID, w->size.H, w->size.W, 3), DT_F32, RATE_STEP);
     vae_moments m = vae_encode_build(&g, &v->config, picture);
-    node *out[] = {m.mean, vae_decode_build(&g, &v->config, m.mean)};
+    node *out[] = {
+        [MEAN] = m.mean, [LOGVAR] = m.logvar, [DECODED] = vae_decode_build(&g, &v->config, m.mean)};
     path_pop(&g, mark);
     w->latents = shape_count(m.mean->shape);
     w->numbers = shape_count(picture->shape);
-    return runner_make(&w->run, v->x, &g, out, 2, err);
+    return recipe_runner(&w->run, v->x, &g, out, N_OUT, err);
 }
 
 static status viewer_run(viewer *w, const vae *v, int64_t pass, error *err) {
@@ -230,7 +233,7 @@ static status vae_grid(void *self, const char *path, error *err) {
     if (!s && !both) s = fail(err, ERR_TEMP, "out of memory");
     if (!s) {
         memcpy(both, exec_input(w.run.exec, "picture"), n * sizeof *both);
-        memcpy(both + n, exec_output(w.run.exec, 1), n * sizeof *both);
+        memcpy(both + n, exec_output(w.run.exec, DECODED), n * sizeof *both);
         s = sheet_save(path, both, 2 * GRID, w.size.H, w.size.W, GRID, err);
     }
     mem_free(both);
@@ -246,16 +249,17 @@ enum { CHANNELS_MAX = 64 }; // of latents that are measured
 
 // Sums over latents, by channel, and over squared errors of decoded pictures.
 typedef struct {
-    double sum[CHANNELS_MAX], squares[CHANNELS_MAX], error;
+    double sum[CHANNELS_MAX], squares[CHANNELS_MAX], variance[CHANNELS_MAX], error;
     double latents, values; // how many
 } measure;
 
 static void measure_add(measure *m, const viewer *w, int64_t L) {
-    const float *mean = exec_output(w->run.exec, 0), *decoded = exec_output(w->run.exec, 1);
-    const float *picture = exec_input(w->run.exec, "picture");
+    const float *mean = exec_output(w->run.exec, MEAN), *logvar = exec_output(w->run.exec, LOGVAR);
+    const float *decoded = exec_output(w->run.exec, DECODED), *picture = exec_input(w->run.exec, "picture");
     for (int64_t i = 0; i < w->latents; i++) {
         m->sum[i % L] += mean[i];
         m->squares[i % L] += (double)mean[i] * mean[i];
+        m->variance[i % L] += exp(logvar[i]);
     }
     for (int64_t i = 0; i < w->numbers; i++) {
         double d = fminf(fmaxf(decoded[i], -1), 1) - picture[i];
@@ -290,17 +294,20 @@ static void fold_channel(params *p, int64_t L, int64_t c, double shift, double s
     }
 }
 
-// Latents get mean 0 and size 1: by channel where there are layers to fold that into, else by one factor.
+// Latents get mean 0 and size 1: by channel where there are layers to fold that into, else by one factor. The
+// size is that of latents as they are drawn, with their own variance: a channel that carries nothing has
+// variance 1 and hardly a mean, and would be blown up to noise that a model of the latents must learn in
+// vain.
 static void scale_latents(vae *v, const measure *m) {
     int64_t L = v->config.latent_channels;
     double all = 0;
     bool folds = v->config.use_quant_conv && v->config.use_post_quant_conv;
     for (int64_t c = 0; c < L; c++) {
-        double mean = m->sum[c] / m->latents;
-        double size = sqrt(fmax(m->squares[c] / m->latents - mean * mean, 1e-12));
-        log_put(v->x->log, LOG_LEVEL_INFO, "latent channel %d: mean %.3f, deviation %.3f", (int)c, mean,
-                size);
-        all += m->squares[c] / m->latents;
+        double mean = m->sum[c] / m->latents, square = (m->squares[c] + m->variance[c]) / m->latents;
+        double size = sqrt(fmax(square - mean * mean, 1e-12));
+        log_put(v->x->log, LOG_LEVEL_INFO, "latent channel %d: mean %.3f, size %.3f, of that %.0f %% noise",
+                (int)c, mean, size, 100 * m->variance[c] / m->latents / (size * size));
+        all += square;
         if (folds) fold_channel(v->x->params, L, c, mean, size);
     }
     double factor = folds ? 1 : 1 / sqrt(fmax(all / (double)L, 1e-12));

@@ -3,13 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/cpu/cpu.h"
 #include "core/cpu/kernels.h"
-#include "core/graph/op.h"
+#include "core/graph/runner.h"
 #include "core/train/checkpoint.h"
 #include "core/train/curve.h"
 #include "core/train/recipe.h"
@@ -17,8 +17,7 @@
 // One of a recipe's graphs, planned: output 0 is the loss, the others the gradients of the parameters that it
 // depends on.
 typedef struct {
-    plan *plan;
-    exec *exec;
+    runner run;
     const float **gradient; // by parameter, NULL where the loss does not depend on it
     double *best;           // by line of the exec: fewest seconds of all runs; NULL without profiling
 } pass_plan;
@@ -56,12 +55,6 @@ typedef struct {
     double seconds_per_update; // running mean, 0 before the first
 } trainer;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static const train_stage *stage_of(const trainer *t, int i) { return &t->context.config->stage[i]; }
 
 static int64_t updates_of(const train_stage *s) {
@@ -73,8 +66,7 @@ static int64_t updates_of(const train_stage *s) {
 
 static void drop_lane(lane *l) {
     for (int i = 0; i < RECIPE_VARIANTS_MAX; i++) {
-        exec_free(l->variant[i].exec);
-        plan_free(l->variant[i].plan);
+        runner_free(&l->variant[i].run);
         mem_free(l->variant[i].gradient);
         mem_free(l->variant[i].best);
     }
@@ -108,12 +100,6 @@ static status make_lanes(trainer *t, error *err) {
     return OK;
 }
 
-static node *leaf_of(const graph *g, const weight *w) {
-    for (int i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i]->op == &OP_WEIGHT && g->nodes[i]->a.leaf.w == w) return g->nodes[i];
-    return NULL;
-}
-
 static node *build_loss(trainer *t, graph *g, int variant) {
     graph_init(g, t->context.compute);
     g->weights = params_training(t->params);
@@ -135,7 +121,7 @@ static status plan_gradients(trainer *t, lane *l, graph *g, node *loss, node **w
                              int n, pass_plan *v, error *err) {
     int outputs = 1;
     for (int i = 0; i < n; i++) {
-        node *leaf = leaf_of(g, &params_at(t->params, (size_t)i)->w);
+        node *leaf = graph_leaf(g, &params_at(t->params, (size_t)i)->w);
         wrt[i] = leaf ? leaf : loss; // the gradient with respect to the loss is not looked at
     }
     out[0] = loss;
@@ -144,13 +130,13 @@ static status plan_gradients(trainer *t, lane *l, graph *g, node *loss, node **w
         output[i] = wrt[i] == loss || !out[i + 1] ? 0 : outputs;
         if (output[i]) out[outputs++] = out[i + 1];
     }
-    v->plan = plan_new(g, out, outputs, l->backend, err);
-    if (!v->plan || !(v->exec = exec_new(v->plan, l->values, &l->room, err))) return err->code;
+    status s = runner_init(&v->run, g, out, outputs, l->backend, l->values, &l->room, err);
+    if (s) return s;
     if (t->context.config->profile) {
-        exec_time(v->exec, true);
-        v->best = mem_calloc((size_t)exec_lines(v->exec), sizeof *v->best);
+        exec_time(v->run.exec, true);
+        v->best = mem_calloc((size_t)exec_lines(v->run.exec), sizeof *v->best);
     }
-    for (int i = 0; i < n; i++) v->gradient[i] = output[i] ? exec_output(v->exec, output[i]) : NULL;
+    for (int i = 0; i < n; i++) v->gradient[i] = output[i] ? exec_output(v->run.exec, output[i]) : NULL;
     return OK;
 }
 
@@ -173,7 +159,7 @@ static status make_plan(trainer *t, lane *l, int variant, error *err) {
     mem_free(out);
     mem_free(output);
     if (s) return s;
-    plan_memory m = plan_needs(v->plan);
+    plan_memory m = plan_needs(v->run.plan);
     log_put(t->context.log, LOG_LEVEL_DEBUG, "planned graph %d: %.1f MB of activations, %.1f MB of results",
             variant, (double)m.workspace * 1e-6, (double)m.persistent * 1e-6);
     return OK;
@@ -207,8 +193,8 @@ static int slower_first(const void *a, const void *b) {
 }
 
 static void time_pass(const pass_plan *v) {
-    for (int i = 0; v->best && i < exec_lines(v->exec); i++) {
-        double seconds = exec_line(v->exec, i).seconds;
+    for (int i = 0; v->best && i < exec_lines(v->run.exec); i++) {
+        double seconds = exec_line(v->run.exec, i).seconds;
         if (!v->best[i] || seconds < v->best[i]) v->best[i] = seconds;
     }
 }
@@ -216,8 +202,8 @@ static void time_pass(const pass_plan *v) {
 // Each kernel's best time among the runs of one graph.
 static void tell_profile(const trainer *t, const pass_plan *v) {
     profile_row rows[PROFILE_ROWS] = {0}, sum = {0};
-    for (int i = 0; i < exec_lines(v->exec); i++) {
-        plan_line l = exec_line(v->exec, i);
+    for (int i = 0; i < exec_lines(v->run.exec); i++) {
+        plan_line l = exec_line(v->run.exec, i);
         l.seconds = v->best[i];
         profile_add(rows, &l);
         sum.seconds += l.seconds;
@@ -238,17 +224,17 @@ static void tell_profile(const trainer *t, const pass_plan *v) {
 static status fill_pass(trainer *t, lane *l, int64_t pass, error *err) {
     int variant = t->recipe.variant(t->recipe.self, pass);
     pass_plan *v = &l->variant[variant];
-    status s = v->exec ? OK : make_plan(t, l, variant, err);
+    status s = v->run.exec ? OK : make_plan(t, l, variant, err);
     l->now = v;
-    return s ? s : t->recipe.fill(t->recipe.self, v->exec, variant, pass, err);
+    return s ? s : t->recipe.fill(t->recipe.self, v->run.exec, variant, pass, err);
 }
 
-static double loss_of(const lane *l) { return *(const float *)exec_output(l->now->exec, 0); }
+static double loss_of(const lane *l) { return *(const float *)exec_output(l->now->run.exec, 0); }
 
 static void run_lanes(void *arg, int64_t begin, int64_t end) {
     for (lane *l = (lane *)arg + begin; l < (lane *)arg + end; l++) {
         l->err = (error){0};
-        if (!exec_run(l->now->exec, &l->err) && !isfinite(loss_of(l)))
+        if (!exec_run(l->now->run.exec, &l->err) && !isfinite(loss_of(l)))
             fail(&l->err, ERR_DATA, "the loss is not a number");
     }
 }
@@ -419,9 +405,9 @@ static status run_stage(trainer *t, error *err) {
     status code = OK;
     while (t->state.at < updates_of(s) && !code) {
         curve_point p;
-        double begin = now();
+        double begin = clock_seconds();
         if ((code = update(t, s, &p, err))) return fail_in(err, "update %lld", (long long)t->state.step);
-        clock_update(t, now() - begin);
+        clock_update(t, clock_seconds() - begin);
         code = after_update(t, s, &p, err);
     }
     if (t->context.config->profile)

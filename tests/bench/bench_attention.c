@@ -10,14 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-// One thread is timed in processor time, which a busy machine does not spoil.
-static double now(const team *t) {
-    struct timespec at;
-    clock_gettime(team_size(t) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &at);
-    return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
-}
 
 static const ceiling_kind CEILING[] = {[ATTENTION_PORTABLE] = CEILING_AVX2_F32,
                                        [ATTENTION_AVX2] = CEILING_AVX2_F32,
@@ -73,14 +65,14 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
     float *lse = mem_alloc((size_t)(s->B * s->heads * s->Tq) * 4);
     void *scratch = mem_alloc(attention_scratch_bytes(&d, team_size(t), false));
     void *scratch_back = mem_alloc(attention_scratch_bytes(&d, team_size(t), true));
-    double top = 0, forward = INFINITY, backward = INFINITY, start = now(t);
-    for (int round = 0; round < 5 || (round < 100 && now(t) - start < 0.6); round++) {
+    double top = 0, forward = INFINITY, backward = INFINITY, start = machine_seconds(t);
+    for (int round = 0; round < 5 || (round < 100 && machine_seconds(t) - start < 0.6); round++) {
         top = fmax(top, ceiling_measure(CEILING[isa], t));
-        double t0 = now(t);
+        double t0 = machine_seconds(t);
         attention_forward(t, &d, q, k, v, o, lse, scratch);
-        double t1 = now(t);
+        double t1 = machine_seconds(t);
         attention_backward(t, &d, q, k, v, o, lse, dout, dq, dk, dv, scratch_back);
-        double t2 = now(t);
+        double t2 = machine_seconds(t);
         forward = fmin(forward, t1 - t0);
         backward = fmin(backward, t2 - t1);
     }

@@ -10,14 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-// With one thread its CPU time counts, which a busy machine disturbs less; with more the wall clock.
-static double now(const team *tm) {
-    struct timespec t;
-    clock_gettime(team_size(tm) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 typedef struct {
     const cpu_kernels *k;
@@ -92,12 +84,12 @@ enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 static void time_cases(context *c, int rounds, double best[CASE_COUNT]) {
     for (int r = 0; r < rounds; r++)
         for (int i = 0; i < CASE_COUNT; i++) {
-            double start = now(c->team), end;
+            double start = machine_seconds(c->team), end;
             int runs = 0;
             do {
                 CASES[i].run(c);
                 runs++;
-            } while ((end = now(c->team)) - start < 5e-3);
+            } while ((end = machine_seconds(c->team)) - start < 5e-3);
             double t = (end - start) / runs;
             if (r == 0 || t < best[i]) best[i] = t;
         }

@@ -5,6 +5,7 @@
 // Run from the repository's root. Sizes: 512×512 pictures, a batch of two for guidance (autoencoder: one).
 // Every round measures the ceiling, this network, and each VARIANT of the same network in PyTorch
 // (torch_models.py), one after the other. One process measures one network: the peak memory is the process's.
+#include "core/base/clock.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/cpu/cpu.h"
@@ -207,9 +208,9 @@ static void measure(const network *n, exec *e, dtype compute, team *t, const opt
     exec_time(e, true);
     do {
         fill_inputs(e); // the prompt's part is done again, as PyTorch does
-        double begin = machine_seconds();
+        double begin = clock_seconds();
         if (exec_run(e, &err)) machine_die(err.text);
-        seconds = machine_seconds() - begin;
+        seconds = clock_seconds() - begin;
         for (int i = 0; i < exec_lines(e); i++) {
             double now = exec_line(e, i).seconds;
             if (!race_warm(r) || now < best[i]) best[i] = now;
@@ -234,15 +235,15 @@ static void run(const network *n, dtype compute, const options *o) {
     if (!out) machine_die(err.text);
     backend *be = cpu_backend_fast(t, &err);
     if (!be) machine_die(err.text);
-    double start = machine_seconds();
+    double start = clock_seconds();
     plan *p = plan_new(&g, &out, 1, be, &err);
     if (!p) machine_die(err.text);
-    double planned = machine_seconds();
+    double planned = clock_seconds();
     store *values = store_new();
     workspace ws = {0};
     exec *e = values ? exec_new(p, values, &ws, &err) : NULL;
     if (!e) machine_die(err.text);
-    double packed = machine_seconds();
+    double packed = clock_seconds();
     plan_memory needs = plan_needs(p);
     snprintf(title, sizeof title, "SD1.5 %s, %s", n->title, dtype_name(compute));
     machine_head(title, t);

@@ -8,8 +8,9 @@
 //
 // The trainer itself is timed, from one update to the next: reading latents and captions, drawing noise,
 // gradients, AdamW and the moving average.
+#include "core/base/clock.h"
 #include "core/cpu/cpu.h"
-#include "core/graph/plan.h"
+#include "core/graph/runner.h"
 #include "core/train/networks.h"
 #include "core/train/params.h"
 #include "core/train/train.h"
@@ -68,9 +69,8 @@ static work work_of(const train_config *c, team *t) {
     error err = {0};
     graph g;
     params *start = params_new(1);
-    store *values = store_new();
-    workspace room = {0};
-    if (!start || !values) machine_die("out of memory");
+    runner r;
+    if (!start) machine_die("out of memory");
     if (networks_open(&n, c->model, &err)) machine_die(err.text);
     work w = {.size = c->stage[0].sizes[0].W / vae_factor(&n.vae), .tokens = n.tokens};
     graph_init(&g, DT_F32);
@@ -81,15 +81,10 @@ static work work_of(const train_config *c, team *t) {
     shape latent = SHAPE(1, w.size, w.size, n.vae.latent_channels);
     node *out = networks_build(&g, &n, graph_input(&g, "sample", latent, DT_F32, RATE_STEP), time, ids, eos);
     backend *be = cpu_backend(t, &err);
-    plan *p = be ? plan_new(&g, &out, 1, be, &err) : NULL;
-    exec *e = p ? exec_new(p, values, &room, &err) : NULL;
-    if (!e) machine_die(err.text);
-    for (int i = 0; i < exec_lines(e); i++) w.flops += 3 * exec_line(e, i).flops;
-    exec_free(e);
-    plan_free(p);
+    if (!be || runner_init(&r, &g, &out, 1, be, NULL, NULL, &err)) machine_die(err.text);
+    for (int i = 0; i < exec_lines(r.exec); i++) w.flops += 3 * exec_line(r.exec, i).flops;
+    runner_free(&r);
     backend_free(be);
-    workspace_free(&room);
-    store_free(values);
     params_free(start);
     networks_close(&n);
     return w;
@@ -108,8 +103,8 @@ typedef struct {
 static bool enough(void *user) {
     training *t = user;
     if (++t->updates % UPDATES) return false;
-    bool more = race_round(t->race, machine_seconds() - t->begin);
-    t->begin = machine_seconds();
+    bool more = race_round(t->race, clock_seconds() - t->begin);
+    t->begin = clock_seconds();
     return !more;
 }
 
@@ -124,7 +119,7 @@ static void train(train_config *c, training *t) {
     error err = {0};
     if (!mkdtemp(out)) machine_die("no temporary folder");
     c->out = out;
-    t->begin = machine_seconds();
+    t->begin = clock_seconds();
     status s = train_run(c, &(train_hooks){.user = t, .cancelled = enough, .open_source = noise_open}, &err);
     nftw(out, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     if (s != ERR_CANCELLED) machine_die(s ? err.text : "the configuration's samples are too few");

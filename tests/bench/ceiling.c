@@ -1,7 +1,8 @@
 #include "tests/bench/ceiling.h"
 
+#include "core/base/clock.h"
+
 #include <stdbool.h>
-#include <time.h>
 
 const char *ceiling_name(ceiling_kind k) {
     return (const char *[]){"AVX2 f32", "AVX-512 f32", "AVX-512 bf16"}[k];
@@ -62,12 +63,6 @@ __attribute__((target("avx512f,avx512bf16"))) static void avx512_bf16(void *arg,
 #undef STEP
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double ceiling_measure(ceiling_kind k, team *t) {
     static void (*const loop[])(void *, int64_t, int64_t) = {avx2_f32, avx512_f32, avx512_bf16};
     static const double flops_a_step[] = {16, 32, 64};
@@ -75,9 +70,9 @@ double ceiling_measure(ceiling_kind k, team *t) {
                   __builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bf16")};
     if (!has[k]) return 0;
     int64_t chunks = 32 * team_size(t);
-    double start = seconds();
+    double start = clock_seconds();
     parallel_for(t, chunks, 1, loop[k], NULL);
-    return (double)chunks * TURNS * CHAINS * flops_a_step[k] / (seconds() - start) * 1e-9;
+    return (double)chunks * TURNS * CHAINS * flops_a_step[k] / (clock_seconds() - start) * 1e-9;
 }
 
 #else

@@ -2,8 +2,10 @@
 #pragma once
 #include "core/base/threads.h"
 
-double machine_seconds(void); // monotonic
 double machine_peak_gb(void); // VmHWM of this process, 10⁹ bytes
+// A clock for work of the team: one thread's processor time, which a busy machine disturbs less, or else the
+// wall clock.
+double machine_seconds(const team *t);
 
 // A heading of Markdown and below it the processor, its instruction sets and the number of threads: the head
 // of each table.

@@ -2,7 +2,7 @@
 // the same clock: processors change theirs by half within a minute.
 //
 //     race *r = race_new(&(race_setup){.type = DT_BF16, .flops = f, .runs = 1, .rounds = 5, .team = t});
-//     do begin = machine_seconds(), work(); while (race_round(r, machine_seconds() - begin));
+//     do begin = clock_seconds(), work(); while (race_round(r, clock_seconds() - begin));
 //     race_print(r);
 //     race_free(r);
 //

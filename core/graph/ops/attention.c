@@ -98,8 +98,7 @@ node *attention(node *q, node *k, node *v, int heads, double scale, bool causal)
 // ---- gradient: inputs q, k, v, o, lse, do; results dq, dk, dv
 
 static const char *grad_infer(node *n) {
-    n->shape = n->in[0]->shape;
-    n->dtype = n->in[0]->dtype;
+    same_as_first(n);
     n->n_extra = 2;
     for (int i = 0; i < 2; i++) {
         n->extra[i].shape = n->in[1 + i]->shape;

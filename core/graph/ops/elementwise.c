@@ -3,12 +3,6 @@
 
 #include <math.h>
 
-static const char *same_as_first(node *n) {
-    n->shape = n->in[0]->shape;
-    n->dtype = n->in[0]->dtype;
-    return NULL;
-}
-
 // ---- unary
 
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }

@@ -13,10 +13,16 @@ static bool same_but_for_1x1(shape a, shape b) {
     return shape_equal(a, b);
 }
 
-static node *leaf_of(graph *g, const weight *w) {
+node *graph_leaf(const graph *g, const weight *w) {
     for (int i = 0; i < g->n_nodes; i++)
         if (g->nodes[i]->op == &OP_WEIGHT && g->nodes[i]->a.leaf.w == w) return g->nodes[i];
-    node *n = node_new(g, &OP_WEIGHT, 0, NULL, (attrs){.leaf.w = w}, w->shape, DT_F32);
+    return NULL;
+}
+
+static node *leaf_of(graph *g, const weight *w) {
+    node *n = graph_leaf(g, w);
+    if (n) return n;
+    n = node_new(g, &OP_WEIGHT, 0, NULL, (attrs){.leaf.w = w}, w->shape, DT_F32);
     if (is_poison(n)) return n;
     n->rate = w->trainable ? RATE_STEP : RATE_MODEL;
     n->needs_grad = w->trainable;

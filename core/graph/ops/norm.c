@@ -71,8 +71,7 @@ static const char *check(node *n) {
 
 // Results of both gradients: dx, dγ, dβ.
 static const char *grad_infer(node *n) {
-    n->shape = n->in[0]->shape;
-    n->dtype = n->in[0]->dtype;
+    same_as_first(n);
     n->n_extra = 2;
     for (int i = 0; i < 2; i++) {
         n->extra[i].shape = n->in[1]->shape;

@@ -68,12 +68,6 @@ node *broadcast(node *x, shape to) {
 
 // ---- softmax and its logarithm, over the innermost dimension
 
-static const char *same_as_first(node *n) {
-    n->shape = n->in[0]->shape;
-    n->dtype = n->in[0]->dtype;
-    return NULL;
-}
-
 static double log_sum_exp(const double *x, int64_t C) {
     double top = -INFINITY, sum = 0;
     for (int64_t i = 0; i < C; i++) top = x[i] > top ? x[i] : top;
