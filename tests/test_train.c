@@ -577,7 +577,7 @@ Test(train, latents_have_unit_size) {
 // A stage of the decoder alone, behind one of both and in a run that starts from a finished model.
 Test(train, a_decoder_alone_leaves_the_encoder) {
     static const char only[] = "\"samples\": 16, \"decoder_only\": true";
-    static const char encoder[] = "encoder.conv_in.weight", decoder[] = "decoder.conv_in.weight";
+    static const char encoder[] = "quant_conv.weight", decoder[] = "decoder.conv_in.weight";
     char keys[1000];
     make_model();
     make_data(9);

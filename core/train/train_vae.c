@@ -314,6 +314,14 @@ static void scale_latents(vae *v, const measure *m) {
     json_object_set_new(v->json, "scaling_factor", json_real(factor));
 }
 
+// Whether the run has changed the encoder, and with it what its latents mean.
+static bool has_new_latents(const vae *v) {
+    const train_config *c = v->x->config;
+    bool any = false;
+    for (int i = 0; i < c->n_stages; i++) any |= !c->stage[i].decoder_only;
+    return any;
+}
+
 static status vae_finish(void *self, const char *dir, error *err) {
     static const char *const trained[] = {"vae", NULL};
     vae *v = self;
@@ -325,7 +333,7 @@ static status vae_finish(void *self, const char *dir, error *err) {
     double psnr = 10 * log10(4 / fmax(m.error / m.values, 1e-12));
     log_put(v->x->log, LOG_LEVEL_INFO, "reconstruction: %.2f dB over %d pictures%s", psnr, MEASURED * GRID,
             v->feed.source.count ? "" : " that were not trained on");
-    scale_latents(v, &m);
+    if (has_new_latents(v)) scale_latents(v, &m);
     s = export_component(v->x->params, "vae", "diffusion_pytorch_model.safetensors", v->json,
                          recipe_export_type(v->x), dir, err);
     return s ? s : export_rest(v->x->config->model, dir, trained, err);
