@@ -13,8 +13,8 @@ typedef struct {
     // Fills one value for each label.
     status (*measure)(void *self, double value[CLAIM_VALUES], error *err);
     bool (*holds)(const double value[CLAIM_VALUES]);
-    // Why a quick run is known to miss it, to stand behind "does not hold: "; NULL where it holds there too.
-    const char *quick_miss;
+    // Why a quick run decides nothing about it, to stand behind the outcome; NULL where it does.
+    const char *quick_open;
 } claim;
 
 typedef struct {
@@ -25,8 +25,7 @@ typedef struct {
 // Measures the rows in order, each told to `log`, into found[n].
 status claims_measure(const claim *rows, int n, void *self, finding *found, const log_sink *log, error *err);
 int claims_broken(const finding *found, int n);
-// Claims whose outcome is not the one that is known: those that do not hold, but in a quick run not those
-// with a quick_miss, which count when they do.
+// Claims that do not hold, but in a quick run not those with a quick_open.
 int claims_unexpected(const claim *rows, const finding *found, int n, bool quick);
 // The table in Markdown; mem_free. NULL when memory is short.
 char *claims_table(const claim *rows, const finding *found, int n, bool quick);

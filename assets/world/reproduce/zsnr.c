@@ -266,6 +266,9 @@ static status epsilon(void *self, double *v, error *err) {
 }
 static bool is_one(const double *v) { return v[0] == 1; }
 
+static const char NEAR_TIE[] = "linspace and trailing, which both begin at the last timestep, are a near tie "
+                               "for models that know backgrounds but no objects yet";
+
 static const claim CLAIMS[] = {
     {"The first step does not look at the noise",
      "variance over seeds of the first step's mean brightness, empty prompt, as a share of the data's: below "
@@ -305,14 +308,13 @@ static const claim CLAIMS[] = {
      {"leading", "linspace", "trailing"},
      five_steps,
      five_hold,
-     "linspace and trailing, which both begin at the last timestep, are a near tie for models that know "
-     "backgrounds but no objects yet"},
+     NEAR_TIE},
     {"and are then nearest to the data",
      "at 5 steps, energy distance to the data: leading > linspace > trailing",
      {"leading", "linspace", "trailing"},
      five_to_data,
      five_hold,
-     NULL},
+     NEAR_TIE},
     {"v-prediction is needed (fix 1)",
      "ε-prediction at zero SNR is refused: 1",
      {"refused"},
