@@ -1,5 +1,6 @@
 // calotype batch: many pictures from a file of jobs, or from lines on standard input.
 #include "cli/commands.h"
+#include "cli/files.h"
 #include "cli/job.h"
 #include "cli/journal.h"
 #include "cli/leftovers.h"
@@ -52,6 +53,7 @@ const command_line BATCH_LINE = {
 typedef struct {
     session s;
     const options *o;
+    const char *source; // of the jobs, for messages
     calo_model *model;
     journal *journal;
     job_list list;
@@ -67,17 +69,18 @@ static int hash_file(const char *path, char hex[65]) {
     unsigned char h[EVP_MAX_MD_SIZE], piece[1 << 14];
     unsigned n = 0;
     ssize_t got = -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = file_open(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     EVP_MD_CTX *c = EVP_MD_CTX_new();
     if (fd >= 0 && c && EVP_DigestInit_ex(c, EVP_sha256(), NULL)) {
         while ((got = read(fd, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR))
             if (got > 0) EVP_DigestUpdate(c, piece, (size_t)got);
         EVP_DigestFinal_ex(c, h, &n);
     }
+    int code = got == 0 && n ? 0 : file_code(errno, CALO_ERR_IO);
     for (unsigned i = 0; i < n; i++) snprintf(hex + 2 * i, 3, "%02x", h[i]);
     EVP_MD_CTX_free(c);
     if (fd >= 0) close(fd);
-    return got == 0 && n ? 0 : CALO_ERR_IO;
+    return code;
 }
 
 static void print_line(const json_t *line) {
@@ -111,7 +114,9 @@ static void fail_job(batch *b, job *j, int code, const char *text) {
     b->failed++;
     if (code == CALO_ERR_TEMP || code == CALO_ERR_IO) b->may_retry = true;
     session_clear(&b->s);
-    fprintf(stderr, "calotype: %s\n", clean);
+    fprintf(stderr, "calotype: ");
+    text_print(stderr, b->source);
+    fprintf(stderr, ": %s\n", clean);
     json_t *line = json_pack("{s:s, s:s, s:I, s:i, s:s}", "id", j->id, "status", "failed", "line",
                              (json_int_t)j->line, "code", code, "error", clean);
     if (!line) // what a hostile line said is not UTF-8
@@ -150,7 +155,10 @@ static calo_status is_ours(batch *b, const job *j, const calo_image *im, const c
                      strrchr(path, '.'));
     if (n >= (int)sizeof temp) return CALO_ERR_CANTCREAT;
     calo_status s = calo_image_save(b->s.ctx, im, temp, &over);
-    if (!s && (hash_file(temp, a) || hash_file(path, c) || strcmp(a, c) != 0)) s = CALO_ERR_CANTCREAT;
+    if (!s && (hash_file(temp, a) || hash_file(path, c)))
+        s = CALO_ERR_IO;
+    else if (!s && strcmp(a, c) != 0)
+        s = CALO_ERR_CANTCREAT;
     unlink(temp);
     return s;
 }
@@ -204,7 +212,8 @@ static calo_status receive(void *user, const calo_image *im) {
         return b->code ? CALO_ERR_CANCELLED : CALO_OK;
     }
     if (s) return cannot_write(b, path, s, calo_message(b->s.ctx));
-    if (hash_file(path, sha256)) return cannot_write(b, path, CALO_ERR_IO, strerror(errno));
+    int code = hash_file(path, sha256);
+    if (code) return cannot_write(b, path, (calo_status)code, strerror(errno));
     b->done++;
     double t = now();
     json_t *line = done_line(j, im, sha256, t - g->begun, g->n);
@@ -332,26 +341,15 @@ static int outcome(const batch *b) {
 // ---- a file of jobs
 
 static char *read_all(batch *b, const char *path, size_t *n) {
-    FILE *f = strcmp(path, "-") ? fopen(path, "rbe") : stdin;
-    size_t room = 1 << 16;
-    char *text = f ? malloc(room) : NULL;
-    *n = 0;
-    while (text) {
-        *n += fread(text + *n, 1, room - *n, f);
-        if (*n < room || room > JOBS_MAX_FILE) break;
-        char *more = realloc(text, room *= 2);
-        if (!more) free(text);
-        text = more;
-    }
+    char *text = NULL;
+    int fd = strcmp(path, "-") ? file_open(AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+    int wrong = fd < 0 ? errno : file_read(fd, JOBS_MAX_FILE, &text, n);
+    if (fd > STDIN_FILENO) close(fd);
     if (session_stopped())
         b->code = session_end(&b->s, CALO_ERR_CANCELLED);
-    else if (!f)
-        b->code = session_fail(&b->s, CALO_ERR_NOINPUT, "%s: %s", path, strerror(errno));
-    else if (!text)
-        b->code = session_fail(&b->s, CALO_ERR_TEMP, "%s: out of memory", path);
-    else if (ferror(f))
-        b->code = session_fail(&b->s, CALO_ERR_NOINPUT, "%s: cannot be read: %s", path, strerror(errno));
-    if (f && f != stdin) fclose(f);
+    else if (wrong)
+        b->code = session_fail(&b->s, file_code(wrong, CALO_ERR_NOINPUT), "%s: cannot be read: %s", b->source,
+                               strerror(wrong));
     if (b->code) free(text), text = NULL;
     return text;
 }
@@ -363,10 +361,11 @@ static void read_jobs(batch *b, const char *path) {
     if (!text) return;
     int code = jobs_parse(text, n, jobs_format_of(path, text, n), &JOB_LINE, &lines, message, sizeof message);
     free(text);
-    if (code) b->code = session_fail(&b->s, code, "%s: %s", path, message);
+    if (!code && !lines.n) code = CALO_ERR_DATA, snprintf(message, sizeof message, "no job in it");
+    if (code) b->code = session_fail(&b->s, code, "%s: %s", b->source, message);
     for (size_t i = 0; i < lines.n && !code; i++) code = job_list_add(&b->list, &lines.at[i], &b->rules);
     jobs_free(&lines);
-    if (code && !b->code) b->code = session_fail(&b->s, code, "%s: out of memory", path);
+    if (code && !b->code) b->code = session_fail(&b->s, code, "%s: out of memory", b->source);
 }
 
 static int run_file(batch *b, const char *path) {
@@ -433,9 +432,11 @@ static int work(batch *b, int operands, char **argv) {
         return session_fail(&b->s, CALO_ERR_USAGE,
                             b->o->worker ? "--worker takes its jobs on standard input"
                                          : "which jobs? Name a file, or - for standard input");
+    b->source = operands && strcmp(*argv, "-") ? *argv : "standard input";
     int code = session_model(&b->s, &b->model);
     if (!code && (code = journal_open(b->o->folder, &b->journal, message, sizeof message)))
         session_fail(&b->s, code, "%s", message);
+    if (!code && *message) session_say(&b->s, "calotype: warning: %s", message);
     if (!code) leftovers_remove(b->o->folder, 0);
     if (!code) code = b->o->worker ? run_worker(b) : run_file(b, argv[0]);
     job_list_free(&b->list);
@@ -447,7 +448,7 @@ static int work(batch *b, int operands, char **argv) {
 int cmd_batch(int argc, char **argv) {
     options o = {.drawing = drawing_defaults(), .folder = "pictures", .together = 8};
     int n = session_options(&BATCH_LINE, &o.drawing.common, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     common shown = o.drawing.common;
     shown.quiet = shown.quiet || o.worker;
     if (o.worker) shown.json = false; // standard output has one line for each job

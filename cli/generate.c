@@ -114,7 +114,7 @@ static void man_program(void) {
 
 int cmd_man(int argc, char **argv) {
     int n = options_parse(&MAN_LINE, NULL, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     const command *c = n ? command_find(argv[0]) : NULL;
     if (n && !c) return usage(&MAN_LINE);
     if (c)
@@ -285,7 +285,7 @@ int cmd_completion(int argc, char **argv) {
         void (*print)(void);
     } SHELLS[] = {{"bash", bash}, {"zsh", zsh}, {"fish", fish}};
     int n = options_parse(&COMPLETION_LINE, NULL, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     for (size_t i = 0; n && i < sizeof SHELLS / sizeof *SHELLS; i++)
         if (!strcmp(argv[0], SHELLS[i].name)) return SHELLS[i].print(), 0;
     return usage(&COMPLETION_LINE);
@@ -327,7 +327,7 @@ static json_t *option_schema(const option *o) {
 
 int cmd_schema(int argc, char **argv) {
     int n = options_parse(&SCHEMA_LINE, NULL, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     json_t *all = json_object(), *defs = json_object();
     const option *o;
     for (const command *c = COMMANDS; c->name; c++) {

@@ -251,7 +251,7 @@ int cmd_inspect(int argc, char **argv) {
     options o = {.common = common_defaults()};
     session s;
     int n = session_options(&INSPECT_LINE, &o.common, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     if (n && o.plan) o.common.model = argv[0];
     int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) code = o.plan ? inspect_plan(&s, &o) : n ? inspect_path(&s, argv[0]) : inspect_model(&s);

@@ -62,17 +62,17 @@ bool job_same_shape(const job *a, const job *b) {
 }
 
 // The second of two equal jobs is another job: `occurrence` tells them apart.
-static digest digest_of(const job *j, const job_rules *rules, long long occurrence) {
-    char shape[512], *text = NULL;
+static int digest_of(const job *j, const job_rules *rules, long long occurrence, digest *h) {
+    char shape[512], *text;
     const drawing *d = &j->o.drawing;
-    digest h = {0};
     shape_of(d, shape, sizeof shape);
     if (asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", shape, d->quality, d->seed, occurrence,
                  rules->model ? rules->model : "", j->o.output ? j->o.output : "",
-                 d->negative ? d->negative : "", d->prompt) >= 0)
-        h = hash(text);
+                 d->negative ? d->negative : "", d->prompt) < 0)
+        return CALO_ERR_TEMP;
+    *h = hash(text);
     free(text);
-    return h;
+    return 0;
 }
 
 static int given_id(job *j) {
@@ -92,14 +92,16 @@ static long long count_of(json_t *seen, const char *key) {
     return n;
 }
 
-static void identify(job *j, json_t *seen, const job_rules *rules) {
+static int identify(job *j, json_t *seen, const job_rules *rules) {
     unsigned random;
-    digest h = digest_of(j, rules, count_of(seen, digest_of(j, rules, 0).hex));
+    digest h;
+    if (digest_of(j, rules, 0, &h) || digest_of(j, rules, count_of(seen, h.hex), &h)) return CALO_ERR_TEMP;
     long long seed = j->o.drawing.seed;
     bool given = *j->id;
     if (!given) snprintf(j->id, sizeof j->id, "%.16s", h.hex);
     if (seed < 0 && rules->random && getrandom(&random, sizeof random, 0) == sizeof random) seed = random;
     j->seed = seed >= 0 ? (uint64_t)seed : (given ? hash(j->id).number : h.number) & 0xffffffff;
+    return 0;
 }
 
 // ---- the file's name
@@ -179,14 +181,15 @@ static void identify_wrong(job *j) {
     if (!*j->id) snprintf(j->id, sizeof j->id, "line-%ld", j->line);
 }
 
-static void finish(job *j, job_list *list, const job_rules *rules, int index) {
+// Returns nonzero when memory is short.
+static int finish(job *j, job_list *list, const job_rules *rules, int index) {
     if (j->o.drawing.count > 1 && *j->id) {
         size_t n = strlen(j->id);
         if (snprintf(j->id + n, sizeof j->id - n, "-%d", index + 1) >= (int)(sizeof j->id - n))
             wrong(j, CALO_ERR_DATA, "line %ld: id is too long", j->line);
     }
     if (j->o.drawing.seed >= 0) j->o.drawing.seed += index;
-    identify(j, list->seen, rules);
+    if (identify(j, list->seen, rules)) return CALO_ERR_TEMP;
     if (json_object_get(list->seen, j->id)) {
         wrong(j, CALO_ERR_DATA, "line %ld: id '%s' is there already", j->line, j->id);
         snprintf(j->id, sizeof j->id, "line-%ld", j->line);
@@ -195,6 +198,7 @@ static void finish(job *j, job_list *list, const job_rules *rules, int index) {
     }
     if (!j->code) make_name(j);
     if (!j->code) expand(j, rules);
+    return 0;
 }
 
 int job_list_add(job_list *list, job_line *line, const job_rules *rules) {
@@ -208,8 +212,8 @@ int job_list_add(job_list *list, job_line *line, const job_rules *rules) {
             wrong(j, CALO_ERR_DATA, "line %ld: %s", line->line, line->error);
         else if (!j->keys)
             return CALO_ERR_TEMP;
-        else if (!given_id(j) && !read_options(j, rules))
-            finish(j, list, rules, i);
+        else if (!given_id(j) && !read_options(j, rules) && finish(j, list, rules, i))
+            return CALO_ERR_TEMP;
         if (!j->code && j->o.drawing.count > 1) count = j->o.drawing.count;
         if (list->n + (size_t)(count - i) > MAX_JOBS) {
             wrong(j, CALO_ERR_DATA, "line %ld: more than %d pictures", line->line, MAX_JOBS);

@@ -186,11 +186,11 @@ static int add_csv_row(job_lines *jobs, long line, const field *fields, const he
     return code;
 }
 
-static int read_header(char **at, char *end, const command_line *known, header *h, char *message,
+static int read_header(char **at, char *end, const command_line *known, header *h, long *line, char *message,
                        size_t size) {
     field fields[MAX_COLUMNS];
-    long line = 1;
-    h->n = csv_row(at, end, fields, &line);
+    h->n = csv_row(at, end, fields, line);
+    ++*line;
     if (h->n < 1 || h->n > MAX_COLUMNS) {
         snprintf(message, size, "line 1: not a header of 1 to %d names", MAX_COLUMNS);
         return CALO_ERR_DATA;
@@ -216,8 +216,7 @@ static int parse_csv(char *text, size_t n, const command_line *known, job_lines 
     char *at = text, *end = text + n;
     header h;
     long line = 1;
-    int code = read_header(&at, end, known, &h, message, size);
-    for (const char *p = text; p < at; p++) line += *p == '\n';
+    int code = read_header(&at, end, known, &h, &line, message, size);
     while (at < end && !code) {
         field fields[MAX_COLUMNS];
         long first = line;

@@ -1,5 +1,6 @@
 #include "cli/journal.h"
 
+#include "cli/files.h"
 #include "core/calotype.h"
 
 #include <errno.h>
@@ -13,8 +14,9 @@
 
 struct journal {
     int fd;
-    off_t read;     // bytes of whole lines seen so far
-    bool opened;    // what comes now was written since
+    off_t read;                   // bytes of whole lines seen so far
+    long lines, torn, first_torn; // seen so far; torn: those that say nothing
+    bool opened;                  // what comes now was written since
     json_t *states; // id → the line of a job that is done, or false for one that has failed since
 };
 
@@ -54,6 +56,8 @@ static int take_line(journal *j, const char *text, size_t n) {
         bad = json_object_set_new(j->states, id, json_false());
     else if (id && status)
         json_object_del(j->states, id);
+    j->lines++;
+    if ((!id || !status) && !j->torn++) j->first_torn = j->lines;
     json_decref(line);
     return bad ? CALO_ERR_TEMP : 0;
 }
@@ -105,14 +109,10 @@ const json_t *journal_line(const journal *j, const char *id) {
 
 // ---- writing
 
-static int code_of(int number) {
-    return number == ENOSPC || number == EDQUOT || number == ENOMEM ? CALO_ERR_TEMP : CALO_ERR_IO;
-}
-
 static int write_all(int fd, const char *text, size_t n) {
     while (n) {
         ssize_t put = write(fd, text, n);
-        if (put < 0 && errno != EINTR) return code_of(errno);
+        if (put < 0 && errno != EINTR) return file_code(errno, CALO_ERR_IO);
         if (put > 0) {
             text += put;
             n -= (size_t)put;
@@ -125,7 +125,12 @@ static int write_all(int fd, const char *text, size_t n) {
 static int end_torn_line(const journal *j) {
     struct stat st;
     char last = '\n';
-    if (fstat(j->fd, &st) || (st.st_size && pread(j->fd, &last, 1, st.st_size - 1) != 1)) return CALO_ERR_IO;
+    ssize_t got = 1;
+    if (fstat(j->fd, &st)) return CALO_ERR_IO;
+    do
+        if (st.st_size) got = pread(j->fd, &last, 1, st.st_size - 1);
+    while (got < 0 && errno == EINTR);
+    if (got != 1) return CALO_ERR_IO;
     return last == '\n' ? 0 : write_all(j->fd, "\n", 1);
 }
 
@@ -133,7 +138,7 @@ static int append(const journal *j, const char *text, size_t n) {
     int code = end_torn_line(j);
     if (!code) code = write_all(j->fd, text, n);
     while (!code && fsync(j->fd))
-        if (errno != EINTR) code = code_of(errno);
+        if (errno != EINTR) code = file_code(errno, CALO_ERR_IO);
     return code;
 }
 
@@ -165,9 +170,9 @@ static int make_folder(const char *dir) {
 }
 
 static int open_file(journal *j, const char *dir) {
-    int folder = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int folder = file_open(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) return -1;
-    j->fd = openat(folder, "manifest.jsonl", O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0666);
+    j->fd = file_open(folder, "manifest.jsonl", O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
     if (j->fd >= 0) fsync(folder); // its name lasts; some network file systems cannot, which does no harm
     close(folder);
     struct stat st;
@@ -184,19 +189,23 @@ static int read_first(journal *j) {
 
 int journal_open(const char *dir, journal **out, char *message, size_t size) {
     int code = 0;
+    *message = 0;
     journal *j = *out = calloc(1, sizeof *j);
     if (j) *j = (journal){.fd = -1, .states = json_object()};
     if (!j || !j->states)
         code = CALO_ERR_TEMP;
     else if (make_folder(dir) || open_file(j, dir))
-        code = CALO_ERR_CANTCREAT;
+        code = file_code(errno, CALO_ERR_CANTCREAT);
     else
         code = read_first(j);
     if (!code) {
         j->opened = true;
+        if (j->torn)
+            snprintf(message, size, "%s/manifest.jsonl: line %ld is torn or says nothing of a job%s", dir,
+                     j->first_torn, j->torn > 1 ? ", and others" : "");
         return 0;
     }
-    snprintf(message, size, "%s/manifest.jsonl: %s", dir, strerror(code == CALO_ERR_TEMP ? ENOMEM : errno));
+    snprintf(message, size, "%s/manifest.jsonl: %s", dir, strerror(errno));
     journal_close(j);
     *out = NULL;
     return code;

@@ -18,7 +18,8 @@ typedef enum {
     JOURNAL_FAILED, // failed since, here or in another process
 } journal_state;
 
-// Makes the folder and the file where missing. Returns an exit code; prints nothing.
+// Makes the folder and the file where missing. Returns an exit code and what is wrong; with 0, `message` is
+// empty, or tells of lines that count for nothing.
 int journal_open(const char *dir, journal **j, char *message, size_t size);
 void journal_close(journal *j); // NULL is fine
 // Reads what other processes have added.

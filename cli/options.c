@@ -1,6 +1,7 @@
 #include "cli/options.h"
 
 #include "cli/text.h"
+#include "core/calotype.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -271,12 +272,14 @@ int options_parse(const command_line *c, void *dst, int argc, char **argv) {
 
 int options_peek(const command_line *c, void *dst, int argc, char *const *argv) {
     char **copy = calloc((size_t)argc + 1, sizeof *copy);
-    if (!copy) return complain(NULL, "out of memory");
+    if (!copy) return complain(NULL, "out of memory"), -3;
     memcpy(copy, argv, (size_t)argc * sizeof *copy);
     int n = options_parse(c, dst, argc, copy);
     free(copy);
     return n;
 }
+
+int options_code(int n) { return n == -1 ? CALO_ERR_USAGE : n == -3 ? CALO_ERR_TEMP : 0; }
 
 // ---- the environment
 

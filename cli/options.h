@@ -48,11 +48,13 @@ void option_variable(const option *o, char *out, size_t size);
 
 // ---- filling the struct behind `dst`; each returns -1 after an error was printed
 
-// Returns the number of operands, which are moved to argv[0 ..], or -1, or -2 after the help was printed.
-// "--" ends the options.
+// Returns the number of operands, which are moved to argv[0 ..], or -1, -2 after the help was printed, -3
+// when memory is short. "--" ends the options.
 int options_parse(const command_line *c, void *dst, int argc, char **argv);
 // The same, but argv stays as it is.
 int options_peek(const command_line *c, void *dst, int argc, char *const *argv);
+// The exit code that such a number stands for.
+int options_code(int n);
 // From the environment. A flag is set by 1, true, yes or on, and cleared by 0, false, no, off or nothing.
 int options_variables(const command_line *c, void *dst);
 // From an object whose keys are long names. Numbers, strings and booleans as the option asks for; null leaves

@@ -62,7 +62,7 @@ int cmd_run(int argc, char **argv) {
     options o = {.common = common_defaults()};
     session s;
     int n = session_options(&RUN_LINE, &o.common, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     int code = session_open(&s, &o.common, CALO_PRECISION_F32, CALO_LOG_WARN);
     if (!code && (n < 1 || !o.in || !o.out))
         code = session_fail(&s, CALO_ERR_USAGE,

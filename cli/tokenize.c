@@ -56,7 +56,7 @@ int cmd_tokenize(int argc, char **argv) {
     session s;
     calo_model *m = NULL;
     int n = session_options(&TOKENIZE_LINE, &o, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     int code = session_open(&s, &o, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) code = session_model(&s, &m);
     if (!code) code = encode_lines(&s, m, stdin);

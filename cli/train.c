@@ -147,7 +147,7 @@ int train_command(int argc, char **argv, train_call *call, const char *kind) {
     options o = {.common = common_defaults(), .kind = -1};
     job j = {0};
     int n = session_options(&TRAIN_LINE, &o.common, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_INFO);
     if (o.kind >= 0) kind = KINDS[o.kind];
     if (!code && o.keys)

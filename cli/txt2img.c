@@ -321,8 +321,7 @@ int cmd_txt2img(int argc, char **argv) {
     char **all = calloc((size_t)argc + 1, sizeof *all); // the flags are read once more behind --from
     if (!all) return CALO_ERR_TEMP;
     memcpy(all, argv, (size_t)argc * sizeof *all);
-    int n = session_options(&TXT2IMG_LINE, &o.drawing.common, argc, argv),
-        code = n == -1 ? CALO_ERR_USAGE : 0;
+    int n = session_options(&TXT2IMG_LINE, &o.drawing.common, argc, argv), code = options_code(n);
     if (n >= 0 && o.from) code = apply_from(&o, argc, all);
     free(all);
     if (n < 0) return code;

@@ -1,14 +1,17 @@
 #include "cli/wildcards.h"
 
+#include "cli/files.h"
 #include "core/calotype.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_DEPTH = 16, MAX_TEXT = 1 << 16, MAX_FILE = 1 << 24, MAX_NAME = 200 };
 
@@ -52,6 +55,7 @@ static bool escapes(const char *s, const char *end) {
 typedef struct {
     const char *close; // the brace that ends the group; NULL if none does
     size_t bars;
+    bool deep; // more braces are open than may be
 } group;
 
 static group group_at(const char *s, const char *end) {
@@ -60,7 +64,7 @@ static group group_at(const char *s, const char *end) {
         if (escapes(s, end)) {
             s++;
         } else if (*s == '{') {
-            depth++;
+            if (++depth > MAX_DEPTH) return g.deep = true, g;
         } else if (*s == '}') {
             if (--depth == 0) return g.close = s, g;
         } else if (*s == '|' && depth == 1) {
@@ -109,17 +113,18 @@ static size_t name_length(const char *s, const char *end) {
 
 static char *read_text(expansion *e, const char *path) {
     struct stat st;
-    FILE *f = fopen(path, "rbe");
+    size_t n = 0;
     char *text = NULL;
-    if (!f || fstat(fileno(f), &st) || !S_ISREG(st.st_mode))
-        give_up(e, CALO_ERR_NOINPUT, "cannot read the wildcard file ", path);
-    else if (st.st_size > MAX_FILE)
+    int fd = file_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a pipe would hang us
+    int wrong = fd < 0 || fstat(fd, &st) ? errno
+                : S_ISREG(st.st_mode)    ? file_read(fd, MAX_FILE, &text, &n)
+                                         : EINVAL;
+    if (wrong)
+        give_up(e, file_code(wrong, CALO_ERR_NOINPUT), "cannot read the wildcard file ", path);
+    else if (n > MAX_FILE)
         give_up(e, CALO_ERR_DATA, "larger than 16 MB: ", path);
-    else if (!(text = malloc((size_t)st.st_size + 1)))
-        give_up(e, CALO_ERR_TEMP, "out of memory for ", path);
-    else
-        text[fread(text, 1, (size_t)st.st_size, f)] = 0;
-    if (f) fclose(f);
+    if (fd >= 0) close(fd);
+    if (e->code) free(text), text = NULL;
     return text;
 }
 
@@ -153,13 +158,19 @@ static void expand_file(expansion *e, const char *name, size_t length, int depth
 // ---- all of it
 
 static void expand(expansion *e, const char *s, const char *end, int depth) {
-    if (depth > MAX_DEPTH) give_up(e, CALO_ERR_DATA, "wildcards nested deeper than 16", "");
+    static const char DEEP[] = "wildcards nested deeper than 16";
+    if (depth > MAX_DEPTH) give_up(e, CALO_ERR_DATA, DEEP, "");
     while (s < end && !e->code && e->written <= MAX_TEXT) {
         size_t length = 0;
         group g = {0};
         if (*s == '{') g = group_at(s, end);
         if (e->dir && end - s > 4 && s[0] == '_' && s[1] == '_') length = name_length(s + 2, end);
-        if (g.bars && g.close) {
+        if (g.deep) {
+            give_up(e, CALO_ERR_DATA, DEEP, "");
+        } else if (g.bars && !g.close) {
+            give_up(e, CALO_ERR_DATA, "a brace of alternatives does not end; for the character, write \\{",
+                    "");
+        } else if (g.bars) {
             expand_group(e, s, &g, depth);
             s = g.close + 1;
         } else if (length) {
@@ -180,7 +191,8 @@ int wildcards_expand(const char *text, const char *dir, uint64_t seed, char **ou
     *out = NULL;
     if (!(e.out = open_memstream(out, &n))) return give_up(&e, CALO_ERR_TEMP, "out of memory", "");
     expand(&e, text, text + strlen(text), 0);
-    if (fclose(e.out)) give_up(&e, CALO_ERR_TEMP, "out of memory", "");
+    bool lost = ferror(e.out);
+    if (fclose(e.out) || lost) give_up(&e, CALO_ERR_TEMP, "out of memory", "");
     if (e.code) {
         free(*out);
         *out = NULL;

@@ -2,7 +2,7 @@
 // job's seed. The same seed gives the same text.
 //
 // A backslash keeps the next brace or bar as it is. Braces without a bar stay, and so does __name__ where no
-// folder was given. What is chosen is expanded too.
+// folder was given; alternatives without an end are an error. What is chosen is expanded too.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

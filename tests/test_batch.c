@@ -72,6 +72,10 @@ Test(batch, csv) {
     expect_keys(&jobs, 1, 4, "{\"prompt\":\"x\",\"seed\":-1}");
     expect_keys(&jobs, 2, 6, "{\"Steps\":\"5\",\"no-metadata\":false,\"seed\":3}");
     jobs_free(&jobs);
+    jobs = parse("prompt,\"st\neps\"\na,1\nb,2", JOBS_CSV);
+    cr_expect_eq(jobs.n, 2);
+    cr_expect_eq(jobs.at[1].line, 4);
+    jobs_free(&jobs);
     expect_error("prompt,steps\na,1,2\n", JOBS_CSV, "3 fields");
     expect_error("prompt\n\"a\n", JOBS_CSV, "quote");
     char message[300];
@@ -198,6 +202,9 @@ Test(batch, wildcards) {
     }
     cr_expect(seen[0] > 60 && seen[1] > 60, "of 200 fair choices %d and %d: 5.6 deviations", seen[0],
               seen[1]);
+    expect_expansion("{alone :{ \\{a\\|b", NULL, 0, "/{alone :{ {a|b/");
+    cr_expect_eq(wildcards_expand("a {b|c", NULL, 0, &out, message, sizeof message), 65);
+    cr_expect_eq(wildcards_expand("{{{{{{{{{{{{{{{{{", NULL, 0, &out, message, sizeof message), 65);
     cr_expect_eq(wildcards_expand("__none__", dir, 0, &out, message, sizeof message), 66);
     cr_expect_null(out);
     snprintf(path, sizeof path, "%s/loop.txt", dir);
@@ -375,6 +382,10 @@ Test(batch_runs, a_bad_job_fails_alone) {
         "'\"failed\",\"line\":'$l, bad/manifest.jsonl || exit 9; done",
         0, "2", NULL);
     run("$B bad.jsonl -o strict --strict", 65, NULL, "line 2");
+    run("head -c 2000000 /dev/zero | tr '\\0' x >long.txt; echo >>long.txt; echo 'a --steps 1' >>long.txt; "
+        "$B long.txt -o long",
+        1, "long/", "calotype: long.txt: line 1: longer than 1 MB");
+    run("echo 'a --steps 0' | $B - -o bad", 1, NULL, "calotype: standard input: line 1: steps");
     run("$B none.jsonl -o x", 66, NULL, "none.jsonl");
     run("$B", 2, NULL, "which jobs?");
     run("$B bad.jsonl -o x --shard 3/2", 2, NULL, "3/2");
@@ -394,6 +405,9 @@ Test(batch_runs, nothing_leaves_the_folder) {
         "'{\"prompt\":\"a\",\"steps\":1,\"output\":\"../escaped.png\"}' > h.jsonl; $B h.jsonl -o out.d",
         1, NULL, NULL);
     run("$B h.jsonl -o out.d --force; cat target.png; ls escaped.png", 2, "safe", NULL);
+    run("mkdir j; echo '{\"id\":\"x\",\"status\":\"done\",\"file\":\"../target.png\"}' >j/manifest.jsonl; "
+        "echo '{\"id\":\"x\",\"prompt\":\"a\",\"steps\":1}' >x.jsonl; $B x.jsonl -o j",
+        0, "j/x.png", NULL);
     run("ln -s target.png m; mkdir s; ln -s ../target.png s/manifest.jsonl; $B h.jsonl -o s", 73, NULL, NULL);
 }
 

@@ -54,6 +54,23 @@ static void link_case(const char *file, const char *place) {
     cr_assert_eq(symlink(target, place), 0, "%s", place);
 }
 
+// Where no link is followed.
+static void copy_case(const char *file, const char *place) {
+    char from[PATH_MAX + 600], *data;
+    size_t n;
+    error err = {0};
+    snprintf(from, sizeof from, MALFORMED "%s", file);
+    cr_assert_eq(fs_read_file(from, 1 << 20, &data, &n, &err), OK, "%s", err.text);
+    cr_assert_eq(fs_write_atomic(place, data, n, true, &err), OK, "%s", err.text);
+    mem_free(data);
+}
+
+static const char *output_folder(void) {
+    static char path[600];
+    snprintf(path, sizeof path, "%s/out", folder);
+    return path;
+}
+
 static void shard_beside(const char *place, char *path, size_t size) {
     snprintf(path, size, "%.*s/good-1.safetensors", (int)(fs_basename(place) - place - 1), place);
 }
@@ -65,7 +82,11 @@ static void put_in_place(const bad_case *c) {
     hidden_by(place, hidden, sizeof hidden);
     snprintf(aside, sizeof aside, "%s.good", hidden);
     rename(hidden, aside); // there may be none
-    link_case(c->file, place);
+    if (!strncmp(c->place, "out/", 4)) cr_assert_eq(fs_mkdirs(output_folder(), NULL), OK);
+    if (!strncmp(c->place, "out/", 4) && strrchr(c->file, '.'))
+        copy_case(c->file, place);
+    else
+        link_case(c->file, place);
     if (!strcmp(place, hidden)) return;
     shard_beside(place, shard, sizeof shard);
     link_case("index/good-1.safetensors", shard);
@@ -95,9 +116,11 @@ static char *contents(const char *path) {
 
 // In the child: becomes calotype with the words of the command, in the folder.
 static void become(const bad_case *c, const char *said) {
-    static char file[PATH_MAX + 600], train[PATH_MAX + 60];
+    static char file[PATH_MAX + 600], train[PATH_MAX + 60], jobs[PATH_MAX + 60], wild[PATH_MAX + 60];
     snprintf(file, sizeof file, "%s/" MALFORMED "%s", root, c->file);
     snprintf(train, sizeof train, "%s/" MALFORMED "train.json", root);
+    snprintf(jobs, sizeof jobs, "%s/" MALFORMED "jobs.jsonl", root);
+    snprintf(wild, sizeof wild, "%s/" MALFORMED "wild.jsonl", root);
     const char *argv[MAX_WORDS + 2] = {CALOTYPE_PROGRAM}, *input = "/dev/null";
     int n = 1;
     for (char *word = strtok(c->command, " "); word && n <= MAX_WORDS; word = strtok(NULL, " ")) {
@@ -107,6 +130,8 @@ static void become(const bad_case *c, const char *said) {
             argv[n++] = !strcmp(word, "FILE")    ? file
                         : !strcmp(word, "MODEL") ? model
                         : !strcmp(word, "TRAIN") ? train
+                        : !strcmp(word, "JOBS")  ? jobs
+                        : !strcmp(word, "WILD")  ? wild
                         : !strcmp(word, "TEXT")  ? contents(file)
                                                  : word;
     }
@@ -147,6 +172,7 @@ static bool answers(const bad_case *c) {
     put_in_place(c);
     int code = run(c, &message);
     take_away(c);
+    remove_tree(output_folder());
     snprintf(left, sizeof left, "%s/x.png", folder);
     bool good = code == atoi(c->code) && is_clear(c, message) && !fs_exists(left);
     if (!good)

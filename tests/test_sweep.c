@@ -1,9 +1,10 @@
-// Memory that runs out and files that fail, at every single call: a small txt2img and a small training run
-// end with the right code, leave earlier outputs alone and nothing half done, lose no memory and no
+// Memory that runs out and files that fail, at every single call: a small txt2img, batch and training run end
+// with the right code, leave earlier outputs alone and nothing half done, lose no memory and no
 // descriptor; a call that was only interrupted changes nothing.
 //
 // Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
 // stack.
+#include "cli/commands.h"
 #include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
@@ -62,7 +63,8 @@ typedef struct {
     const char *name;
     calo_status (*run)(char *message, size_t size, bool again);
     const char *outputs[MAX_OUTPUTS];
-    bool resumes; // running it again after a failure must end in the same outputs
+    bool resumes;        // running it again after a failure must end in the same outputs
+    const char *journal; // has a line for each output; NULL: there is none
 } job;
 
 static calo_status finish(calo_context *ctx, calo_status s, char *message, size_t size) {
@@ -128,9 +130,32 @@ static calo_status run_train(char *message, size_t size, bool again) {
     return finish(ctx, s, message, size);
 }
 
+// As calotype does. What it prints goes to memory.
+static calo_status run_batch(char *message, size_t size, bool again) {
+    (void)again;
+    char printed[4000], jobs[700], wildcards[700], out[700];
+    snprintf(jobs, sizeof jobs, "%s", at("jobs.jsonl"));
+    snprintf(wildcards, sizeof wildcards, "%s", at("wildcards"));
+    snprintf(out, sizeof out, "%s", at("out"));
+    const char *argv[] = {"batch", jobs, "-o",          out,   "-m",         model, "--wildcards", wildcards,
+                          "-t",    "1",  "--precision", "f32", "--together", "2",   NULL};
+    FILE *output = stdout, *errors = stderr;
+    stdout = fmemopen(printed, sizeof printed, "w");
+    stderr = fmemopen(message, size, "w");
+    int code = cmd_batch(sizeof argv / sizeof *argv - 1, (char **)(uintptr_t)argv);
+    fclose(stdout);
+    fclose(stderr);
+    stdout = output;
+    stderr = errors;
+    return (calo_status)code;
+}
+
 static const job TXT2IMG = {"txt2img", run_txt2img, {"out/1.png", "out/2.webp", "out/3.jpg"}, false};
 static const job TRAIN = {
     "train", run_train, {"out/run/loss.csv", "out/run/model/vae/diffusion_pytorch_model.safetensors"}, true};
+
+static const job BATCH = {
+    "batch", run_batch, {"out/a.png", "out/b.png", "out/c.webp"}, true, "out/manifest.jsonl"};
 
 static void put(const char *path, const char *text) {
     error err = {0};
@@ -156,6 +181,16 @@ static void make_training(void) {
              "\"batch\": 2, \"checkpoint_every\": 1, \"grid_every\": 0, \"threads\": 1}",
              at("small"), at("data"), at("out/run"));
     put(at("train.json"), text);
+}
+
+static void make_jobs(void) {
+    error err = {0};
+    cr_assert_eq(fs_mkdirs(at("wildcards"), &err), OK);
+    put(at("wildcards/colour.txt"), "red\nblue\n");
+    put(at("jobs.jsonl"),
+        "{\"id\": \"a\", \"prompt\": \"a {red|blue} boat\", \"steps\": 1, \"seed\": 1}\n"
+        "{\"id\": \"b\", \"prompt\": \"a __colour__ boat\", \"steps\": 1, \"negative_prompt\": \"dull\"}\n"
+        "{\"prompt\": \"a house\", \"steps\": 2, \"output\": \"c.webp\"}\n");
 }
 
 // ---- outputs
@@ -185,10 +220,26 @@ static bool same_output(const job *j, int i, const outputs *want) {
     return same;
 }
 
+// Whether the journal names every output exactly once.
+static bool journal_is_right(const job *j) {
+    char *text, name[100];
+    size_t n;
+    bool right = true;
+    if (!j->journal) return true;
+    if (fs_read_file(at(j->journal), 1 << 20, &text, &n, NULL)) return false;
+    for (int i = 0; j->outputs[i]; i++) {
+        snprintf(name, sizeof name, "\"file\":\"%s\"", fs_basename(j->outputs[i]));
+        const char *first = strstr(text, name);
+        right = right && first && !strstr(first + 1, name);
+    }
+    mem_free(text);
+    return right;
+}
+
 static bool all_there(const job *j, const outputs *want) {
     for (int i = 0; j->outputs[i]; i++)
         if (!same_output(j, i, want)) return false;
-    return true;
+    return journal_is_right(j);
 }
 
 // A log of losses is written line by line; every other output is whole or absent.
@@ -224,9 +275,9 @@ typedef struct {
     double seconds;
 } tally;
 
-// A name that cannot be looked at counts as absent: "missing or unreadable".
+// A name that cannot be looked at counts as absent: "missing or unreadable"; 1 is a batch whose jobs miss it.
 static bool expected(fault_kind kind, int s) {
-    if (s == CALO_ERR_NOINPUT && !strcmp(faults_door(), "stat64")) return true;
+    if ((s == CALO_ERR_NOINPUT || s == 1) && !strcmp(faults_door(), "stat64")) return true;
     if (kind == FAULT_EINTR || kind == FAULT_SHORT) return false; // only success will do
     return s == CALO_ERR_TEMP || (s == CALO_ERR_IO && kind == FAULT_EIO);
 }
@@ -340,6 +391,16 @@ Test(sweep, txt2img_without_memory) { sweep(&TXT2IMG, FAULT_MEMORY); }
 
 Test(sweep, txt2img_with_failing_files) {
     for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&TXT2IMG, k);
+}
+
+Test(sweep, batch_without_memory) {
+    make_jobs();
+    sweep(&BATCH, FAULT_MEMORY);
+}
+
+Test(sweep, batch_with_failing_files) {
+    make_jobs();
+    for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&BATCH, k);
 }
 
 Test(sweep, train_without_memory) {

@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,6 +31,8 @@ static struct {
 } * faults;
 
 static void *json_door(size_t n);
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
 
 void faults_share(void) {
     if (!faults)
@@ -101,6 +104,7 @@ static bool fails(fault_kind kind, const char *door) {
     if (faults->count++ != faults->at) return false;
     faults->hit = true;
     faults->door = door;
+    if (kind == FAULT_MEMORY) errno = ENOMEM;
     return true;
 }
 
@@ -108,6 +112,8 @@ static bool fails(fault_kind kind, const char *door) {
 
 void *__real_aligned_alloc(size_t alignment, size_t n);
 void *__wrap_aligned_alloc(size_t alignment, size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
 void *__wrap_realloc(void *p, size_t n);
 
@@ -115,14 +121,41 @@ void *__wrap_aligned_alloc(size_t alignment, size_t n) {
     return fails(FAULT_MEMORY, "allocation") ? NULL : __real_aligned_alloc(alignment, n);
 }
 
+void *__wrap_malloc(size_t n) { return fails(FAULT_MEMORY, "allocation") ? NULL : __real_malloc(n); }
+
+void *__wrap_calloc(size_t n, size_t size) {
+    return fails(FAULT_MEMORY, "allocation") ? NULL : __real_calloc(n, size);
+}
+
 void *__wrap_realloc(void *p, size_t n) {
     return fails(FAULT_MEMORY, "reallocation") ? NULL : __real_realloc(p, n);
+}
+
+char *__real_strdup(const char *s);
+char *__wrap_strdup(const char *s);
+FILE *__real_open_memstream(char **text, size_t *n);
+FILE *__wrap_open_memstream(char **text, size_t *n);
+int __wrap_asprintf(char **out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+char *__wrap_strdup(const char *s) { return fails(FAULT_MEMORY, "copy of a text") ? NULL : __real_strdup(s); }
+
+FILE *__wrap_open_memstream(char **text, size_t *n) {
+    return fails(FAULT_MEMORY, "text in memory") ? NULL : __real_open_memstream(text, n);
+}
+
+int __wrap_asprintf(char **out, const char *format, ...) {
+    if (fails(FAULT_MEMORY, "formatted text")) return -1;
+    va_list args;
+    va_start(args, format);
+    int n = vasprintf(out, format, args);
+    va_end(args);
+    return n;
 }
 
 // As in cli/main.c, and for its reason.
 static void *json_door(size_t n) {
     if (fails(FAULT_MEMORY, "jansson's allocation")) _exit(75);
-    return malloc(n);
+    return __real_malloc(n);
 }
 
 // ---- files
@@ -163,6 +196,8 @@ ssize_t __real_write(int fd, const void *from, size_t n);
 ssize_t __wrap_write(int fd, const void *from, size_t n);
 int __real_open64(const char *path, int flags, ...);
 int __wrap_open64(const char *path, int flags, ...);
+int __real_openat64(int dir, const char *path, int flags, ...);
+int __wrap_openat64(int dir, const char *path, int flags, ...);
 int __wrap_fsync(int fd);
 int __real_close(int fd);
 int __wrap_close(int fd);
@@ -180,13 +215,24 @@ ssize_t __wrap_write(int fd, const void *from, size_t n) {
                                                            : __real_write(fd, from, shortened("write", n));
 }
 
+static bool fails_open(int flags) {
+    return fails_file("open", flags & O_CREAT ? NEEDS_ROOM | INTERRUPTIBLE : INTERRUPTIBLE);
+}
+
 int __wrap_open64(const char *path, int flags, ...) {
     va_list args;
     va_start(args, flags);
     mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
     va_end(args);
-    bool failed = fails_file("open", flags & O_CREAT ? NEEDS_ROOM | INTERRUPTIBLE : INTERRUPTIBLE);
-    return failed ? -1 : __real_open64(path, flags, mode);
+    return fails_open(flags) ? -1 : __real_open64(path, flags, mode);
+}
+
+int __wrap_openat64(int dir, const char *path, int flags, ...) {
+    va_list args;
+    va_start(args, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    return fails_open(flags) ? -1 : __real_openat64(dir, path, flags, mode);
 }
 
 // Nothing waits for the disk: a sweep writes thousands of files that nobody will miss.

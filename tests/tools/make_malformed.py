@@ -9,6 +9,7 @@ Each case says what it breaks. The folder a file is in says how the test opens i
   unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
   prompt/       a command's argument    lines/     the lines that tokenize reads
   train_config/ train_folder/           a training configuration, a folder of pictures and captions
+  jobs/ wildcards/ journal/             jobs of a batch, folders of wildcards, the journal of a batch
 cases.tsv lists for each case the command that meets it, the exit code and what the message must say.
 A name that begins with "noinput-" is to fail with ERR_NOINPUT, all others with ERR_DATA.
 Needs numpy and Pillow (for the pictures that are then broken).
@@ -30,9 +31,9 @@ cases = {}
 
 
 def case(path, why, says="", code=None):
-    """What the command line must answer: this exit code, and a message with `says` in it."""
+    """What the command line must answer: this exit code (None: the usual one), and a message with `says` in it."""
     usual = 66 if path.split("/")[-1].startswith("noinput-") else 2 if path.startswith("prompt/") else 65
-    cases[path] = (why, says, code or usual)
+    cases[path] = (why, says, usual if code is None else code)
 
 
 def put(path, data, why, says="", code=None, good=False):
@@ -636,6 +637,147 @@ for name, files, why, says in [
         put(f"train_folder/{name}/{file}", data, why, good=True)
     case(f"train_folder/{name}", why, says, 66 if name in ("list_missing", "list_dir") else 65)
 
+# ---------------------------------------------------------------- jobs of a batch
+
+# A line that is wrong is a job that fails (exit code 1); the others are drawn. A file that says nothing is 65.
+BOAT = b'{"prompt": "a boat"}\n'
+
+
+def job(name, data, why, says, code=1):
+    put(f"jobs/{name}", data, why, f"{name}: {says}", code)
+
+
+def keys(**given):
+    return json.dumps({"prompt": "a boat", **given}).encode() + b"\n"
+
+
+job("empty.jsonl", b"", "no byte at all", "no job", 65)
+job("blank.jsonl", b"\n  \n\r\n", "no job, only blank lines", "no job", 65)
+for name, data, why, says in [
+    ("cut", BOAT + b'{"prompt": "a boat", "st', "the end is missing", "line 2: column"),
+    ("cut_short", BOAT + b"{", "the end is missing behind the first byte", "line 2: column"),
+    ("bare", b"a boat\n", "no JSON", "line 1: column 1"),
+    ("list", b'["a boat"]\n', "a list", "line 1: not a JSON object"),
+    ("text", BOAT + b'"a boat"\n', "a text in quotes", "line 2: "),
+    ("pretty", b'{\n  "prompt": "a boat"\n}\n', "one object on several lines", "line 1: column"),
+    ("two", b'{"prompt": "a"} {"prompt": "b"}\n', "two objects on a line", "line 1: column"),
+    ("comma", b'{"prompt": "a",}\n', "a comma too many", "line 1: column"),
+    ("comment", b"// boats\n", "a comment", "line 1: column 1"),
+    ("nul", b'{"prompt": "a\0b"}\n', "a NUL", "line 1: a NUL"),
+    ("nul_escape", b'{"prompt": "a\\u0000b"}\n', "an escaped NUL", "line 1: column"),
+    ("control", b'{"prompt": "a\x1b[2Jb"}\n', "a raw control character", "line 1: column"),
+    ("utf8", BOAT + b'{"prompt": "\xff"}\n', "not UTF-8", "line 2: column"),
+    ("utf16", '{"prompt": "a boat"}\n'.encode("utf-16"), "another encoding", "line 1: a NUL"),
+    ("surrogate", b'{"prompt": "\\ud800"}\n', "half of a pair", "line 1: column"),
+    ("deep", b'{"prompt": ' + b"[" * 5000 + b"\n", "5000 open brackets", "line 1: column"),
+    ("nan", b'{"prompt": "a", "cfg_scale": NaN}\n', "NaN", "line 1: column"),
+    ("infinite", b'{"prompt": "a", "cfg_scale": 1e999}\n', "a number over the largest double", "line 1: column"),
+    ("over_64_bits", b'{"prompt": "a", "seed": 99999999999999999999}\n', "a number over 64 bits", "line 1: column"),
+    ("duplicate_key", b'{"prompt": "a", "prompt": "b"}\n', "one key twice", "line 1: column"),
+    ("two_spellings", b'{"prompt": "a", "cfg": 1, "cfg_scale": 2}\n', "one option under two names", "line 1: "),
+    ("unknown_key", BOAT + keys(stpes=1), "a key that nobody knows", "line 2: unknown key 'stpes'"),
+    ("not_a_jobs", keys(model="elsewhere"), "an option that a job may not give", "line 1: unknown key 'model'"),
+    ("key_control", keys(**{"\x1b[2J\x9b": 1}), "control characters in a key", "line 1: unknown key '?[2J?"),
+    ("no_prompt", b'{"steps": 1}\n', "no prompt", "line 1: no prompt"),
+    ("prompt_null", keys(prompt=None), "null for a prompt", "line 1: no prompt"),
+    ("prompt_number", keys(prompt=7), "a number for a prompt", "line 1: prompt"),
+    ("prompt_long", keys(prompt="x" * 70000), "a prompt over the limit", "line 1: the expanded prompt is longer"),
+    ("steps_text", keys(steps="four"), "a word for a number", "line 1: steps"),
+    ("steps_real", keys(steps=1.5), "a number with a fraction", "line 1: steps"),
+    ("steps_0", keys(steps=0), "no step", "line 1: steps"),
+    ("steps_huge", keys(steps=1 << 40), "a number over the limit", "line 1: steps"),
+    ("scale_list", keys(cfg_scale=[7]), "a list for a number", "line 1: cfg-scale"),
+    ("scale_huge", keys(cfg_scale=1e300), "a number that single precision does not have", "line 1: cfg-scale"),
+    ("truth", keys(no_metadata="perhaps"), "a word for a truth value", "line 1: no-metadata"),
+    ("size_33", keys(width=33), "a width that the model cannot draw", "line 1: "),
+    ("count_huge", keys(batch_count=1 << 30), "more pictures than there may be", "line 1: batch-count"),
+    ("sampler", keys(sampler="plms"), "a sampler we do not have", "line 1: "),
+    ("same_id", keys(id="x") + keys(id="x"), "one id twice", "line 2: id 'x' is there already"),
+    ("id_list", keys(id=["x"]), "a list for an id", "line 1: id"),
+    ("id_empty", keys(id=""), "an empty id", "line 1: id"),
+    ("id_long", keys(id="x" * 129), "an id over the limit", "line 1: id"),
+    ("id_parent", keys(id="../x"), "an id that leaves the folder", "line 1: the output"),
+    ("name_parent", keys(output="../x.png"), "a name that leaves the folder", "line 1: the output"),
+    ("name_absolute", keys(output="/tmp/x.png"), "an absolute name", "line 1: the output"),
+    ("name_journal", keys(output="manifest.jsonl"), "the journal's own name", "line 1: the output"),
+    ("name_control", keys(output="\x1b[2J.png"), "control characters in a name", "line 1: the output"),
+    ("name_long", keys(output="x" * 4096 + ".png"), "a name of 4 KB", "line 1: the output's name is too long"),
+    ("brace", keys(prompt="a {red|blue boat"), "alternatives that do not end", "line 1: a brace"),
+    ("braces", keys(prompt="{" * 60000), "60,000 open braces", "line 1: wildcards nested"),
+]:
+    job(f"{name}.jsonl", data, why, says)
+
+for name, data, why, says, code in [
+    ("empty", b"", "no byte at all", "line 1: ", 65),
+    ("header", b"prompt,steps\n", "a header and no job", "no job", 65),
+    ("header_quote", b'"prompt,steps\na,1\n', "a quote that does not end in the header", "line 1: ", 65),
+    ("header_same", b"prompt,steps,prompt\na,1,b\n", "one column twice", "line 1: column 3", 65),
+    ("header_gap", b"prompt,,steps\na,,1\n", "a column without a name", "line 1: column 2", 65),
+    ("header_nul", b"pro\0mpt\na\n", "a NUL in a name", "line 1: column 1", 65),
+    ("header_wide", b",".join(b"c%d" % i for i in range(65)) + b"\n", "65 columns", "line 1: not a header", 65),
+    ("no_header", b"a boat,1\na house,2\n", "prompts without a header", "line 2: unknown key", 1),
+    ("returns", b"prompt,steps\ra,1\r", "lines that end as on an old Macintosh", "no job", 65),
+    ("few", b"prompt,steps,seed\na,1\n", "a row with a field less", "line 2: 2 fields", 1),
+    ("many", b"prompt,steps\na,1\nb, c,1\n", "a comma without quotes", "line 3: 3 fields", 1),
+    ("quote", b'prompt,steps\na,1\n"b,1\nc,1\n', "a quote that does not end", "line 3: a quote", 1),
+    ("quote_lines", b'prompt,steps\n"a\nb",1\nc,x\n', "a word for a number, behind a field of two lines",
+     "line 4: steps", 1),
+    ("nul", b"prompt,steps\na\0b,1\n", "a NUL in a field", "line 2: a NUL in 'prompt'", 1),
+    ("latin1", b"prompt,steps\ncaf\xe9,1\n", "Latin-1", "line 2: 'prompt' is not UTF-8", 1),
+    ("semicolons", b"prompt;steps\na boat;1\n", "another separator", "line 2: unknown key", 1),
+]:
+    job(f"{name}.csv", data, why, says, code)
+
+for name, data, why, says in [
+    ("unknown", b"a boat\na house --stpes 1\n", "a flag that nobody knows", "line 2: "),
+    ("twice", b"a boat --steps 1 --steps 2\n", "one flag twice", "line 1: a flag is given twice"),
+    ("quote", b'a boat --negative-prompt "dull\n', "a quote that does not end", "line 1: a quote"),
+    ("behind", b'--prompt "a boat" and more\n', "text behind a value", "line 1: text behind"),
+    ("no_value", b"a boat --steps\n", "a flag without its value", "line 1: steps"),
+    ("number", b"a boat --steps 0x10\n", "a number that is none", "line 1: steps"),
+    ("range", b"a boat\n# no job\na boat --steps -1\n", "a number out of range", "line 3: steps"),
+    ("nul", b"a boat\0\n", "a NUL", "line 1: a NUL"),
+    ("utf8", b"a boat\ncaf\xc3\n", "the first half of a character", "line 2: not UTF-8"),
+    ("flag_utf8", b"a boat --\xff 1\n--steps 1 --x\xff 2\n", "a flag that is not UTF-8", "line 2: "),
+    ("name", b"a boat --outpath ../../x.png\n", "a name that leaves the folder", "line 1: the output"),
+    ("picture", GOOD_PNG, "a picture for a list", "line 1: "),
+]:
+    job(f"{name}.txt", data, why, says)
+job("comments.txt", b"# nothing\n#\n", "only comments", "no job", 65)
+put("jobs/folder.jsonl/inside.txt", b"a boat\n", "a file in the folder", good=True)
+case("jobs/folder.jsonl", "a folder", "folder.jsonl: cannot be read: Is a directory", 66)
+case("jobs/noinput-missing.jsonl", "no such file", "noinput-missing.jsonl: cannot be read")
+
+# What __colour__ finds in a folder of wildcards.
+put("wild.jsonl", b'{"prompt": "a __colour__ boat", "steps": 1}\n', "a good job for the folders below", good=True)
+for name, file, data, why, says in [
+    ("missing", "colours.txt", b"red\n", "no file of that name", "line 1: cannot read the wildcard file"),
+    ("empty", "colour.txt", b"# nothing\n\n", "no line to choose", "line 1: no line in the wildcard file"),
+    ("loop", "colour.txt", b"__colour__\n", "a file that chooses itself", "line 1: wildcards nested"),
+    ("brace", "colour.txt", b"{red|blue\n", "alternatives that do not end", "line 1: a brace"),
+    ("utf8", "colour.txt", b"\xff\n", "not UTF-8", "line 1: the prompt is not UTF-8"),
+    ("folder", "colour.txt/inside.txt", b"red\n", "a folder for a file", "line 1: cannot read the wildcard file"),
+]:
+    put(f"wildcards/{name}/{file}", data, why, good=True)
+    case(f"wildcards/{name}", why, f"wild.jsonl: {says}", 1)
+
+# Journals: what is no line of a job counts for nothing and is told, and the batch is drawn.
+put("jobs.jsonl", keys(id="x", steps=1), "a good job for the journals below", good=True)
+DONE = b'{"id":"y","status":"done","file":"y.png"}\n'
+for name, data, why, line in [
+    ("torn", DONE + b'{"id":"x","status":"do\n' + DONE, "a line that a killed writer left, in the middle", 2),
+    ("cut", DONE + DONE + b'{"id":"x","sta', "a line that a killed writer left, at the end", 3),
+    ("binary", bytes(range(1, 256)) * 2, "no text", 1),
+    ("nul", DONE + bytes(300) + b"\n", "what some file systems leave after a crash", 2),
+    ("types", b'{"id":7,"status":["done"]}\n', "a number for an id, a list for a status", 1),
+    ("list", DONE + b'["x", "done"]\n', "a list for an object", 2),
+    ("deep", DONE + b'{"id":' * 3000 + b"\n", "nested without end", 2),
+    ("blank", b"\n" + DONE, "an empty line", 1),
+]:
+    put(f"journal/{name}.jsonl", data, why, f"warning: out/manifest.jsonl: line {line} ", 0)
+put("journal/folder/inside.txt", b"", "a file in the folder", good=True)
+case("journal/folder", "a folder for the journal", "out/manifest.jsonl: ", 73)
+
 # ---------------------------------------------------------------- the list of all cases
 
 # How the command line meets the files of a folder: the file of a good model, or of the current folder, that
@@ -656,6 +798,9 @@ MEETS = {
     "lines": ("-", "tokenize -m MODEL --json <"),
     "train_config": ("-", "train FILE --kind vae -m MODEL"),
     "train_folder": ("data", "train TRAIN --kind text2img -m MODEL"),
+    "jobs": ("-", "batch FILE -q -t 1 -m MODEL -o out --steps 1"),
+    "wildcards": ("-", "batch WILD -q -t 1 -m MODEL -o out --wildcards FILE"),
+    "journal": ("out/manifest.jsonl", "batch JOBS -t 1 -m MODEL -o out"),
 }
 rows = []
 for path, (why, says, code) in sorted(cases.items()):

@@ -55,7 +55,9 @@ node *graph_weight(graph *g, const char *name, shape s) {
 }
 
 node *graph_input(graph *g, const char *name, shape s, dtype t, rate r) {
-    node *n = node_new(g, &OP_INPUT, 0, NULL, (attrs){.leaf.name = arena_printf(&g->mem, "%s", name)}, s, t);
+    const char *copy = arena_printf(&g->mem, "%s", name);
+    if (!copy) return poison_memory(g);
+    node *n = node_new(g, &OP_INPUT, 0, NULL, (attrs){.leaf.name = copy}, s, t);
     if (!is_poison(n)) n->rate = r;
     return n;
 }
