@@ -75,7 +75,7 @@ int cmd_reproduce(int argc, char **argv) {
     options o = {.common = common_defaults(), .out = "build/reproduce", .seed = 1};
     session s;
     int n = session_options(&REPRODUCE_LINE, &o.common, argc, argv);
-    if (n < 0) return n == -1 ? CALO_ERR_USAGE : 0;
+    if (n < 0) return options_code(n);
     int code = session_open(&s, &o.common, CALO_PRECISION_F32, CALO_LOG_INFO);
     if (!code && !n)
         code = session_fail(&s, CALO_ERR_USAGE, "reproduce needs a name: zsnr");
