@@ -1,5 +1,4 @@
 // libFuzzer: the Exif block of a JPEG or WebP picture.
-#include "core/base/mem.h"
 #include "core/files/image_formats.h"
 
 #include <stdlib.h>
@@ -7,9 +6,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    char *comment = NULL;
+    image_texts texts = {0};
     error err = {0};
-    if (exif_comment(data, n, &comment, &err) || (comment && !text_is_utf8(comment))) abort();
-    mem_free(comment);
+    if (exif_texts(data, n, "fuzz", &texts, &err)) abort();
+    for (size_t i = 0; i < texts.n; i++)
+        if (!text_is_utf8(texts.at[i].key) || !text_is_utf8(texts.at[i].text)) abort();
+    image_texts_free(&texts);
     return 0;
 }
