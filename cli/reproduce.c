@@ -31,7 +31,7 @@ const command_line REPRODUCE_LINE = {
     "zsnr [OPTION...]",
     "Trains small models from scratch and prints a paper's claims beside what was measured.",
     "zsnr: \"Common Diffusion Noise Schedules and Sample Steps Are Flawed\", about an hour of two cores.\n"
-    "Exit code 1: a claim does not hold, other than those that a quick run is known to miss.",
+    "Exit code 1: a claim does not hold, other than those of which a quick run cannot tell.",
     {OPTIONS, COMMON_OPTIONS},
     1};
 
