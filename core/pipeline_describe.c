@@ -7,8 +7,8 @@
 
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "samplers/spacing.h"
 
-static const char *const SPACINGS[] = {"auto", "leading", "linspace", "trailing", "karras"};
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -31,7 +31,8 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     const char *negative = txt2img_negative(t, i);
     if (negative && *negative) fprintf(f, "Negative prompt: %s\n", negative);
     fprintf(f, "Steps: %d, Sampler: %s", t->steps, t->sampler->label);
-    if (t->points.how == SPACING_KARRAS) fputs(", Schedule type: Karras", f);
+    const char *schedule_type = spacing_row_of(t->points.how)->label;
+    if (schedule_type) fprintf(f, ", Schedule type: %s", schedule_type);
     fprintf(f, ", CFG scale: %g, Seed: %llu, Size: %dx%d", t->cfg_scale,
             (unsigned long long)txt2img_seed(t, i), t->width, t->height);
     if (*t->model->sha256) fprintf(f, ", Model hash: %.10s", t->model->sha256);
@@ -48,8 +49,8 @@ static json_t *description(const txt2img *t, int i) {
         "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s}", "format", 1,
         "program", "calotype " CALO_VERSION, "prompt", txt2img_prompt(t, i), "negative_prompt",
         txt2img_negative(t, i), "width", t->width, "height", t->height, "steps", t->steps, "sampler",
-        t->sampler->name, "scheduler", SPACINGS[t->points.how], "cfg_scale", t->cfg_scale, "cfg_rescale",
-        t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
+        t->sampler->name, "scheduler", spacing_row_of(t->points.how)->name, "cfg_scale", t->cfg_scale,
+        "cfg_rescale", t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());

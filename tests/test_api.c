@@ -351,8 +351,8 @@ Test(api, wrong_requests_are_refused_by_name) {
     r.steps = 0;
     expect_refused(&f, &r, CALO_ERR_USAGE, "0 steps");
     r = calo_txt2img_defaults();
-    r.sampler = "plms";
-    expect_refused(&f, &r, CALO_ERR_USAGE, "'plms'");
+    r.sampler = "plmz";
+    expect_refused(&f, &r, CALO_ERR_USAGE, "'plmz'");
     r = calo_txt2img_defaults();
     r.cfg_scale = NAN;
     expect_refused(&f, &r, CALO_ERR_USAGE, "guidance");
