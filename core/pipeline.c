@@ -436,7 +436,7 @@ typedef struct {
     float *sample, *timestep; // the UNet's inputs: [B,h,w,C], [B]
     float *guided, *planar;   // [n,h,w,C], [C,h,w]
     float *x;                 // [n,h,w,C]
-    int told; // steps that the caller has heard of
+    int told;                 // steps that the caller has heard of
     double started;
 } group;
 

@@ -73,7 +73,7 @@ static double beta_quantile(double u, double b) {
     if (u > 0.5) return 1 - beta_quantile(1 - u, b);
     for (int k = 0; k < 60; k++) {
         double middle = (low + high) / 2;
-        if (beta_below(middle, b) < 2 * u * half)
+        if (beta_below(middle, b) <= 2 * u * half) // so that u = 1/2 gives 1/2
             low = middle;
         else
             high = middle;

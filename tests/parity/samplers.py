@@ -68,7 +68,61 @@ def steps():
     euler.set_timesteps(20)
     out.append(c_array("karras_sigmas", euler.sigmas[:-1].tolist(), "double"))
     out.append(c_array("karras_timesteps", euler.timesteps.tolist(), "double"))
+    out += spacings()
     open("tests/golden/samplers_steps.h", "w").write("".join(out))
+
+
+def spacings():
+    """sigma/alpha of n points as the programs that have these spacings compute them, for the SD schedule."""
+    betas = np.linspace(SD["beta_start"] ** 0.5, SD["beta_end"] ** 0.5, 1000) ** 2
+    bar = np.cumprod(1 - betas)
+    sigmas = np.sqrt((1 - bar) / bar)
+    big, small = sigmas[-1], sigmas[0]
+    ays = {"sd15": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029],
+           "sdxl": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029]}
+
+    def at(t):
+        return np.interp(t, np.arange(1000), sigmas)
+
+    def beta_ppf(u):
+        """Quantiles of Beta(0.6, 0.6): x = sin² v makes its density smooth."""
+        v = np.linspace(0, np.pi / 2, 2_000_001)
+        middle = (v[1:] + v[:-1]) / 2
+        cdf = np.concatenate([[0], np.cumsum((np.sin(middle) * np.cos(middle)) ** 0.2)])
+        return np.sin(np.interp(u, cdf / cdf[-1], v)) ** 2
+
+    def log_linear(points, n):
+        x = np.linspace(0, 1, len(points))
+        return np.exp(np.interp(np.linspace(0, 1, n), x, np.log(points)))
+
+    def lcm(n):
+        origin = (np.arange(1, 51) * 20 - 1)[::-1]
+        return origin[np.floor(np.linspace(0, 50, n, endpoint=False)).astype(int)]
+
+    def ramp(n):
+        return np.linspace(0, 1, n)
+
+    known = {
+        "NORMAL": lambda n: at(np.linspace(999, 0, n)),
+        "SIMPLE": lambda n: np.array([sigmas[-(1 + int(x * (1000 / n)))] for x in range(n)]),
+        "SGM_UNIFORM": lambda n: at(np.linspace(999, 0, n + 1)[:-1]),
+        "DDIM_UNIFORM": lambda n: sigmas[np.arange(1, 1000, 1000 // n)[:n][::-1]],
+        "BETA": lambda n: sigmas[np.rint(np.round(beta_ppf(1 - np.arange(n) / n) * 999, 3)).astype(int)],
+        "EXPONENTIAL": lambda n: np.exp(np.linspace(np.log(big), np.log(small), n)),
+        "POLYEXPONENTIAL": lambda n: np.exp(ramp(n)[::-1] ** 1.0 * (np.log(big) - np.log(small)) + np.log(small)),
+        "KL_OPTIMAL": lambda n: np.tan(ramp(n) * np.arctan(small) + (1 - ramp(n)) * np.arctan(big)),
+        "AYS": lambda n: log_linear(ays["sd15"], n + 1)[:-1],
+        "AYS_SDXL": lambda n: log_linear(ays["sdxl"], n + 1)[:-1],
+        "LCM": lambda n: sigmas[lcm(n)],
+    }
+    rows = []
+    for name, ratios in known.items():
+        for n in (2, 5, 10, 20, 25, 40):
+            r = ratios(n)
+            picked = [r[0], r[1], r[n // 2], r[-1]]
+            rows.append(f"    {{SPACING_{name}, {n}, {{" + ", ".join("%.12g" % v for v in picked) + "}},\n")
+    return ["\n// sigma/alpha of points 0, 1, n/2 and n-1\nstatic const struct {\n    spacing how;\n    int n;\n"
+            "    double ratio[4];\n} spaced[] = {\n", *rows, "};\n"]
 
 
 N, STEPS = 4, 10
