@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { MAX_TRAIN_STEPS = 100000 };
 
@@ -187,6 +188,13 @@ status schedule_steps_make(schedule_steps *steps, const schedule *s, int n, spac
     status st = fill_steps(steps, s, how, grid, err);
     if (st) schedule_steps_free(steps);
     return st;
+}
+
+void schedule_steps_tail(schedule_steps *steps, double strength) {
+    int keep = (int)(steps->n * strength + 1e-9); // 0.29 · 100 means 29
+    keep = keep < 1 ? 1 : keep > steps->n ? steps->n : keep;
+    memmove(steps->at, steps->at + steps->n - keep, ((size_t)keep + 1) * sizeof *steps->at);
+    steps->n = keep;
 }
 
 void schedule_steps_free(schedule_steps *steps) {

@@ -69,3 +69,8 @@ typedef struct {
 status schedule_steps_make(schedule_steps *steps, const schedule *s, int n, spacing how, step_grid grid,
                            bool to_one, error *err);
 void schedule_steps_free(schedule_steps *steps);
+
+// Keeps the last floor(n · strength) steps, at least one, 0 <= strength <= 1: what a picture that is already
+// there needs, with noise added for at[0]: x = alpha x0 + sigma noise. Samplers know no other start than
+// at[0], so all of them honour it.
+void schedule_steps_tail(schedule_steps *steps, double strength);

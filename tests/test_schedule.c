@@ -194,6 +194,28 @@ Test(schedule, fractional_timesteps_lie_between_their_neighbours) {
     }
 }
 
+// A tail is the end of the whole list, whatever the strength; nothing is left of none.
+Test(schedule, tail_keeps_the_last_steps) {
+    static const struct {
+        double strength;
+        int keep;
+    } rows[] = {{1, 20}, {0.75, 15}, {0.29, 5}, {0.3, 6}, {0.35, 7}, {0.01, 1}, {0, 1}};
+    schedule s = make(sd, true);
+    schedule_steps whole = steps_of(&s, 20, SPACING_TRAILING, GRID_INTEGER);
+    for (int k = 0; k < LENGTH(rows); k++) {
+        schedule_steps tail = steps_of(&s, 20, SPACING_TRAILING, GRID_INTEGER);
+        schedule_steps_tail(&tail, rows[k].strength);
+        cr_assert_eq(tail.n, rows[k].keep);
+        for (int i = 0; i <= tail.n; i++) {
+            const schedule_point *p = &tail.at[i], *q = &whole.at[20 - tail.n + i];
+            cr_assert(p->t == q->t && p->alpha == q->alpha && p->sigma == q->sigma);
+        }
+        schedule_steps_free(&tail);
+    }
+    schedule_steps_free(&whole);
+    schedule_free(&s);
+}
+
 Test(schedule, refuses_what_does_not_fit) {
     schedule s = make(sd, false), bad;
     schedule_steps steps;
