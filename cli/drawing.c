@@ -4,6 +4,7 @@
 
 static const char *const SCHEDULERS[] = {"auto", "leading", "linspace", "trailing", "karras", NULL};
 static const char *const PREDICTIONS[] = {"auto", "eps", "v", "x0", NULL};
+static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none", NULL};
 static const char *const RNGS[] = {"cpu", "nv", NULL};
 
 #define AT(field) offsetof(drawing, field)
@@ -28,6 +29,12 @@ const option DRAWING_OPTIONS[] = {
     {'b', "batch-count", OPTION_INT, AT(count), "N", "pictures (1)", 1, 100000},
     {0, "rng", OPTION_CHOICE, AT(rng), "NAME", "cpu or nv: which program's noise a seed means (cpu)",
      .choices = RNGS},
+    {0, "emphasis", OPTION_CHOICE, AT(emphasis), "HOW",
+     "what (weights:1.2) do: original and no-norm as in A1111, comfy, none: prompts are plain text "
+     "(original)",
+     .choices = EMPHASES},
+    {0, "clip-skip", OPTION_INT, AT(clip_skip), "N",
+     "layer of the text encoder, 1 is the last (as the model was trained)", 1, 100},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
     {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
@@ -52,6 +59,8 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.prediction = (calo_prediction)d->prediction;
     r.zero_snr = (calo_zero_snr)d->zero_snr;
     r.rng = (calo_rng)d->rng;
+    r.emphasis = (calo_emphasis)d->emphasis;
+    r.clip_skip = d->clip_skip;
     r.no_hash = d->no_metadata;
     return r;
 }

@@ -7,6 +7,7 @@ typedef struct {
     common common;
     const char *prompt, *negative, *sampler;
     int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality;
+    int emphasis, clip_skip;
     double cfg_scale, cfg_rescale;
     long long seed; // negative: random
     bool no_metadata;

@@ -49,9 +49,9 @@ static digest hash(const char *text) {
 
 // Everything of the drawing but texts and seed.
 static void shape_of(const drawing *d, char *out, size_t size) {
-    snprintf(out, size, "%d %d %d %d %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps, d->scheduler,
-             d->prediction, d->zero_snr, d->rng, d->no_metadata, d->cfg_scale, d->cfg_rescale,
-             d->sampler ? d->sampler : "");
+    snprintf(out, size, "%d %d %d %d %d %d %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps,
+             d->scheduler, d->prediction, d->zero_snr, d->rng, d->no_metadata, d->emphasis, d->clip_skip,
+             d->cfg_scale, d->cfg_rescale, d->sampler ? d->sampler : "");
 }
 
 bool job_same_shape(const job *a, const job *b) {

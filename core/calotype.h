@@ -142,6 +142,14 @@ typedef enum { CALO_PREDICT_AUTO, CALO_PREDICT_EPS, CALO_PREDICT_V, CALO_PREDICT
 typedef enum { CALO_ZERO_SNR_AUTO, CALO_ZERO_SNR_ON, CALO_ZERO_SNR_OFF } calo_zero_snr;
 // CPU: torch's generator on the processor. NV: what other programs call "NV".
 typedef enum { CALO_RNG_CPU, CALO_RNG_NV } calo_rng;
+// How weights in a prompt count. ORIGINAL: as in A1111, NO_NORM: as there with "No norm", COMFY: as in
+// ComfyUI. With NONE prompts are plain text without any syntax, cut where one row of tokens ends.
+typedef enum {
+    CALO_EMPHASIS_ORIGINAL,
+    CALO_EMPHASIS_NO_NORM,
+    CALO_EMPHASIS_COMFY,
+    CALO_EMPHASIS_NONE
+} calo_emphasis;
 
 typedef struct calo_image calo_image;
 
@@ -176,6 +184,9 @@ typedef struct {
     // Where not NULL, one for each of `count` images, which are drawn together all the same. Borrowed.
     const char *const *prompts, *const *negative_prompts;
     const uint64_t *seeds;
+    // Prompts hold (weights:1.2), [from:to:when], [a|b] and BREAK; see docs/prompts.md.
+    calo_emphasis emphasis;
+    int clip_skip; // 0: as trained; 1: the text encoder's last layer, 2: the one before, ...
 } calo_txt2img_request;
 
 struct calo_image {

@@ -9,6 +9,7 @@
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/models/layout.h"
+#include "core/pipeline_text.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
 #include "samplers/scheduler_config.h"
@@ -172,6 +173,9 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
     if (!(r->cfg_rescale <= 1))
         return fail(err, ERR_USAGE, "the guidance rescale %g is not in 0 .. 1", r->cfg_rescale);
+    if (r->clip_skip < 0 || (int)r->emphasis < 0 || r->emphasis > CALO_EMPHASIS_NONE)
+        return fail(err, ERR_USAGE, "a clip skip of %d or an emphasis of %d is out of range", r->clip_skip,
+                    (int)r->emphasis);
     return OK;
 }
 
@@ -181,6 +185,7 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     t->count = r->count ? r->count : r->init_latents ? first_dimension(r->init_latents) : 1;
     t->cfg_scale = r->cfg_scale;
     t->guided = r->cfg_scale != 1;
+    t->emphasis = (emphasis)r->emphasis;
     t->compute = api_compute(m->ctx->options.precision);
     status s = check_numbers(t, err);
     if (!s) s = check_texts(t, err);
@@ -196,142 +201,53 @@ void txt2img_free(txt2img *t) {
     schedule_free(&t->schedule);
 }
 
-// ---- 2. the prompt, read by one or two text encoders
+// ---- 2. the prompts: core/pipeline_text.c
 
-// Of the images of a group; one for all of them where they share their texts.
+static text_rules rules_of(const txt2img *t) {
+    return (text_rules){.model = t->model,
+                        .compute = t->compute,
+                        .how = t->emphasis,
+                        .clip_skip = t->request->clip_skip,
+                        .steps = t->steps,
+                        .guided = t->guided};
+}
+
+// What goes through the UNet together reads as many tokens at each step.
+static bool same_tokens(const picture_prompt *a, const picture_prompt *b, int steps) {
+    for (int step = 0; step < steps; step++)
+        if (picture_prompt_tokens(a, step) != picture_prompt_tokens(b, step)) return false;
+    return true;
+}
+
+// Of a group of images: as many as have texts of their own, or one for all.
 typedef struct {
-    int rows;       // of an image. 2: negative and positive; 1 without guidance
-    int texts;      // 1, or as many as the group has images
-    int64_t T, E;   // tokens, features of all encoders
-    float *context; // [rows,texts,T,E]
-    int64_t P;
-    float *pooled; // [rows,texts,P] of the last encoder
-} prompt_embeds;
-
-static void embeds_free(prompt_embeds *p) {
-    mem_free(p->context);
-    mem_free(p->pooled);
-    *p = (prompt_embeds){0};
-}
-
-// The rows of ids of image i for one encoder: [rows,T].
-static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p, int i, int32_t *ids,
-                       error *err) {
-    const tokenizer *tok = model_tokenizer(t->model->m, part, err);
-    const clip_config *c = tok ? model_clip(t->model->m, part, err) : NULL;
-    if (!c) return err->code;
-    const vocabulary *v = tokenizer_vocabulary(tok);
-    if ((int64_t)v->size > c->vocab_size || (int64_t)v->max_length != p->T ||
-        p->T > c->max_position_embeddings)
-        return fail(err, ERR_DATA,
-                    "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
-                    model_dir(t->model->m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
-                    (int)c->max_position_embeddings);
-    const char *texts[] = {or_empty(txt2img_negative(t, i)), txt2img_prompt(t, i)};
-    for (int r = 0; r < p->rows; r++) {
-        const char *text = texts[p->rows == 2 ? r : 1];
-        status s = tokenizer_encode_row(tok, text, strlen(text), ids + r * p->T, NULL, err);
-        if (s) return s;
-    }
-    return OK;
-}
-
-static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds *p, int i, error *err) {
-    const clip_config *c = model_clip(t->model->m, part, err);
-    network_shape s = {.net = part == PART_TEXT_ENCODER ? NET_TEXT_ENCODER : NET_TEXT_ENCODER_2,
-                       .compute = t->compute,
-                       .B = p->rows,
-                       .T = p->T};
-    exec *e = c ? api_network(t->model, &s, FAST, err) : NULL;
-    if (!e) return NULL;
-    int32_t *ids = exec_input(e, "input_ids"), *eos = exec_input(e, "eos");
-    if (tokenize(t, part, p, i, ids, err)) return NULL;
-    for (int r = 0; r < p->rows; r++)
-        eos[r] = (int32_t)(r * p->T + clip_eos_position(c, ids + r * p->T, p->T));
-    return exec_run(e, err) ? NULL : e;
-}
-
-// Row r of text k.
-static float *context_at(const prompt_embeds *p, int r, int k) {
-    return p->context + (r * p->texts + k) * p->T * p->E;
-}
-
-static float *pooled_at(const prompt_embeds *p, int r, int k) {
-    return p->pooled + (r * p->texts + k) * p->P;
-}
-
-// Puts an encoder's features of text k, [rows,T,E], into the columns from `at` on.
-static void place_columns(prompt_embeds *p, int k, const float *x, int64_t E, int64_t at) {
-    for (int r = 0; r < p->rows; r++)
-        for (int64_t i = 0; i < p->T; i++, x += E)
-            memcpy(context_at(p, r, k) + i * p->E + at, x, (size_t)E * sizeof *x);
-}
-
-typedef struct {
-    model_part parts[2];
+    picture_prompt at[MAX_GROUP];
     int n;
-} text_encoders;
+} group_prompts;
 
-static text_encoders encoders_of(const model *m) {
-    bool first = model_has(m, PART_TEXT_ENCODER), both = model_has(m, PART_TEXT_ENCODER_2);
-    return (text_encoders){{first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2},
-                           first && both ? 2 : 1};
+static void prompts_free(group_prompts *p) {
+    for (int i = 0; i < p->n; i++) picture_prompt_free(&p->at[i]);
+    p->n = 0;
 }
 
-static status prepare_embeds(const txt2img *t, const text_encoders *of, int texts, prompt_embeds *p,
-                             error *err) {
-    model *m = t->model->m;
-    const tokenizer *tok = model_tokenizer(m, of->parts[0], err);
-    if (!tok) return err->code;
-    *p = (prompt_embeds){
-        .rows = t->guided ? 2 : 1, .texts = texts, .T = (int64_t)tokenizer_vocabulary(tok)->max_length};
-    for (int i = 0; i < of->n; i++) {
-        const clip_config *c = model_clip(m, of->parts[i], err);
-        if (!c) return err->code;
-        p->E += c->hidden_size;
-        p->P = c->with_projection ? c->projection_dim : c->hidden_size;
-    }
-    const unet_config *u = model_unet(m, err);
-    if (p->E != u->level[0].cross_attention_dim)
-        return fail(err, ERR_DATA, "%s: the text has %d features, the UNet reads %d", model_dir(m), (int)p->E,
-                    (int)u->level[0].cross_attention_dim);
-    if (u->addition_embed == ADDITION_TEXT_TIME &&
-        p->P != u->projection_input_dim - 6 * u->addition_time_embed_dim)
-        return fail(err, ERR_DATA, "%s: the pooled text has %d features, the UNet reads %d", model_dir(m),
-                    (int)p->P, (int)(u->projection_input_dim - 6 * u->addition_time_embed_dim));
-    p->context = mem_calloc((size_t)(p->rows * p->texts * p->T * p->E), sizeof *p->context);
-    p->pooled = mem_calloc((size_t)(p->rows * p->texts * p->P), sizeof *p->pooled);
-    return p->context && p->pooled ? OK : no_memory(err);
-}
-
-// With two encoders the UNet reads the last but one state of both, side by side, and the second one's pooled
-// text. Fills text k from image i.
-static status encode_text(const txt2img *t, const text_encoders *of, int i, int k, prompt_embeds *p,
-                          error *err) {
-    for (int64_t n = 0, at = 0; n < of->n; n++) {
-        exec *e = run_encoder(t, of->parts[n], p, i, err);
-        if (!e) return err->code;
-        int64_t E = model_clip(t->model->m, of->parts[n], err)->hidden_size;
-        place_columns(p, k, exec_output(e, of->n == 2 ? 1 : 0), E, at);
-        at += E;
-        const float *pooled = exec_output(e, 2);
-        for (int r = 0; n == of->n - 1 && r < p->rows; r++)
-            memcpy(pooled_at(p, r, k), pooled + r * p->P, (size_t)p->P * sizeof *pooled);
-    }
-    if (of->n == 2 && p->rows == 2 && !txt2img_negative(t, i) &&
-        model_flag(t->model->m, "force_zeros_for_empty_prompt", true)) {
-        memset(context_at(p, 0, k), 0, (size_t)(p->T * p->E) * sizeof *p->context);
-        memset(pooled_at(p, 0, k), 0, (size_t)p->P * sizeof *p->pooled);
-    }
-    return OK;
-}
-
-// The texts of images first .. first + n - 1.
-static status encode_prompts(const txt2img *t, int first, int n, prompt_embeds *p, error *err) {
-    text_encoders of = encoders_of(t->model->m);
+// The texts of images `first` .. first + *n - 1, where *n becomes less when their numbers of tokens differ.
+static status read_prompts(const txt2img *t, int first, int *n, group_prompts *p, error *err) {
+    text_rules rules = rules_of(t);
     double started = clock_seconds();
-    status s = prepare_embeds(t, &of, has_own_texts(t) ? n : 1, p, err);
-    for (int k = 0; k < p->texts && !s; k++) s = encode_text(t, &of, first + k, k, p, err);
+    int texts = has_own_texts(t) ? *n : 1;
+    status s = OK;
+    prompts_free(p);
+    for (int i = 0; i < texts && !s; i++) {
+        picture_prompt *own = &p->at[p->n++];
+        s = picture_prompt_plan(&rules, txt2img_prompt(t, first + i), txt2img_negative(t, first + i), own,
+                                err);
+        if (!s && i && !same_tokens(&p->at[0], own, t->steps)) {
+            picture_prompt_free(&p->at[--p->n]);
+            *n = i;
+            break;
+        }
+    }
+    for (int i = 0; i < p->n && !s; i++) s = picture_prompt_encode(&rules, &p->at[i], err);
     return s ? s : tell(t, "text", 1, 1, first, 0, clock_seconds() - started, err);
 }
 
@@ -429,8 +345,9 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
 
 typedef struct {
     const txt2img *t;
-    const prompt_embeds *prompt;
+    const group_prompts *prompts;
     int first, n;        // images first .. first + n - 1 of the request
+    int reads;           // the step whose texts are in the UNet
     noise_source *noise; // [n]
     exec *unet;
     float *sample, *timestep; // the UNet's inputs: [B,h,w,C], [B]
@@ -453,43 +370,52 @@ static void draw_noise(void *arg, float *y, size_t n) {
     }
 }
 
-// rows: [n_rows,texts,width], where texts is 1 or n.
-static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, int texts, int64_t width,
-                      int n) {
-    float *x = exec_input(e, name);
-    if (!x) return; // a UNet without use for it
-    for (int r = 0; r < n_rows; r++)
-        for (int i = 0; i < n; i++, x += width)
-            memcpy(x, rows + (r * texts + i % texts) * width, (size_t)width * sizeof *x);
-}
-
-static void fill_prompt(group *g) {
+// The UNet's inputs of one image and row: negative (0) or positive.
+static void fill_text(group *g, int i, int row, float *context, float *pooled, float *size) {
     const txt2img *t = g->t;
-    const prompt_embeds *p = g->prompt;
-    float size[2][6];
-    for (int r = 0; r < 2; r++)
-        memcpy(size[r],
-               (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
-               sizeof size[r]);
-    fill_rows(g->unet, "encoder_hidden_states", p->context, p->rows, p->texts, p->T * p->E, g->n);
-    fill_rows(g->unet, "text_embeds", p->pooled, p->rows, p->texts, p->P, g->n);
-    fill_rows(g->unet, "time_ids", size[0], p->rows, 1, 6, g->n);
+    const picture_prompt *p = &g->prompts->at[i % g->prompts->n];
+    if (context) picture_prompt_context(p, g->reads, row, context);
+    if (pooled) memcpy(pooled, picture_prompt_pooled(p, g->reads, row), (size_t)p->P * sizeof *pooled);
+    if (size)
+        memcpy(size, (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
+               6 * sizeof *size);
 }
 
-// The UNet, from now until another network is asked for.
+// A UNet may be without use for any of the three.
+static void fill_texts(group *g) {
+    const picture_prompt *p = &g->prompts->at[0];
+    int64_t T = picture_prompt_tokens(p, g->reads), b = 0;
+    float *context = exec_input(g->unet, "encoder_hidden_states"),
+          *pooled = exec_input(g->unet, "text_embeds"), *size = exec_input(g->unet, "time_ids");
+    for (int row = g->t->guided ? 0 : 1; row < 2; row++)
+        for (int i = 0; i < g->n; i++, b++)
+            fill_text(g, i, row, context ? context + b * T * p->E : NULL, pooled ? pooled + b * p->P : NULL,
+                      size ? size + b * 6 : NULL);
+}
+
+// The UNet, from now until another network is asked for, with the texts of g->reads.
 static status take_unet(group *g, error *err) {
     const txt2img *t = g->t;
     network_shape s = {.net = NET_UNET,
                        .compute = t->compute,
-                       .B = g->prompt->rows * g->n,
+                       .B = (t->guided ? 2 : 1) * g->n,
                        .H = t->h,
                        .W = t->w,
-                       .T = g->prompt->T};
+                       .T = picture_prompt_tokens(&g->prompts->at[0], g->reads)};
     if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
     g->sample = exec_input(g->unet, "sample");
     g->timestep = exec_input(g->unet, "timestep");
     if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
-    fill_prompt(g);
+    fill_texts(g);
+    return OK;
+}
+
+// Texts that change with the step: what depends on them alone is computed again only then.
+static status read_step(group *g, int step, error *err) {
+    int before = g->reads;
+    g->reads = step < g->t->steps ? step : g->t->steps - 1;
+    for (int i = 0; i < g->prompts->n; i++)
+        if (!picture_prompt_same(&g->prompts->at[i], before, g->reads)) return take_unet(g, err);
     return OK;
 }
 
@@ -533,6 +459,7 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     int rows = t->guided ? 2 : 1;
     prediction_coef c;
     status s = prediction_x0(t->schedule.config.predicts, at->alpha, at->sigma, &c, err);
+    if (!s) s = read_step(g, step, err);
     if (s) return s;
     for (int r = 0; r < rows; r++) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
     for (int b = 0; b < rows * g->n; b++) g->timestep[b] = (float)at->t;
@@ -603,9 +530,9 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     return s ? s : tell(t, "decode", 1, 1, index + 1, 0, clock_seconds() - started, err);
 }
 
-static status run_group(const txt2img *t, int first, int n, const prompt_embeds *p, const receiver *to,
+static status run_group(const txt2img *t, int first, int n, const group_prompts *p, const receiver *to,
                         error *err) {
-    group g = {.t = t, .prompt = p, .first = first, .n = n};
+    group g = {.t = t, .prompts = p, .first = first, .n = n};
     double started = clock_seconds();
     status s = prepare_group(&g, err);
     if (!s) s = tell(t, "load", 1, 1, first, n, clock_seconds() - started, err);
@@ -619,18 +546,15 @@ static status run_group(const txt2img *t, int first, int n, const prompt_embeds 
 status txt2img_run(const txt2img *t, status (*image)(void *, const calo_image *, error *), void *user,
                    error *err) {
     receiver to = {image, user};
-    prompt_embeds p = {0};
+    group_prompts p = {0};
     int64_t fit = GROUP_PIXELS / (t->h * t->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
     status s = OK;
-    for (int i = 0; i < t->count && !s; i += most) {
-        int n = t->count - i < most ? t->count - i : most;
-        if (i == 0 || has_own_texts(t)) {
-            embeds_free(&p);
-            s = encode_prompts(t, i, n, &p, err);
-        }
+    for (int i = 0, n; i < t->count && !s; i += n) {
+        n = t->count - i < most ? t->count - i : most;
+        if (i == 0 || has_own_texts(t)) s = read_prompts(t, i, &n, &p, err);
         if (!s) s = run_group(t, i, n, &p, &to, err);
     }
-    embeds_free(&p);
+    prompts_free(&p);
     return s;
 }

@@ -9,6 +9,8 @@
 #include "core/base/mem.h"
 #include "samplers/spacing.h"
 
+static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
+static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -39,6 +41,8 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     fputs(", Model: ", f);
     put_value(f, model_name(t->model->m));
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
+    if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
+    if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
     fprintf(f, ", RNG: %s", t->request->rng == CALO_RNG_NV ? "NV" : "CPU");
     if (t->schedule.config.zero_snr) fputs(", Noise Schedule: Zero Terminal SNR", f);
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
@@ -53,6 +57,8 @@ static json_t *description(const txt2img *t, int i) {
         "cfg_rescale", t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
+    if (j) json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis]));
+    if (j && t->request->clip_skip) json_object_set_new(j, "clip_skip", json_integer(t->request->clip_skip));
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;

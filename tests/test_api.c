@@ -61,6 +61,13 @@ static calo_tensor tensor_named(const calo_tensors *t, int run, const char *what
     return (calo_tensor){0};
 }
 
+static calo_emphasis emphasis_of(const char *name) {
+    static const char *const NAMES[] = {"original", "no-norm", "comfy", "none"};
+    int i = 0;
+    while (strcmp(NAMES[i], name) != 0) cr_assert_lt(++i, 4, "no emphasis '%s'", name);
+    return (calo_emphasis)i;
+}
+
 static calo_txt2img_request request_of(const json_t *run) {
     error err = {0};
     js_reader r = {run, "runs.json", &err, OK};
@@ -74,6 +81,8 @@ static calo_txt2img_request request_of(const json_t *run) {
     q.steps = (int)js_int(&r, "steps", 0, 1, 100);
     q.cfg_scale = js_real(&r, "cfg_scale", 1, 0, 100);
     q.cfg_rescale = js_real(&r, "cfg_rescale", 0, 0, 1);
+    q.emphasis = emphasis_of(js_string(&r, "emphasis", "original"));
+    q.clip_skip = (int)js_int(&r, "clip_skip", 0, 0, 100);
     q.seed = (uint64_t)js_int(&r, "seed", 0, 0, 100);
     q.count = (int)js_int(&r, "count", 1, 1, 4);
     q.width = (int)js_int(&r, "width", 0, 0, 100);
@@ -105,16 +114,17 @@ static void compare(const calo_images *images, const calo_tensors *golden, int r
     cr_expect_leq(most, 1, "%s run %d: bytes differ by %d", model, run, most);
 }
 
-static void pictures_are_those_of_diffusers(const char *model) {
+// `runs` names the list of requests and the file of results.
+static void pictures_are_those_of_diffusers(const char *model, const char *runs_name) {
     char path[128];
     fixture f[2];
     error err = {0};
     calo_tensors *golden;
     begin(&f[0], model, "eps");
     begin(&f[1], model, "v");
-    snprintf(path, sizeof path, "tests/golden/pipeline/%s/runs.safetensors", model);
+    snprintf(path, sizeof path, "tests/golden/pipeline/%s/%s.safetensors", model, runs_name);
     cr_assert_eq(calo_tensors_load(f[0].ctx, path, &golden), CALO_OK, "%s", calo_message(f[0].ctx));
-    snprintf(path, sizeof path, "tests/golden/pipeline/%s/runs.json", model);
+    snprintf(path, sizeof path, "tests/golden/pipeline/%s/%s.json", model, runs_name);
     json_t *j = js_load(path, 1 << 20, &err), *runs = json_object_get(j, "runs");
     cr_assert_geq(json_array_size(runs), 5, "%s", err.text);
     for (size_t i = 0; i < json_array_size(runs); i++) {
@@ -130,8 +140,14 @@ static void pictures_are_those_of_diffusers(const char *model) {
     end(&f[1]);
 }
 
-Test(api, pictures_are_those_of_diffusers) { pictures_are_those_of_diffusers("sd"); }
-Test(api, pictures_of_two_text_encoders_are_those_of_diffusers) { pictures_are_those_of_diffusers("sdxl"); }
+Test(api, pictures_are_those_of_diffusers) { pictures_are_those_of_diffusers("sd", "runs"); }
+Test(api, pictures_of_two_text_encoders_are_those_of_diffusers) {
+    pictures_are_those_of_diffusers("sdxl", "runs");
+}
+Test(api, prompts_are_read_as_other_programs_do) {
+    pictures_are_those_of_diffusers("sd", "prompts");
+    pictures_are_those_of_diffusers("sdxl", "prompts");
+}
 
 // ---- the same bytes
 
@@ -461,7 +477,7 @@ Test(api, a_program_with_longer_structs_is_served_what_is_known) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, user);
-ENDS_WITH(calo_txt2img_request, seeds);
+ENDS_WITH(calo_txt2img_request, clip_skip);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);
