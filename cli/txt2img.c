@@ -43,8 +43,8 @@ const command_line TXT2IMG_LINE = {
     "txt2img",
     "-p TEXT [-o FILE] [OPTION...]",
     "Draws pictures from a prompt.",
-    "samplers: ddim, ddpm, euler, euler_a, dpmpp_2m; names as other programs spell them are understood\n"
-    "(\"DPM++ 2M Karras\"). The names of the files are printed on standard output.",
+    "Samplers and schedulers are understood as other programs spell them, too (\"DPM++ 2M Karras\").\n"
+    "The names of the files are printed on standard output.",
     {DRAWING_OPTIONS, OPTIONS, COMMON_OPTIONS},
     0};
 

@@ -1,6 +1,7 @@
 #include "core/pipeline.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/clock.h"
@@ -13,6 +14,7 @@
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
 #include "samplers/scheduler_config.h"
+#include "samplers/spacing.h"
 
 // Letters: n images of a group, B rows of the UNet's batch (2n with guidance: all negative, then all
 // positive), C h w latents, T tokens, E features.
@@ -60,17 +62,50 @@ static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
     return s;
 }
 
+static void choose_tuning(txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    t->tune = sampler_defaults(t->sampler);
+    if (r->eta >= 0) t->tune.eta = r->eta;
+    t->tune.s_noise = r->s_noise;
+    t->tune.s_churn = r->s_churn;
+    t->tune.s_tmin = r->s_tmin;
+    if (r->s_tmax > 0) t->tune.s_tmax = r->s_tmax;
+}
+
+static void add_name(char *names, size_t size, const char *name) {
+    size_t n = strlen(names);
+    snprintf(names + n, size - n, " %s", name);
+}
+
+static status choose_spacing(const calo_txt2img_request *r, spacing *how, error *err) {
+    const spacing_row *row = r->scheduler ? spacing_find(r->scheduler) : spacing_row_of((spacing)r->spacing);
+    char names[400] = "";
+    *how = row ? row->how : SPACING_AUTO;
+    if (row || (r->scheduler ? !strcmp(r->scheduler, "auto") : r->spacing == CALO_SPACING_AUTO)) return OK;
+    if (!r->scheduler) return fail(err, ERR_USAGE, "no spacing has the number %d", (int)r->spacing);
+    for (int i = 0; (row = spacing_at(i)); i++) add_name(names, sizeof names, row->name);
+    return fail(err, ERR_USAGE, "no scheduler is called '%s'; there are%s", r->scheduler, names);
+}
+
+static status unknown_sampler(const char *name, error *err) {
+    char names[600] = "";
+    for (int i = 0; sampler_at(i); i++) add_name(names, sizeof names, sampler_at(i)->name);
+    return fail(err, ERR_USAGE, "no sampler is called '%s'; there are%s", name, names);
+}
+
 static status choose_sampler(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
     const sampler *suggested;
     status s = read_schedule(t, &suggested, err);
     if (s) return s;
-    spacing how = (spacing)r->spacing, named = SPACING_AUTO;
+    spacing how, named = SPACING_AUTO;
+    if ((s = choose_spacing(r, &how, err))) return s;
     t->sampler = r->sampler  ? sampler_find(r->sampler, &named)
                  : suggested ? suggested
                              : sampler_find("dpmpp_2m", NULL);
-    if (!t->sampler) return fail(err, ERR_USAGE, "no sampler is called '%s'", r->sampler);
+    if (!t->sampler) return unknown_sampler(r->sampler, err);
     if (how == SPACING_AUTO) how = named;
+    choose_tuning(t);
     return sampler_steps(t->sampler, &t->schedule, t->steps, how, &t->points, err);
 }
 
@@ -173,6 +208,14 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
     if (!(r->cfg_rescale <= 1))
         return fail(err, ERR_USAGE, "the guidance rescale %g is not in 0 .. 1", r->cfg_rescale);
+    if (!(r->eta <= 1) || !(r->s_noise >= 0) || !(r->s_churn >= 0) || !(r->s_tmin >= 0) ||
+        !(r->s_tmax >= 0) || !(r->s_noise + r->s_churn <= 1000))
+        return fail(err, ERR_USAGE, "eta %g, s_noise %g, s_churn %g, s_tmin %g or s_tmax %g is out of range",
+                    r->eta, r->s_noise, r->s_churn, r->s_tmin, r->s_tmax);
+    if (!(r->cfg_start >= 0) || !(r->cfg_end <= 1) || !(r->cfg_start <= r->cfg_end))
+        return fail(err, ERR_USAGE, "guidance from %g to %g is not within 0 .. 1", r->cfg_start, r->cfg_end);
+    if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
+        return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
     if (r->clip_skip < 0 || (int)r->emphasis < 0 || r->emphasis > CALO_EMPHASIS_NONE)
         return fail(err, ERR_USAGE, "a clip skip of %d or an emphasis of %d is out of range", r->clip_skip,
                     (int)r->emphasis);
@@ -348,24 +391,56 @@ typedef struct {
     const group_prompts *prompts;
     int first, n;        // images first .. first + n - 1 of the request
     int reads;           // the step whose texts are in the UNet
-    noise_source *noise; // [n]
+    noise_source *noise; // [n], or one that draws for all images of the request
+    bool guides;         // whether the UNet is for the negative prompts too
     exec *unet;
     float *sample, *timestep; // the UNet's inputs: [B,h,w,C], [B]
-    float *guided, *planar;   // [n,h,w,C], [C,h,w]
+    float *guided, *planar;   // [n,h,w,C], [1 or images,C,h,w]
     float *x;                 // [n,h,w,C]
     int told;                 // steps that the caller has heard of
     double started;
 } group;
 
+// Whether one generator draws for all images of the request.
+static bool shares_noise(const txt2img *t) {
+    return t->request->noise_layout != CALO_NOISE_A1111 && !t->request->seeds;
+}
+
+// The generators of a group, of their images' seeds plus delta.
+static void seed_noise(group *g, int64_t delta) {
+    const txt2img *t = g->t;
+    for (int i = 0; i < (shares_noise(t) ? 1 : g->n); i++)
+        noise_seed(&g->noise[i], t->request->rng,
+                   txt2img_seed(t, shares_noise(t) ? 0 : g->first + i) + (uint64_t)delta);
+}
+
+// Called when the first noise is drawn. What is left in the generators is the steps'; or these are others.
+static void begin_step_noise(group *g) {
+    const calo_txt2img_request *r = g->t->request;
+    bool comfy = r->noise_layout == CALO_NOISE_COMFY;
+    if (comfy || r->eta_seed_delta)
+        seed_noise(g, r->eta_seed_delta + (comfy && r->rng == CALO_RNG_CPU ? 1 : 0));
+}
+
+static void draw_planar(group *g, int source, size_t n) {
+    noise_source *from = &g->noise[source];
+    if (from->kind == CALO_RNG_NV)
+        nv_normal(&from->nv, g->planar, n);
+    else
+        mt_normal(&from->mt, g->planar, n);
+}
+
 static void draw_noise(void *arg, float *y, size_t n) {
     group *g = arg;
     const txt2img *t = g->t;
     size_t one = n / (size_t)g->n;
+    if (shares_noise(t)) {
+        draw_planar(g, 0, (size_t)t->count * one);
+        nchw_to_nhwc(g->planar + (size_t)g->first * one, y, g->n, t->C, t->h, t->w);
+        return;
+    }
     for (int i = 0; i < g->n; i++) {
-        if (g->noise[i].kind == CALO_RNG_NV)
-            nv_normal(&g->noise[i].nv, g->planar, one);
-        else
-            mt_normal(&g->noise[i].mt, g->planar, one);
+        draw_planar(g, i, one);
         nchw_to_nhwc(g->planar, y + (size_t)i * one, 1, t->C, t->h, t->w);
     }
 }
@@ -387,7 +462,7 @@ static void fill_texts(group *g) {
     int64_t T = picture_prompt_tokens(p, g->reads), b = 0;
     float *context = exec_input(g->unet, "encoder_hidden_states"),
           *pooled = exec_input(g->unet, "text_embeds"), *size = exec_input(g->unet, "time_ids");
-    for (int row = g->t->guided ? 0 : 1; row < 2; row++)
+    for (int row = g->guides ? 0 : 1; row < 2; row++)
         for (int i = 0; i < g->n; i++, b++)
             fill_text(g, i, row, context ? context + b * T * p->E : NULL, pooled ? pooled + b * p->P : NULL,
                       size ? size + b * 6 : NULL);
@@ -398,7 +473,7 @@ static status take_unet(group *g, error *err) {
     const txt2img *t = g->t;
     network_shape s = {.net = NET_UNET,
                        .compute = t->compute,
-                       .B = (t->guided ? 2 : 1) * g->n,
+                       .B = (g->guides ? 2 : 1) * g->n,
                        .H = t->h,
                        .W = t->w,
                        .T = picture_prompt_tokens(&g->prompts->at[0], g->reads)};
@@ -410,10 +485,19 @@ static status take_unet(group *g, error *err) {
     return OK;
 }
 
-// Texts that change with the step: what depends on them alone is computed again only then.
+// Whether guidance is wanted at a step.
+static bool guides(const txt2img *t, int step) {
+    double at = step / (double)t->points.n;
+    return t->guided && at >= t->request->cfg_start && (at < t->request->cfg_end || t->request->cfg_end == 1);
+}
+
+// Texts and guidance that change with the step: what depends on them alone is computed again only then.
 static status read_step(group *g, int step, error *err) {
     int before = g->reads;
+    bool guided_before = g->guides;
+    g->guides = guides(g->t, step);
     g->reads = step < g->t->steps ? step : g->t->steps - 1;
+    if (g->guides != guided_before) return take_unet(g, err);
     for (int i = 0; i < g->prompts->n; i++)
         if (!picture_prompt_same(&g->prompts->at[i], before, g->reads)) return take_unet(g, err);
     return OK;
@@ -456,16 +540,16 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     group *g = arg;
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    int rows = t->guided ? 2 : 1;
     prediction_coef c;
     status s = prediction_x0(t->schedule.config.predicts, at->alpha, at->sigma, &c, err);
     if (!s) s = read_step(g, step, err);
     if (s) return s;
+    int rows = g->guides ? 2 : 1;
     for (int r = 0; r < rows; r++) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
     for (int b = 0; b < rows * g->n; b++) g->timestep[b] = (float)at->t;
     if ((s = exec_run(g->unet, err))) return s;
     const float *out = exec_output(g->unet, 0);
-    if (t->guided) {
+    if (g->guides) {
         guidance_apply(g->guided, out + n, out, g->n, latent_size(t), t->cfg_scale, t->cfg_rescale);
         out = g->guided;
     }
@@ -483,26 +567,28 @@ static status prepare_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
     g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
-    g->x = mem_calloc(2 * n + one, sizeof *g->x);
+    g->x = mem_calloc(2 * n + (shares_noise(t) ? (size_t)t->count : 1) * one, sizeof *g->x);
     if (!g->noise || !g->x) return no_memory(err);
     g->guided = g->x + n;
     g->planar = g->guided + n;
+    g->guides = guides(t, 0);
     return take_unet(g, err);
 }
 
 static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    for (int i = 0; i < g->n; i++) noise_seed(&g->noise[i], t->request->rng, txt2img_seed(t, g->first + i));
+    seed_noise(g, 0);
     if (t->request->init_latents)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
     else
         draw_noise(g, g->x, n);
+    begin_step_noise(g);
     combine_f32(g->x, 1, (double[]){sampler_start_scale(t->sampler, &t->points)}, (const float *[]){g->x}, n);
     g->started = clock_seconds();
     host_model m = {g, denoise, draw_noise};
-    return sampler_run_host(t->sampler, &t->points, NULL, &m, g->x, n, err);
+    return sampler_run_host(t->sampler, &t->points, &t->tune, &m, g->x, n, err);
 }
 
 // ---- 6. finished pictures

@@ -15,6 +15,7 @@ typedef struct {
     emphasis emphasis;
     dtype compute;
     const sampler *sampler;
+    sampler_tuning tune;
     schedule schedule;
     schedule_steps points;
 } txt2img;

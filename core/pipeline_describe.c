@@ -11,6 +11,7 @@
 
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
 static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
+static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers"};
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -28,6 +29,20 @@ static void put_value(FILE *f, const char *text) {
     json_decref(s);
 }
 
+// What is not as usual, in A1111's words where it has them.
+static void put_tuning(FILE *f, const calo_txt2img_request *r) {
+    calo_txt2img_request usual = calo_txt2img_defaults();
+    if (r->eta >= 0) fprintf(f, ", Eta: %g", r->eta);
+    if (r->s_churn != usual.s_churn) fprintf(f, ", Sigma churn: %g", r->s_churn);
+    if (r->s_tmin != usual.s_tmin) fprintf(f, ", Sigma tmin: %g", r->s_tmin);
+    if (r->s_tmax != usual.s_tmax) fprintf(f, ", Sigma tmax: %g", r->s_tmax);
+    if (r->s_noise != usual.s_noise) fprintf(f, ", Sigma noise: %g", r->s_noise);
+    if (r->eta_seed_delta) fprintf(f, ", ENSD: %d", r->eta_seed_delta);
+    if (r->cfg_start != usual.cfg_start || r->cfg_end != usual.cfg_end)
+        fprintf(f, ", Guidance: %g to %g", r->cfg_start, r->cfg_end);
+    if (r->noise_layout) fprintf(f, ", Noise layout: %s", LAYOUTS[r->noise_layout]);
+}
+
 static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, "%s\n", txt2img_prompt(t, i));
     const char *negative = txt2img_negative(t, i);
@@ -43,9 +58,29 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
     if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
     if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
+    put_tuning(f, t->request);
     fprintf(f, ", RNG: %s", t->request->rng == CALO_RNG_NV ? "NV" : "CPU");
     if (t->schedule.config.zero_snr) fputs(", Noise Schedule: Zero Terminal SNR", f);
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
+}
+
+// The same under the names of the options.
+static void describe_tuning(json_t *j, const calo_txt2img_request *r) {
+    calo_txt2img_request usual = calo_txt2img_defaults();
+    const struct {
+        const char *key;
+        double value, usual;
+    } reals[] = {{"eta", r->eta, usual.eta},
+                 {"s_churn", r->s_churn, usual.s_churn},
+                 {"s_tmin", r->s_tmin, usual.s_tmin},
+                 {"s_tmax", r->s_tmax, usual.s_tmax},
+                 {"s_noise", r->s_noise, usual.s_noise},
+                 {"cfg_start", r->cfg_start, usual.cfg_start},
+                 {"cfg_end", r->cfg_end, usual.cfg_end}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (reals[i].value != reals[i].usual) json_object_set_new(j, reals[i].key, json_real(reals[i].value));
+    if (r->eta_seed_delta) json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta));
+    if (r->noise_layout) json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
 }
 
 static json_t *description(const txt2img *t, int i) {
@@ -57,6 +92,7 @@ static json_t *description(const txt2img *t, int i) {
         "cfg_rescale", t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
+    if (j) describe_tuning(j, t->request);
     if (j) json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis]));
     if (j && t->request->clip_skip) json_object_set_new(j, "clip_skip", json_integer(t->request->clip_skip));
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
@@ -74,6 +110,17 @@ static int exact_digits(double v) {
     return 17;
 }
 
+static int exact_digits_of(json_t *j) {
+    const char *key;
+    json_t *v;
+    int most = 6;
+    json_object_foreach(j, key, v) {
+        int digits = json_is_real(v) ? exact_digits(json_real_value(v)) : 0;
+        if (digits > most) most = digits;
+    }
+    return most;
+}
+
 status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err) {
     char *text = NULL;
     size_t n;
@@ -83,9 +130,7 @@ status txt2img_describe(const txt2img *t, int i, char **parameters, char **json,
         if (fclose(f)) n = 0;
     }
     json_t *j = description(t, i);
-    int digits = exact_digits(t->cfg_scale), more = exact_digits(t->cfg_rescale);
-    if (digits < more) digits = more;
-    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
+    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(exact_digits_of(j))) : NULL;
     *parameters = text ? mem_strdup(text) : NULL;
     *json = dump ? mem_strdup(dump) : NULL;
     bool whole = *parameters && *json;
