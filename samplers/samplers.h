@@ -47,6 +47,10 @@ typedef struct {
     const char *label;   // "Euler a", as picture metadata spells it
     const char *aliases; // other names, comma separated; may be NULL
     sampler_fn *run;
+    // Of convergence on the ODE (eta = 0), as the tests measure it; 0: solves none. Above 1 it is not exact
+    // from alpha = 0: there the first step is of first order, and so is one to sigma = 0 that has an end in
+    // lambda.
+    int order;
     double eta; // default share of fresh noise
     // How the sampler's reference implementations use a schedule:
     spacing spacing; // where the model's configuration names none

@@ -324,19 +324,17 @@ static double order_of(const char *name, double S, double first, double last, do
 Test(samplers, solvers_converge_with_their_order) {
     static const struct {
         const char *name;
-        double order, S, power;
-    } rows[] = {{"ddim", 1, 0.8, 1},          {"ddpm", 1, 0.8, 1},         {"euler", 1, 0.8, 1},
-                {"euler_a", 1, 0.8, 1},       {"tcd", 1, 0.8, 1},          {"gradient_estimation", 1, 0.8, 1},
-                {"heun", 2, 0.8, 1},          {"dpm2", 2, 0.8, 1},         {"dpm2_a", 2, 0.8, 1},
-                {"dpmpp_2s_a", 2, 0.8, 1},    {"dpmpp_sde", 2, 0.8, 1},    {"restart", 2, 0.8, 1},
-                {"dpmpp_2m", 2, 2, 4},        {"dpmpp_2m_sde", 2, 2, 4},   {"dpmpp_2m_sde_heun", 2, 0.8, 1},
-                {"res_multistep", 2, 0.8, 1}, {"dpmpp_3m_sde", 2, 0.8, 1}, {"er_sde", 2, 0.8, 1},
-                {"ipndm", 2, 2, 4},           {"pndm", 2, 0.8, 1},         {"deis", 3, 0.8, 4},
-                {"unipc", 3, 2, 4},           {"unipc_3", 4, 2, 4},        {"lms", 4, 2, 4}};
-    cr_assert_null(sampler_at(LENGTH(rows) + 1), "a sampler without a measured order");
-    for (int i = 0; i < LENGTH(rows); i++)
-        cr_assert_float_eq(order_of(rows[i].name, rows[i].S, 0.2, 1.3, rows[i].power), rows[i].order, 0.25,
-                           "%s", rows[i].name);
+        double S, power;
+    } rows[] = {{"dpmpp_2m", 2, 4}, {"dpmpp_2m_sde", 2, 4}, {"ipndm", 2, 4}, {"deis", 0.8, 4},
+                {"unipc", 2, 4},    {"unipc_3", 2, 4},      {"lms", 2, 4}};
+    for (int i = 0; sampler_at(i); i++) {
+        const sampler *s = sampler_at(i);
+        double S = 0.8, power = 1;
+        for (int k = 0; k < LENGTH(rows); k++)
+            if (!strcmp(rows[k].name, s->name)) S = rows[k].S, power = rows[k].power;
+        if (s->order)
+            cr_assert_float_eq(order_of(s->name, S, 0.2, 1.3, power), s->order, 0.25, "%s", s->name);
+    }
 }
 
 // Steps from alpha = 0 and to sigma = 0 are of first order where lambda or r is infinite. There are one or
@@ -346,11 +344,10 @@ Test(samplers, ends_cost_no_more_than_a_logarithm) {
     static const double spans[][2] = {{0, 1.3}, {0.2, M_PI / 2}, {0, M_PI / 2}};
     for (int i = 0; sampler_at(i); i++) {
         const char *name = sampler_at(i)->name;
-        if (!strcmp(name, "lcm")) continue;
-        bool first_order = fabs(order_of(name, 2, 0.2, 1.3, 1) - 1) < 0.1;
+        if (!sampler_at(i)->order) continue;
         for (int k = 0; k < LENGTH(spans); k++)
             for (int n = 64; n <= 512; n *= 2) {
-                double most = first_order ? 4. / n : 20 * log(n) / n / n;
+                double most = sampler_at(i)->order == 1 ? 4. / n : 20 * log(n) / n / n;
                 cr_assert_leq(error_of(sampler_at(i), 2, n, spans[k][0], spans[k][1], 1), most,
                               "%s, span %d, %d steps", name, k, n);
             }
