@@ -2,8 +2,9 @@
 
 #include <string.h>
 
-static const char *const SCHEDULERS[] = {"auto", "leading", "linspace", "trailing", "karras", NULL};
 static const char *const PREDICTIONS[] = {"auto", "eps", "v", "x0", NULL};
+static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none", NULL};
+static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers", NULL};
 static const char *const RNGS[] = {"cpu", "nv", NULL};
 
 #define AT(field) offsetof(drawing, field)
@@ -15,10 +16,18 @@ const option DRAWING_OPTIONS[] = {
     {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20)", 1, 1000},
     {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X", "guidance; 1 is none (7)", -1000, 1000},
     {0, "cfg-rescale", OPTION_REAL, AT(cfg_rescale), "X", "0 to 1 (0.7 for a zero-SNR model, else 0)", 0, 1},
-    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "see below (default: the model's, or dpmpp_2m)",
+    {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "a sampler (the model's, or dpmpp_2m)",
      .names = calo_sampler_name},
-    {0, "scheduler", OPTION_CHOICE, AT(scheduler), "NAME",
-     "leading, linspace, trailing or karras (the model's)", .choices = SCHEDULERS},
+    {0, "scheduler", OPTION_TEXT, AT(scheduler), "NAME", "which points the steps visit (the model's)",
+     .names = calo_spacing_name},
+    {0, "eta", OPTION_REAL, AT(eta), "X", "share of fresh noise at each step, 0 to 1 (the sampler's)", 0, 1},
+    {0, "s-noise", OPTION_REAL, AT(s_noise), "X", "factor of the steps' noise (1)", 0, 100},
+    {0, "s-churn", OPTION_REAL, AT(s_churn), "X",
+     "noise that euler, heun and dpm2 add before their steps (0)", 0, 900},
+    {0, "s-tmin", OPTION_REAL, AT(s_tmin), "X", "where sigma/alpha is at least this", 0, 1e9},
+    {0, "s-tmax", OPTION_REAL, AT(s_tmax), "X", "and at most this", 0, 1e9},
+    {0, "cfg-start", OPTION_REAL, AT(cfg_start), "X", "guidance from this share of the steps on (0)", 0, 1},
+    {0, "cfg-end", OPTION_REAL, AT(cfg_end), "X", "and up to this one; the prompt alone elsewhere (1)", 0, 1},
     {0, "prediction", OPTION_CHOICE, AT(prediction), "NAME", "eps, v or x0 (the model's)",
      .choices = PREDICTIONS},
     {0, "zero-snr", OPTION_SET, AT(zero_snr), NULL, "rescale the schedule to zero terminal SNR",
@@ -28,6 +37,17 @@ const option DRAWING_OPTIONS[] = {
     {'b', "batch-count", OPTION_INT, AT(count), "N", "pictures (1)", 1, 100000},
     {0, "rng", OPTION_CHOICE, AT(rng), "NAME", "cpu or nv: which program's noise a seed means (cpu)",
      .choices = RNGS},
+    {0, "noise-layout", OPTION_CHOICE, AT(noise_layout), "NAME",
+     "a1111, comfy or diffusers: how pictures share a generator, and whether steps have their own (a1111)",
+     .choices = LAYOUTS},
+    {0, "ensd", OPTION_INT, AT(ensd), "N", "the steps' noise has a generator of the seed plus this (none)",
+     -2147483647, 2147483647},
+    {0, "emphasis", OPTION_CHOICE, AT(emphasis), "HOW",
+     "what (weights:1.2) do: original and no-norm as in A1111, comfy, none: prompts are plain text "
+     "(original)",
+     .choices = EMPHASES},
+    {0, "clip-skip", OPTION_INT, AT(clip_skip), "N",
+     "layer of the text encoder, 1 is the last (as the model was trained)", 1, 100},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
     {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
@@ -35,7 +55,14 @@ const option DRAWING_OPTIONS[] = {
     {0}};
 
 drawing drawing_defaults(void) {
-    return (drawing){.common = common_defaults(), .steps = 20, .cfg_scale = 7, .cfg_rescale = -1, .seed = -1};
+    return (drawing){.common = common_defaults(),
+                     .steps = 20,
+                     .cfg_scale = 7,
+                     .cfg_rescale = -1,
+                     .seed = -1,
+                     .eta = -1,
+                     .s_noise = 1,
+                     .cfg_end = 1};
 }
 
 calo_txt2img_request drawing_request(const drawing *d) {
@@ -48,10 +75,21 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.cfg_scale = d->cfg_scale;
     r.cfg_rescale = d->cfg_rescale;
     r.sampler = d->sampler;
-    r.spacing = (calo_spacing)d->scheduler;
+    r.scheduler = d->scheduler;
+    r.eta = d->eta;
+    r.s_noise = d->s_noise;
+    r.s_churn = d->s_churn;
+    r.s_tmin = d->s_tmin;
+    r.s_tmax = d->s_tmax;
+    r.cfg_start = d->cfg_start;
+    r.cfg_end = d->cfg_end;
+    r.noise_layout = (calo_noise_layout)d->noise_layout;
+    r.eta_seed_delta = d->ensd;
     r.prediction = (calo_prediction)d->prediction;
     r.zero_snr = (calo_zero_snr)d->zero_snr;
     r.rng = (calo_rng)d->rng;
+    r.emphasis = (calo_emphasis)d->emphasis;
+    r.clip_skip = d->clip_skip;
     r.no_hash = d->no_metadata;
     return r;
 }

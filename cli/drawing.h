@@ -5,9 +5,11 @@
 // Begins the struct that a command's options are stored in.
 typedef struct {
     common common;
-    const char *prompt, *negative, *sampler;
-    int width, height, steps, scheduler, prediction, zero_snr, count, rng, quality;
-    double cfg_scale, cfg_rescale;
+    const char *prompt, *negative, *sampler, *scheduler;
+    int width, height, steps, prediction, zero_snr, count, rng, quality;
+    int emphasis, clip_skip, noise_layout, ensd;
+    double cfg_scale, cfg_rescale, cfg_start, cfg_end;
+    double eta, s_noise, s_churn, s_tmin, s_tmax;
     long long seed; // negative: random
     bool no_metadata;
 } drawing;

@@ -64,6 +64,10 @@ static void man_option(const option *o) {
     man_text(synopsis);
     putchar('\n');
     man_text(o->help);
+    for (int i = 0; o->names && o->names(i); i++) {
+        fputs(i ? ", " : ": ", stdout);
+        man_text(o->names(i));
+    }
     printf("\n[%s]\n", variable);
 }
 

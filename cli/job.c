@@ -36,9 +36,13 @@ __attribute__((format(printf, 3, 4))) static int wrong(job *j, int code, const c
 // Everything of the drawing but texts and seed. false when memory is short.
 static bool make_shape(job *j) {
     const drawing *d = &j->o.drawing;
-    return asprintf(&j->shape, "%d %d %d %d %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps,
-                    d->scheduler, d->prediction, d->zero_snr, d->rng, d->no_metadata, d->cfg_scale,
-                    d->cfg_rescale, d->sampler ? d->sampler : "") >= 0;
+    return asprintf(&j->shape,
+                    "%d %d %d %d %d %d %d %d %d %.17g %.17g %s\n%s\n%.17g %.17g %.17g %.17g %.17g %.17g "
+                    "%.17g %d %d",
+                    d->width, d->height, d->steps, d->prediction, d->zero_snr, d->rng, d->no_metadata,
+                    d->emphasis, d->clip_skip, d->cfg_scale, d->cfg_rescale, d->sampler ? d->sampler : "",
+                    d->scheduler ? d->scheduler : "", d->eta, d->s_noise, d->s_churn, d->s_tmin, d->s_tmax,
+                    d->cfg_start, d->cfg_end, d->noise_layout, d->ensd) >= 0;
 }
 
 bool job_same_shape(const job *a, const job *b) { return !strcmp(a->shape, b->shape); }

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MAX_OPTIONS = 64, HELP_COLUMN = 34 };
+enum { MAX_OPTIONS = 96, HELP_COLUMN = 34, HELP_WIDTH = 100 };
 
 // ---- the table
 
@@ -80,12 +80,24 @@ static void print_row(const option *o) {
     printf("%s%*s%s\n", left, n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", o->help);
 }
 
+// The values of an option that the library has names for.
+static void print_names(const option *o) {
+    int column = printf("\n--%s:", o->name);
+    for (int i = 0; o->names(i); i++) {
+        if (column + (int)strlen(o->names(i)) > HELP_WIDTH) column = printf("\n   ");
+        column += printf(" %s", o->names(i));
+    }
+    putchar('\n');
+}
+
 static void print_help(const command_line *c) {
     const option *o;
     printf("usage: calotype %s %s\n\n%s\n\n", c->name, c->usage, c->summary);
     for (int i = 0; (o = options_at(c, i)); i++)
         if (o->help) print_row(o);
     puts("  -h, --help                      this text");
+    for (int i = 0; (o = options_at(c, i)); i++)
+        if (o->help && o->names) print_names(o);
     if (c->notes) printf("\n%s\n", c->notes);
     puts("\nOptions are also read from the environment (CALOTYPE_THREADS=2) and from a configuration file\n"
          "({\"threads\": 2}); flags win over the environment, and that over the file.");

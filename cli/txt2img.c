@@ -43,8 +43,8 @@ const command_line TXT2IMG_LINE = {
     "txt2img",
     "-p TEXT [-o FILE] [OPTION...]",
     "Draws pictures from a prompt.",
-    "samplers: ddim, ddpm, euler, euler_a, dpmpp_2m; names as other programs spell them are understood\n"
-    "(\"DPM++ 2M Karras\"). The names of the files are printed on standard output.",
+    "Samplers and schedulers are understood as other programs spell them, too (\"DPM++ 2M Karras\").\n"
+    "The names of the files are printed on standard output.",
     {DRAWING_OPTIONS, OPTIONS, COMMON_OPTIONS},
     0};
 
@@ -257,6 +257,8 @@ static int work(job *j) {
 static json_t *settings_of(const options *o, json_t *j) {
     static const char *const OTHERS[] = {"format", "program", "model", "model_sha256", "init_latents"};
     json_t *settings = json_copy(j);
+    // Before prompts had a syntax they were plain text.
+    if (!json_object_get(j, "emphasis")) json_object_set_new(settings, "emphasis", json_string("none"));
     for (size_t i = 0; i < sizeof OTHERS / sizeof *OTHERS; i++) json_object_del(settings, OTHERS[i]);
     if (o->drawing.count) json_object_del(settings, "count");
     return settings;

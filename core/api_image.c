@@ -5,6 +5,7 @@
 
 #include "core/base/mem.h"
 #include "core/files/image.h"
+#include "samplers/spacing.h"
 
 struct calo_images {
     calo_image *at;
@@ -12,13 +13,24 @@ struct calo_images {
 };
 
 void calo_txt2img_request_init(calo_txt2img_request *request, size_t size) {
-    calo_txt2img_request r = {.size = sizeof r, .steps = 20, .cfg_scale = 7, .cfg_rescale = -1};
+    calo_txt2img_request r = {.size = sizeof r,
+                              .steps = 20,
+                              .cfg_scale = 7,
+                              .cfg_rescale = -1,
+                              .eta = -1,
+                              .s_noise = 1,
+                              .cfg_end = 1};
     api_struct_fill(request, size, &r, sizeof r);
 }
 
 const char *calo_sampler_name(int i) {
     const sampler *s = sampler_at(i);
     return s ? s->name : NULL;
+}
+
+const char *calo_spacing_name(int i) {
+    const spacing_row *row = spacing_at(i);
+    return row ? row->name : NULL;
 }
 
 // ---- kept images own copies of everything they point to

@@ -143,12 +143,36 @@ typedef enum {
     CALO_SPACING_LEADING,
     CALO_SPACING_LINSPACE,
     CALO_SPACING_TRAILING,
-    CALO_SPACING_KARRAS
+    CALO_SPACING_KARRAS,
+    CALO_SPACING_NORMAL,
+    CALO_SPACING_SIMPLE,
+    CALO_SPACING_SGM_UNIFORM,
+    CALO_SPACING_DDIM_UNIFORM,
+    CALO_SPACING_BETA,
+    CALO_SPACING_EXPONENTIAL,
+    CALO_SPACING_POLYEXPONENTIAL,
+    CALO_SPACING_KL_OPTIMAL,
+    CALO_SPACING_AYS,
+    CALO_SPACING_AYS_SDXL,
+    CALO_SPACING_LCM
 } calo_spacing;
 typedef enum { CALO_PREDICT_AUTO, CALO_PREDICT_EPS, CALO_PREDICT_V, CALO_PREDICT_X0 } calo_prediction;
 typedef enum { CALO_ZERO_SNR_AUTO, CALO_ZERO_SNR_ON, CALO_ZERO_SNR_OFF } calo_zero_snr;
 // CPU: torch's generator on the processor. NV: what other programs call "NV".
 typedef enum { CALO_RNG_CPU, CALO_RNG_NV } calo_rng;
+// How several images share a generator. A1111: one for each, from its seed. DIFFUSERS: one draws for all
+// together, from the first seed, as its pipelines with a single generator. COMFY: so does ComfyUI, but the
+// steps' noise comes from another one (of the next seed with CALO_RNG_CPU). Images with `seeds` of their own
+// never share.
+typedef enum { CALO_NOISE_A1111, CALO_NOISE_COMFY, CALO_NOISE_DIFFUSERS } calo_noise_layout;
+// How weights in a prompt count. ORIGINAL: as in A1111, NO_NORM: as there with "No norm", COMFY: as in
+// ComfyUI. With NONE prompts are plain text without any syntax, cut where one row of tokens ends.
+typedef enum {
+    CALO_EMPHASIS_ORIGINAL,
+    CALO_EMPHASIS_NO_NORM,
+    CALO_EMPHASIS_COMFY,
+    CALO_EMPHASIS_NONE
+} calo_emphasis;
 
 typedef struct calo_image calo_image;
 
@@ -183,6 +207,18 @@ typedef struct {
     // Where not NULL, one for each of `count` images, which are drawn together all the same. Borrowed.
     const char *const *prompts, *const *negative_prompts;
     const uint64_t *seeds;
+    // Prompts hold (weights:1.2), [from:to:when], [a|b] and BREAK; see docs/prompts.md.
+    calo_emphasis emphasis;
+    int clip_skip;         // 0: as trained; 1: the text encoder's last layer, 2: the one before, ...
+    const char *scheduler; // a spacing by its name, see calo_spacing_name; NULL: `spacing`
+    double eta;            // share of fresh noise at each step, 0 .. 1; negative: the sampler's own
+    // 1, 0, 0, 0: factor of the steps' noise; how much noise euler, heun and dpm2 add before a step whose
+    // sigma/alpha is in tmin .. tmax (0: no limit).
+    double s_noise, s_churn, s_tmin, s_tmax;
+    // 0, 1: guidance from this share of the steps on, up to that one; elsewhere the prompt is followed alone.
+    double cfg_start, cfg_end;
+    calo_noise_layout noise_layout;
+    int eta_seed_delta; // 0; else the steps' noise comes from a generator of its own, of the seed plus this
 } calo_txt2img_request;
 
 struct calo_image {
@@ -218,6 +254,8 @@ CALO_API void calo_images_free(calo_images *images);
 
 // Row i of the samplers, NULL behind the last.
 CALO_API const char *calo_sampler_name(int i);
+// Row i of the spacings, NULL behind the last.
+CALO_API const char *calo_spacing_name(int i);
 
 typedef struct {
     size_t size;     // of this struct, set by the init function

@@ -1,6 +1,7 @@
 #include "core/pipeline.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/clock.h"
@@ -9,9 +10,11 @@
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/models/layout.h"
+#include "core/pipeline_text.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
 #include "samplers/scheduler_config.h"
+#include "samplers/spacing.h"
 
 // Letters: n images of a group, B rows of the UNet's batch (2n with guidance: all negative, then all
 // positive), C h w latents, T tokens, E features.
@@ -59,17 +62,50 @@ static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
     return s;
 }
 
+static void choose_tuning(txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    t->tune = sampler_defaults(t->sampler);
+    if (r->eta >= 0) t->tune.eta = r->eta;
+    t->tune.s_noise = r->s_noise;
+    t->tune.s_churn = r->s_churn;
+    t->tune.s_tmin = r->s_tmin;
+    if (r->s_tmax > 0) t->tune.s_tmax = r->s_tmax;
+}
+
+static void add_name(char *names, size_t size, const char *name) {
+    size_t n = strlen(names);
+    snprintf(names + n, size - n, " %s", name);
+}
+
+static status choose_spacing(const calo_txt2img_request *r, spacing *how, error *err) {
+    const spacing_row *row = r->scheduler ? spacing_find(r->scheduler) : spacing_row_of((spacing)r->spacing);
+    char names[400] = "";
+    *how = row ? row->how : SPACING_AUTO;
+    if (row || (r->scheduler ? !strcmp(r->scheduler, "auto") : r->spacing == CALO_SPACING_AUTO)) return OK;
+    if (!r->scheduler) return fail(err, ERR_USAGE, "no spacing has the number %d", (int)r->spacing);
+    for (int i = 0; (row = spacing_at(i)); i++) add_name(names, sizeof names, row->name);
+    return fail(err, ERR_USAGE, "no scheduler is called '%s'; there are%s", r->scheduler, names);
+}
+
+static status unknown_sampler(const char *name, error *err) {
+    char names[600] = "";
+    for (int i = 0; sampler_at(i); i++) add_name(names, sizeof names, sampler_at(i)->name);
+    return fail(err, ERR_USAGE, "no sampler is called '%s'; there are%s", name, names);
+}
+
 static status choose_sampler(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
     const sampler *suggested;
     status s = read_schedule(t, &suggested, err);
     if (s) return s;
-    spacing how = (spacing)r->spacing, named = SPACING_AUTO;
+    spacing how, named = SPACING_AUTO;
+    if ((s = choose_spacing(r, &how, err))) return s;
     t->sampler = r->sampler  ? sampler_find(r->sampler, &named)
                  : suggested ? suggested
                              : sampler_find("dpmpp_2m", NULL);
-    if (!t->sampler) return fail(err, ERR_USAGE, "no sampler is called '%s'", r->sampler);
+    if (!t->sampler) return unknown_sampler(r->sampler, err);
     if (how == SPACING_AUTO) how = named;
+    choose_tuning(t);
     return sampler_steps(t->sampler, &t->schedule, t->steps, how, &t->points, err);
 }
 
@@ -172,6 +208,17 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
     if (!(r->cfg_rescale <= 1))
         return fail(err, ERR_USAGE, "the guidance rescale %g is not in 0 .. 1", r->cfg_rescale);
+    if (!(r->eta <= 1) || !(r->s_noise >= 0) || !(r->s_churn >= 0) || !(r->s_tmin >= 0) ||
+        !(r->s_tmax >= 0) || !(r->s_noise + r->s_churn <= 1000))
+        return fail(err, ERR_USAGE, "eta %g, s_noise %g, s_churn %g, s_tmin %g or s_tmax %g is out of range",
+                    r->eta, r->s_noise, r->s_churn, r->s_tmin, r->s_tmax);
+    if (!(r->cfg_start >= 0) || !(r->cfg_end <= 1) || !(r->cfg_start <= r->cfg_end))
+        return fail(err, ERR_USAGE, "guidance from %g to %g is not within 0 .. 1", r->cfg_start, r->cfg_end);
+    if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
+        return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
+    if (r->clip_skip < 0 || (int)r->emphasis < 0 || r->emphasis > CALO_EMPHASIS_NONE)
+        return fail(err, ERR_USAGE, "a clip skip of %d or an emphasis of %d is out of range", r->clip_skip,
+                    (int)r->emphasis);
     return OK;
 }
 
@@ -181,6 +228,7 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     t->count = r->count ? r->count : r->init_latents ? first_dimension(r->init_latents) : 1;
     t->cfg_scale = r->cfg_scale;
     t->guided = r->cfg_scale != 1;
+    t->emphasis = (emphasis)r->emphasis;
     t->compute = api_compute(m->ctx->options.precision);
     status s = check_numbers(t, err);
     if (!s) s = check_texts(t, err);
@@ -196,142 +244,53 @@ void txt2img_free(txt2img *t) {
     schedule_free(&t->schedule);
 }
 
-// ---- 2. the prompt, read by one or two text encoders
+// ---- 2. the prompts: core/pipeline_text.c
 
-// Of the images of a group; one for all of them where they share their texts.
+static text_rules rules_of(const txt2img *t) {
+    return (text_rules){.model = t->model,
+                        .compute = t->compute,
+                        .how = t->emphasis,
+                        .clip_skip = t->request->clip_skip,
+                        .steps = t->steps,
+                        .guided = t->guided};
+}
+
+// What goes through the UNet together reads as many tokens at each step.
+static bool same_tokens(const picture_prompt *a, const picture_prompt *b, int steps) {
+    for (int step = 0; step < steps; step++)
+        if (picture_prompt_tokens(a, step) != picture_prompt_tokens(b, step)) return false;
+    return true;
+}
+
+// Of a group of images: as many as have texts of their own, or one for all.
 typedef struct {
-    int rows;       // of an image. 2: negative and positive; 1 without guidance
-    int texts;      // 1, or as many as the group has images
-    int64_t T, E;   // tokens, features of all encoders
-    float *context; // [rows,texts,T,E]
-    int64_t P;
-    float *pooled; // [rows,texts,P] of the last encoder
-} prompt_embeds;
-
-static void embeds_free(prompt_embeds *p) {
-    mem_free(p->context);
-    mem_free(p->pooled);
-    *p = (prompt_embeds){0};
-}
-
-// The rows of ids of image i for one encoder: [rows,T].
-static status tokenize(const txt2img *t, model_part part, const prompt_embeds *p, int i, int32_t *ids,
-                       error *err) {
-    const tokenizer *tok = model_tokenizer(t->model->m, part, err);
-    const clip_config *c = tok ? model_clip(t->model->m, part, err) : NULL;
-    if (!c) return err->code;
-    const vocabulary *v = tokenizer_vocabulary(tok);
-    if ((int64_t)v->size > c->vocab_size || (int64_t)v->max_length != p->T ||
-        p->T > c->max_position_embeddings)
-        return fail(err, ERR_DATA,
-                    "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
-                    model_dir(t->model->m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
-                    (int)c->max_position_embeddings);
-    const char *texts[] = {or_empty(txt2img_negative(t, i)), txt2img_prompt(t, i)};
-    for (int r = 0; r < p->rows; r++) {
-        const char *text = texts[p->rows == 2 ? r : 1];
-        status s = tokenizer_encode_row(tok, text, strlen(text), ids + r * p->T, NULL, err);
-        if (s) return s;
-    }
-    return OK;
-}
-
-static exec *run_encoder(const txt2img *t, model_part part, const prompt_embeds *p, int i, error *err) {
-    const clip_config *c = model_clip(t->model->m, part, err);
-    network_shape s = {.net = part == PART_TEXT_ENCODER ? NET_TEXT_ENCODER : NET_TEXT_ENCODER_2,
-                       .compute = t->compute,
-                       .B = p->rows,
-                       .T = p->T};
-    exec *e = c ? api_network(t->model, &s, FAST, err) : NULL;
-    if (!e) return NULL;
-    int32_t *ids = exec_input(e, "input_ids"), *eos = exec_input(e, "eos");
-    if (tokenize(t, part, p, i, ids, err)) return NULL;
-    for (int r = 0; r < p->rows; r++)
-        eos[r] = (int32_t)(r * p->T + clip_eos_position(c, ids + r * p->T, p->T));
-    return exec_run(e, err) ? NULL : e;
-}
-
-// Row r of text k.
-static float *context_at(const prompt_embeds *p, int r, int k) {
-    return p->context + (r * p->texts + k) * p->T * p->E;
-}
-
-static float *pooled_at(const prompt_embeds *p, int r, int k) {
-    return p->pooled + (r * p->texts + k) * p->P;
-}
-
-// Puts an encoder's features of text k, [rows,T,E], into the columns from `at` on.
-static void place_columns(prompt_embeds *p, int k, const float *x, int64_t E, int64_t at) {
-    for (int r = 0; r < p->rows; r++)
-        for (int64_t i = 0; i < p->T; i++, x += E)
-            memcpy(context_at(p, r, k) + i * p->E + at, x, (size_t)E * sizeof *x);
-}
-
-typedef struct {
-    model_part parts[2];
+    picture_prompt at[MAX_GROUP];
     int n;
-} text_encoders;
+} group_prompts;
 
-static text_encoders encoders_of(const model *m) {
-    bool first = model_has(m, PART_TEXT_ENCODER), both = model_has(m, PART_TEXT_ENCODER_2);
-    return (text_encoders){{first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2},
-                           first && both ? 2 : 1};
+static void prompts_free(group_prompts *p) {
+    for (int i = 0; i < p->n; i++) picture_prompt_free(&p->at[i]);
+    p->n = 0;
 }
 
-static status prepare_embeds(const txt2img *t, const text_encoders *of, int texts, prompt_embeds *p,
-                             error *err) {
-    model *m = t->model->m;
-    const tokenizer *tok = model_tokenizer(m, of->parts[0], err);
-    if (!tok) return err->code;
-    *p = (prompt_embeds){
-        .rows = t->guided ? 2 : 1, .texts = texts, .T = (int64_t)tokenizer_vocabulary(tok)->max_length};
-    for (int i = 0; i < of->n; i++) {
-        const clip_config *c = model_clip(m, of->parts[i], err);
-        if (!c) return err->code;
-        p->E += c->hidden_size;
-        p->P = c->with_projection ? c->projection_dim : c->hidden_size;
-    }
-    const unet_config *u = model_unet(m, err);
-    if (p->E != u->level[0].cross_attention_dim)
-        return fail(err, ERR_DATA, "%s: the text has %d features, the UNet reads %d", model_dir(m), (int)p->E,
-                    (int)u->level[0].cross_attention_dim);
-    if (u->addition_embed == ADDITION_TEXT_TIME &&
-        p->P != u->projection_input_dim - 6 * u->addition_time_embed_dim)
-        return fail(err, ERR_DATA, "%s: the pooled text has %d features, the UNet reads %d", model_dir(m),
-                    (int)p->P, (int)(u->projection_input_dim - 6 * u->addition_time_embed_dim));
-    p->context = mem_calloc((size_t)(p->rows * p->texts * p->T * p->E), sizeof *p->context);
-    p->pooled = mem_calloc((size_t)(p->rows * p->texts * p->P), sizeof *p->pooled);
-    return p->context && p->pooled ? OK : no_memory(err);
-}
-
-// With two encoders the UNet reads the last but one state of both, side by side, and the second one's pooled
-// text. Fills text k from image i.
-static status encode_text(const txt2img *t, const text_encoders *of, int i, int k, prompt_embeds *p,
-                          error *err) {
-    for (int64_t n = 0, at = 0; n < of->n; n++) {
-        exec *e = run_encoder(t, of->parts[n], p, i, err);
-        if (!e) return err->code;
-        int64_t E = model_clip(t->model->m, of->parts[n], err)->hidden_size;
-        place_columns(p, k, exec_output(e, of->n == 2 ? 1 : 0), E, at);
-        at += E;
-        const float *pooled = exec_output(e, 2);
-        for (int r = 0; n == of->n - 1 && r < p->rows; r++)
-            memcpy(pooled_at(p, r, k), pooled + r * p->P, (size_t)p->P * sizeof *pooled);
-    }
-    if (of->n == 2 && p->rows == 2 && !txt2img_negative(t, i) &&
-        model_flag(t->model->m, "force_zeros_for_empty_prompt", true)) {
-        memset(context_at(p, 0, k), 0, (size_t)(p->T * p->E) * sizeof *p->context);
-        memset(pooled_at(p, 0, k), 0, (size_t)p->P * sizeof *p->pooled);
-    }
-    return OK;
-}
-
-// The texts of images first .. first + n - 1.
-static status encode_prompts(const txt2img *t, int first, int n, prompt_embeds *p, error *err) {
-    text_encoders of = encoders_of(t->model->m);
+// The texts of images `first` .. first + *n - 1, where *n becomes less when their numbers of tokens differ.
+static status read_prompts(const txt2img *t, int first, int *n, group_prompts *p, error *err) {
+    text_rules rules = rules_of(t);
     double started = clock_seconds();
-    status s = prepare_embeds(t, &of, has_own_texts(t) ? n : 1, p, err);
-    for (int k = 0; k < p->texts && !s; k++) s = encode_text(t, &of, first + k, k, p, err);
+    int texts = has_own_texts(t) ? *n : 1;
+    status s = OK;
+    prompts_free(p);
+    for (int i = 0; i < texts && !s; i++) {
+        picture_prompt *own = &p->at[p->n++];
+        s = picture_prompt_plan(&rules, txt2img_prompt(t, first + i), txt2img_negative(t, first + i), own,
+                                err);
+        if (!s && i && !same_tokens(&p->at[0], own, t->steps)) {
+            picture_prompt_free(&p->at[--p->n]);
+            *n = i;
+            break;
+        }
+    }
+    for (int i = 0; i < p->n && !s; i++) s = picture_prompt_encode(&rules, &p->at[i], err);
     return s ? s : tell(t, "text", 1, 1, first, 0, clock_seconds() - started, err);
 }
 
@@ -429,66 +388,118 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
 
 typedef struct {
     const txt2img *t;
-    const prompt_embeds *prompt;
+    const group_prompts *prompts;
     int first, n;        // images first .. first + n - 1 of the request
-    noise_source *noise; // [n]
+    int reads;           // the step whose texts are in the UNet
+    noise_source *noise; // [n], or one that draws for all images of the request
+    bool guides;         // whether the UNet is for the negative prompts too
     exec *unet;
     float *sample, *timestep; // the UNet's inputs: [B,h,w,C], [B]
-    float *guided, *planar;   // [n,h,w,C], [C,h,w]
+    float *guided, *planar;   // [n,h,w,C], [1 or images,C,h,w]
     float *x;                 // [n,h,w,C]
+    int told;                 // steps that the caller has heard of
     double started;
 } group;
+
+// Whether one generator draws for all images of the request.
+static bool shares_noise(const txt2img *t) {
+    return t->request->noise_layout != CALO_NOISE_A1111 && !t->request->seeds;
+}
+
+// The generators of a group, of their images' seeds plus delta.
+static void seed_noise(group *g, int64_t delta) {
+    const txt2img *t = g->t;
+    for (int i = 0; i < (shares_noise(t) ? 1 : g->n); i++)
+        noise_seed(&g->noise[i], t->request->rng,
+                   txt2img_seed(t, shares_noise(t) ? 0 : g->first + i) + (uint64_t)delta);
+}
+
+// Called when the first noise is drawn. What is left in the generators is the steps'; or these are others.
+static void begin_step_noise(group *g) {
+    const calo_txt2img_request *r = g->t->request;
+    bool comfy = r->noise_layout == CALO_NOISE_COMFY;
+    if (comfy || r->eta_seed_delta)
+        seed_noise(g, r->eta_seed_delta + (comfy && r->rng == CALO_RNG_CPU ? 1 : 0));
+}
+
+static void draw_planar(group *g, int source, size_t n) {
+    noise_source *from = &g->noise[source];
+    if (from->kind == CALO_RNG_NV)
+        nv_normal(&from->nv, g->planar, n);
+    else
+        mt_normal(&from->mt, g->planar, n);
+}
 
 static void draw_noise(void *arg, float *y, size_t n) {
     group *g = arg;
     const txt2img *t = g->t;
     size_t one = n / (size_t)g->n;
+    if (shares_noise(t)) {
+        draw_planar(g, 0, (size_t)t->count * one);
+        nchw_to_nhwc(g->planar + (size_t)g->first * one, y, g->n, t->C, t->h, t->w);
+        return;
+    }
     for (int i = 0; i < g->n; i++) {
-        if (g->noise[i].kind == CALO_RNG_NV)
-            nv_normal(&g->noise[i].nv, g->planar, one);
-        else
-            mt_normal(&g->noise[i].mt, g->planar, one);
+        draw_planar(g, i, one);
         nchw_to_nhwc(g->planar, y + (size_t)i * one, 1, t->C, t->h, t->w);
     }
 }
 
-// rows: [n_rows,texts,width], where texts is 1 or n.
-static void fill_rows(exec *e, const char *name, const float *rows, int n_rows, int texts, int64_t width,
-                      int n) {
-    float *x = exec_input(e, name);
-    if (!x) return; // a UNet without use for it
-    for (int r = 0; r < n_rows; r++)
-        for (int i = 0; i < n; i++, x += width)
-            memcpy(x, rows + (r * texts + i % texts) * width, (size_t)width * sizeof *x);
-}
-
-static void fill_prompt(group *g) {
+// The UNet's inputs of one image and row: negative (0) or positive.
+static void fill_text(group *g, int i, int row, float *context, float *pooled, float *size) {
     const txt2img *t = g->t;
-    const prompt_embeds *p = g->prompt;
-    float size[2][6];
-    for (int r = 0; r < 2; r++)
-        memcpy(size[r],
-               (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
-               sizeof size[r]);
-    fill_rows(g->unet, "encoder_hidden_states", p->context, p->rows, p->texts, p->T * p->E, g->n);
-    fill_rows(g->unet, "text_embeds", p->pooled, p->rows, p->texts, p->P, g->n);
-    fill_rows(g->unet, "time_ids", size[0], p->rows, 1, 6, g->n);
+    const picture_prompt *p = &g->prompts->at[i % g->prompts->n];
+    if (context) picture_prompt_context(p, g->reads, row, context);
+    if (pooled) memcpy(pooled, picture_prompt_pooled(p, g->reads, row), (size_t)p->P * sizeof *pooled);
+    if (size)
+        memcpy(size, (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
+               6 * sizeof *size);
 }
 
-// The UNet, from now until another network is asked for.
+// A UNet may be without use for any of the three.
+static void fill_texts(group *g) {
+    const picture_prompt *p = &g->prompts->at[0];
+    int64_t T = picture_prompt_tokens(p, g->reads), b = 0;
+    float *context = exec_input(g->unet, "encoder_hidden_states"),
+          *pooled = exec_input(g->unet, "text_embeds"), *size = exec_input(g->unet, "time_ids");
+    for (int row = g->guides ? 0 : 1; row < 2; row++)
+        for (int i = 0; i < g->n; i++, b++)
+            fill_text(g, i, row, context ? context + b * T * p->E : NULL, pooled ? pooled + b * p->P : NULL,
+                      size ? size + b * 6 : NULL);
+}
+
+// The UNet, from now until another network is asked for, with the texts of g->reads.
 static status take_unet(group *g, error *err) {
     const txt2img *t = g->t;
     network_shape s = {.net = NET_UNET,
                        .compute = t->compute,
-                       .B = g->prompt->rows * g->n,
+                       .B = (g->guides ? 2 : 1) * g->n,
                        .H = t->h,
                        .W = t->w,
-                       .T = g->prompt->T};
+                       .T = picture_prompt_tokens(&g->prompts->at[0], g->reads)};
     if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
     g->sample = exec_input(g->unet, "sample");
     g->timestep = exec_input(g->unet, "timestep");
     if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
-    fill_prompt(g);
+    fill_texts(g);
+    return OK;
+}
+
+// Whether guidance is wanted at a step.
+static bool guides(const txt2img *t, int step) {
+    double at = step / (double)t->points.n;
+    return t->guided && at >= t->request->cfg_start && (at < t->request->cfg_end || t->request->cfg_end == 1);
+}
+
+// Texts and guidance that change with the step: what depends on them alone is computed again only then.
+static status read_step(group *g, int step, error *err) {
+    int before = g->reads;
+    bool guided_before = g->guides;
+    g->guides = guides(g->t, step);
+    g->reads = step < g->t->steps ? step : g->t->steps - 1;
+    if (g->guides != guided_before) return take_unet(g, err);
+    for (int i = 0; i < g->prompts->n; i++)
+        if (!picture_prompt_same(&g->prompts->at[i], before, g->reads)) return take_unet(g, err);
     return OK;
 }
 
@@ -529,20 +540,23 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     group *g = arg;
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    int rows = t->guided ? 2 : 1;
     prediction_coef c;
     status s = prediction_x0(t->schedule.config.predicts, at->alpha, at->sigma, &c, err);
+    if (!s) s = read_step(g, step, err);
     if (s) return s;
+    int rows = g->guides ? 2 : 1;
     for (int r = 0; r < rows; r++) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
     for (int b = 0; b < rows * g->n; b++) g->timestep[b] = (float)at->t;
     if ((s = exec_run(g->unet, err))) return s;
     const float *out = exec_output(g->unet, 0);
-    if (t->guided) {
+    if (g->guides) {
         guidance_apply(g->guided, out + n, out, g->n, latent_size(t), t->cfg_scale, t->cfg_rescale);
         out = g->guided;
     }
     combine_f32(x0, 2, (double[]){c.x, c.out}, (const float *[]){x, out}, n);
     if ((s = check_finite(g, x0, step, err))) return s;
+    if (step < g->told) return OK; // a second look in one step
+    g->told = step + 1;
     s = tell(t, "sample", step + 1, t->steps, g->first, g->n, clock_seconds() - g->started, err);
     if (!s) s = preview_group(g, x0, step + 1, err);
     g->started = clock_seconds();
@@ -553,26 +567,28 @@ static status prepare_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
     g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
-    g->x = mem_calloc(2 * n + one, sizeof *g->x);
+    g->x = mem_calloc(2 * n + (shares_noise(t) ? (size_t)t->count : 1) * one, sizeof *g->x);
     if (!g->noise || !g->x) return no_memory(err);
     g->guided = g->x + n;
     g->planar = g->guided + n;
+    g->guides = guides(t, 0);
     return take_unet(g, err);
 }
 
 static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    for (int i = 0; i < g->n; i++) noise_seed(&g->noise[i], t->request->rng, txt2img_seed(t, g->first + i));
+    seed_noise(g, 0);
     if (t->request->init_latents)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
     else
         draw_noise(g, g->x, n);
+    begin_step_noise(g);
     combine_f32(g->x, 1, (double[]){sampler_start_scale(t->sampler, &t->points)}, (const float *[]){g->x}, n);
     g->started = clock_seconds();
     host_model m = {g, denoise, draw_noise};
-    return sampler_run_host(t->sampler, &t->points, t->sampler->eta, &m, g->x, n, err);
+    return sampler_run_host(t->sampler, &t->points, &t->tune, &m, g->x, n, err);
 }
 
 // ---- 6. finished pictures
@@ -600,9 +616,9 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     return s ? s : tell(t, "decode", 1, 1, index + 1, 0, clock_seconds() - started, err);
 }
 
-static status run_group(const txt2img *t, int first, int n, const prompt_embeds *p, const receiver *to,
+static status run_group(const txt2img *t, int first, int n, const group_prompts *p, const receiver *to,
                         error *err) {
-    group g = {.t = t, .prompt = p, .first = first, .n = n};
+    group g = {.t = t, .prompts = p, .first = first, .n = n};
     double started = clock_seconds();
     status s = prepare_group(&g, err);
     if (!s) s = tell(t, "load", 1, 1, first, n, clock_seconds() - started, err);
@@ -616,18 +632,15 @@ static status run_group(const txt2img *t, int first, int n, const prompt_embeds 
 status txt2img_run(const txt2img *t, status (*image)(void *, const calo_image *, error *), void *user,
                    error *err) {
     receiver to = {image, user};
-    prompt_embeds p = {0};
+    group_prompts p = {0};
     int64_t fit = GROUP_PIXELS / (t->h * t->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
     status s = OK;
-    for (int i = 0; i < t->count && !s; i += most) {
-        int n = t->count - i < most ? t->count - i : most;
-        if (i == 0 || has_own_texts(t)) {
-            embeds_free(&p);
-            s = encode_prompts(t, i, n, &p, err);
-        }
+    for (int i = 0, n; i < t->count && !s; i += n) {
+        n = t->count - i < most ? t->count - i : most;
+        if (i == 0 || has_own_texts(t)) s = read_prompts(t, i, &n, &p, err);
         if (!s) s = run_group(t, i, n, &p, &to, err);
     }
-    embeds_free(&p);
+    prompts_free(&p);
     return s;
 }

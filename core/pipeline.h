@@ -1,6 +1,7 @@
 // From a prompt to latents and pictures: what calo_txt2img does, step by step.
 #pragma once
 #include "core/api.h"
+#include "core/models/prompt.h"
 #include "samplers/samplers.h"
 
 // A request with every choice made.
@@ -11,8 +12,10 @@ typedef struct {
     int64_t C, h, w; // latents
     double cfg_scale, cfg_rescale;
     bool guided; // the UNet sees the negative prompt too
+    emphasis emphasis;
     dtype compute;
     const sampler *sampler;
+    sampler_tuning tune;
     schedule schedule;
     schedule_steps points;
 } txt2img;

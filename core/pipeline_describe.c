@@ -7,8 +7,11 @@
 
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "samplers/spacing.h"
 
-static const char *const SPACINGS[] = {"auto", "leading", "linspace", "trailing", "karras"};
+static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
+static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
+static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers"};
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -26,21 +29,58 @@ static void put_value(FILE *f, const char *text) {
     json_decref(s);
 }
 
+// What is not as usual, in A1111's words where it has them.
+static void put_tuning(FILE *f, const calo_txt2img_request *r) {
+    calo_txt2img_request usual = calo_txt2img_defaults();
+    if (r->eta >= 0) fprintf(f, ", Eta: %g", r->eta);
+    if (r->s_churn != usual.s_churn) fprintf(f, ", Sigma churn: %g", r->s_churn);
+    if (r->s_tmin != usual.s_tmin) fprintf(f, ", Sigma tmin: %g", r->s_tmin);
+    if (r->s_tmax != usual.s_tmax) fprintf(f, ", Sigma tmax: %g", r->s_tmax);
+    if (r->s_noise != usual.s_noise) fprintf(f, ", Sigma noise: %g", r->s_noise);
+    if (r->eta_seed_delta) fprintf(f, ", ENSD: %d", r->eta_seed_delta);
+    if (r->cfg_start != usual.cfg_start || r->cfg_end != usual.cfg_end)
+        fprintf(f, ", Guidance: %g to %g", r->cfg_start, r->cfg_end);
+    if (r->noise_layout) fprintf(f, ", Noise layout: %s", LAYOUTS[r->noise_layout]);
+}
+
 static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, "%s\n", txt2img_prompt(t, i));
     const char *negative = txt2img_negative(t, i);
     if (negative && *negative) fprintf(f, "Negative prompt: %s\n", negative);
     fprintf(f, "Steps: %d, Sampler: %s", t->steps, t->sampler->label);
-    if (t->points.how == SPACING_KARRAS) fputs(", Schedule type: Karras", f);
+    const char *schedule_type = spacing_row_of(t->points.how)->label;
+    if (schedule_type) fprintf(f, ", Schedule type: %s", schedule_type);
     fprintf(f, ", CFG scale: %g, Seed: %llu, Size: %dx%d", t->cfg_scale,
             (unsigned long long)txt2img_seed(t, i), t->width, t->height);
     if (*t->model->sha256) fprintf(f, ", Model hash: %.10s", t->model->sha256);
     fputs(", Model: ", f);
     put_value(f, model_name(t->model->m));
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
+    if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
+    if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
+    put_tuning(f, t->request);
     fprintf(f, ", RNG: %s", t->request->rng == CALO_RNG_NV ? "NV" : "CPU");
     if (t->schedule.config.zero_snr) fputs(", Noise Schedule: Zero Terminal SNR", f);
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
+}
+
+// The same under the names of the options.
+static void describe_tuning(json_t *j, const calo_txt2img_request *r) {
+    calo_txt2img_request usual = calo_txt2img_defaults();
+    const struct {
+        const char *key;
+        double value, usual;
+    } reals[] = {{"eta", r->eta, usual.eta},
+                 {"s_churn", r->s_churn, usual.s_churn},
+                 {"s_tmin", r->s_tmin, usual.s_tmin},
+                 {"s_tmax", r->s_tmax, usual.s_tmax},
+                 {"s_noise", r->s_noise, usual.s_noise},
+                 {"cfg_start", r->cfg_start, usual.cfg_start},
+                 {"cfg_end", r->cfg_end, usual.cfg_end}};
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (reals[i].value != reals[i].usual) json_object_set_new(j, reals[i].key, json_real(reals[i].value));
+    if (r->eta_seed_delta) json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta));
+    if (r->noise_layout) json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
 }
 
 static json_t *description(const txt2img *t, int i) {
@@ -48,11 +88,14 @@ static json_t *description(const txt2img *t, int i) {
         "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s, s:s}",
         "format", 1, "program", "calotype " CALO_VERSION, "prompt", txt2img_prompt(t, i), "negative_prompt",
         txt2img_negative(t, i), "width", t->width, "height", t->height, "steps", t->steps, "sampler",
-        t->sampler->name, "scheduler", SPACINGS[t->points.how], "cfg_scale", t->cfg_scale, "cfg_rescale",
-        t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
+        t->sampler->name, "scheduler", spacing_row_of(t->points.how)->name, "cfg_scale", t->cfg_scale,
+        "cfg_rescale", t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "fast",
         t->model->ctx->options.fast == CALO_FAST_OFF ? "off" : "auto", "model", model_name(t->model->m));
+    if (j) describe_tuning(j, t->request);
+    if (j) json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis]));
+    if (j && t->request->clip_skip) json_object_set_new(j, "clip_skip", json_integer(t->request->clip_skip));
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;
@@ -68,6 +111,17 @@ static int exact_digits(double v) {
     return 17;
 }
 
+static int exact_digits_of(json_t *j) {
+    const char *key;
+    json_t *v;
+    int most = 6;
+    json_object_foreach(j, key, v) {
+        int digits = json_is_real(v) ? exact_digits(json_real_value(v)) : 0;
+        if (digits > most) most = digits;
+    }
+    return most;
+}
+
 status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err) {
     char *text = NULL;
     size_t n;
@@ -77,9 +131,7 @@ status txt2img_describe(const txt2img *t, int i, char **parameters, char **json,
         if (fclose(f)) n = 0;
     }
     json_t *j = description(t, i);
-    int digits = exact_digits(t->cfg_scale), more = exact_digits(t->cfg_rescale);
-    if (digits < more) digits = more;
-    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
+    char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(exact_digits_of(j))) : NULL;
     *parameters = text ? mem_strdup(text) : NULL;
     *json = dump ? mem_strdup(dump) : NULL;
     bool whole = *parameters && *json;

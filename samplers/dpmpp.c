@@ -1,43 +1,143 @@
-// DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
+// Multistep methods for x0(lambda), lambda = log(alpha/sigma), which the ODE and its SDEs integrate against
+// an exponential: over a step of h, with v counted from its start and eta times the SDE's noise,
 //
-// With lambda = log(alpha/sigma) and h = lambda' - lambda a step is
+//   x' = k x + c Σ_j b_j x0_j + s n,   Σ_j b_j p(v_j) = ∫_0^h e^((1+eta) v) p(v) dv / ∫_0^h e^((1+eta) v) dv
 //
-//   x' = sigma'/sigma x - alpha' (e^-h - 1) D,   D = x0 + h/(2 h_last) (x0 - x0_last)
+// for all polynomials p that the nodes v_j, where x0_j is known, can tell apart. The methods differ in how
+// exactly they know the moments J_m of that mean:
 //
-// As alpha' e^-h = alpha sigma'/sigma, the factor of D is alpha' - alpha sigma'/sigma: finite at both ends,
-// where lambda is not. The extrapolation keeps its limit after a step that left alpha = 0, where h_last is
-// infinite and D = x0. The step to sigma' = 0 takes D = x0 too, as its h is infinite. The global error of n
-// steps, of second order elsewhere, falls as n^-2 log n when they reach such an end.
-#include "samplers/samplers.h"
+// DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, alg. 2) and its SDE: h/2 for J_1.
+// RES (Zhang et al., arXiv 2308.02157; "res_multistep") and 2M SDE Heun: J_1.
+// DPM-Solver++(3M): J_1 and, as its authors' code has it, J_2 / 2: of second order all the same.
+// UniPC (Zhao et al., arXiv 2302.04867, B_2): all of them, but h/2 with two nodes. Its corrector repeats the
+// last step with x0 at its end as one more node, at no cost. Before sigma' = 0 its order falls by one a step.
+//
+// lambda is infinite at both ends. From alpha = 0 and to sigma' = 0 the step takes the x0 at hand, which is
+// of first order, and the history begins behind alpha = 0. The global error of n steps of a second-order
+// method falls as n^-2 log n when they reach such an end.
+#include "samplers/step.h"
+#include "samplers/weights.h"
 
 #include <math.h>
 
-// lambda(b) - lambda(a), both finite.
-static double lambda_step(const schedule_point *a, const schedule_point *b) {
-    return log(b->alpha * a->sigma / (b->sigma * a->alpha));
+// What is known: x0[j] at `at[j]`, newest first.
+typedef struct {
+    latent *x0[MAX_NODES];
+    schedule_point at[MAX_NODES];
+    int n; // usable: since alpha = 0
+} history;
+
+typedef enum { HALF, EXACT, HALF_SECOND } precision; // of J_1; of all; of all but J_2, which is halved
+
+// The newest place, to be filled with x0 at `at`.
+static latent *remember(history *h, int most, const schedule_point *at) {
+    latent *oldest = h->x0[most - 1];
+    for (int j = most - 1; j > 0; j--) {
+        h->x0[j] = h->x0[j - 1];
+        h->at[j] = h->at[j - 1];
+    }
+    h->at[0] = *at;
+    h->n = at->alpha > 0 ? (h->n < most ? h->n + 1 : most) : 0;
+    return h->x0[0] = oldest;
 }
 
-// h / (2 h_last) of the step from at[0], or 0 where there is no history to extrapolate.
-static double extrapolation(const schedule_point *at, int step) {
-    if (step == 0 || at[-1].alpha == 0 || at[1].sigma == 0) return 0;
-    return lambda_step(at, at + 1) / (2 * lambda_step(at - 1, at));
+static void moments(double h, double eta, precision how, int n, double *J) {
+    exponential_moments((1 + eta) * h, n, J);
+    double all = J[0];
+    for (int m = 0; m < n; m++) J[m] /= all * pow(1 + eta, m);
+    if (how == HALF && n > 1) J[1] = h / 2;
+    if (how == HALF_SECOND && n > 2) J[2] /= 2;
 }
 
-status dpmpp_2m_sample(const sampler_env *env, const schedule_steps *steps, double eta, latent *x,
-                       error *err) {
-    (void)eta; // an ODE solver
-    latent *x0 = env->scratch[0], *x0_last = env->scratch[1];
-    for (int i = 0; i < steps->n; i++) {
-        const schedule_point *at = &steps->at[i];
-        status st = env->denoise(env->arg, x, at, i, x0, err);
-        if (st) return st;
-        double k = at[1].sigma / at->sigma, c = at[1].alpha - at->alpha * k, w = extrapolation(at, i);
-        st = env->combine(env->arg, x, w != 0 ? 3 : 2, (double[]){k, c * (1 + w), -c * w},
-                          (const latent *[]){x, x0, x0_last}, err);
-        if (st) return st;
-        latent *swap = x0_last;
-        x0_last = x0;
-        x0 = swap;
+// x' of a step from `from` to `to` by the n newest nodes, into y.
+static status integrate(const sampler_env *env, const sampling *s, const history *h, int n,
+                        const schedule_point *from, const schedule_point *to, precision how, const latent *x,
+                        latent *y, error *err) {
+    double v[MAX_NODES], J[MAX_NODES], b[MAX_NODES] = {1};
+    double eta = s->tune.eta, q = step_ratio(from, to);
+    if (n > 1) {
+        for (int j = 0; j < n; j++) v[j] = lambda_step(from, &h->at[j]);
+        moments(lambda_step(from, to), eta, how, n, J);
+        moment_weights(n, v, J, b);
+    }
+    transition t = transition_make(from, to, keep_sde(q, eta));
+    mix m = {0};
+    mix_add(&m, t.k, x);
+    for (int j = 0; j < n; j++) mix_add(&m, t.c * b[j], h->x0[j]);
+    TRY(mix_add_noise(env, &m, t.s * s->tune.s_noise, env->scratch[MAX_NODES], err));
+    return mix_into(env, &m, y, err);
+}
+
+static history nothing_known(const sampler_env *env) {
+    history h = {0};
+    for (int j = 0; j < MAX_NODES; j++) h.x0[j] = env->scratch[j];
+    return h;
+}
+
+static int least(int a, int b) { return a < b ? a : b; }
+
+// Nodes for the step from the newest one.
+static int nodes(const history *h, int order, const schedule_point *to) {
+    return h->n == 0 || to->sigma == 0 ? 1 : least(h->n, order);
+}
+
+static status run(const sampler_env *env, const sampling *s, int order, precision how, latent *x,
+                  error *err) {
+    history h = nothing_known(env);
+    for (int i = 0; i < s->steps->n; i++) {
+        const schedule_point *at = &s->steps->at[i];
+        latent *x0 = remember(&h, order, at);
+        TRY(env->denoise(env->arg, x, at, i, x0, err));
+        TRY(integrate(env, s, &h, nodes(&h, order, at + 1), at, at + 1, how, x, x, err));
     }
     return OK;
+}
+
+status dpmpp_2m_sample(const sampler_env *env, const sampling *s, latent *x, error *err) {
+    return run(env, s, 2, HALF, x, err);
+}
+
+status res_2_sample(const sampler_env *env, const sampling *s, latent *x, error *err) {
+    return run(env, s, 2, EXACT, x, err);
+}
+
+status dpmpp_3m_sample(const sampler_env *env, const sampling *s, latent *x, error *err) {
+    return run(env, s, 3, HALF_SECOND, x, err);
+}
+
+// ---- UniPC
+
+static precision unipc_precision(int n) { return n == 2 ? HALF : EXACT; }
+
+static status copy(const sampler_env *env, const latent *x, latent *y, error *err) {
+    return env->combine(env->arg, y, 1, (double[]){1}, &x, err);
+}
+
+// The ODE's, whatever eta is: a corrector would have to know the noise.
+static status unipc(const sampler_env *env, const sampling *given, int order, latent *x, error *err) {
+    sampling s = *given;
+    history h = nothing_known(env);
+    latent *before = env->scratch[MAX_NODES + 1]; // x at the last step's start
+    int n = 0;                                    // nodes of the last step; 0: nothing to correct
+    s.tune.eta = 0;
+    for (int i = 0; i < s.steps->n; i++) {
+        const schedule_point *at = &s.steps->at[i];
+        latent *x0 = remember(&h, order + 1, at);
+        TRY(env->denoise(env->arg, x, at, i, x0, err));
+        if (n > 0) TRY(integrate(env, &s, &h, n + 1, at - 1, at, unipc_precision(n + 1), before, x, err));
+        TRY(copy(env, x, before, err));
+        n = nodes(&h, order, at + 1);
+        if (s.steps->at[s.steps->n].sigma == 0) n = least(n, s.steps->n - i);
+        TRY(integrate(env, &s, &h, n, at, at + 1, unipc_precision(n), x, x, err));
+        if (h.n == 0) n = 0;
+    }
+    return OK;
+}
+
+status unipc_2_sample(const sampler_env *env, const sampling *s, latent *x, error *err) {
+    return unipc(env, s, 2, x, err);
+}
+
+status unipc_3_sample(const sampler_env *env, const sampling *s, latent *x, error *err) {
+    return unipc(env, s, 3, x, err);
 }

@@ -2,6 +2,8 @@
 #include "core/base/mem.h"
 #include "samplers/samplers.h"
 
+#include <stdint.h>
+
 typedef struct {
     const host_model *model;
     size_t n; // values of a latent
@@ -24,7 +26,7 @@ static status host_denoise(void *arg, const latent *x, const schedule_point *at,
 static status host_combine(void *arg, latent *y, int count, const double *coef, const latent *const *src,
                            error *err) {
     (void)err;
-    const float *values[3];
+    const float *values[MAX_TERMS];
     for (int k = 0; k < count; k++) values[k] = (const float *)src[k];
     combine_f32((float *)y, count, coef, values, ((host *)arg)->n);
     return OK;
@@ -32,19 +34,20 @@ static status host_combine(void *arg, latent *y, int count, const double *coef, 
 
 static status host_noise(void *arg, latent *y, error *err) {
     const host *h = arg;
-    if (!h->model->noise) return fail(err, ERR_INTERNAL, "a sampler with eta > 0 has no noise source");
+    if (!h->model->noise) return fail(err, ERR_INTERNAL, "a sampler that draws noise has no noise source");
     h->model->noise(h->model->arg, (float *)y, h->n);
     return OK;
 }
 
-status sampler_run_host(const sampler *s, const schedule_steps *steps, double eta, const host_model *model,
-                        float *x, size_t n, error *err) {
+status sampler_run_host(const sampler *s, const schedule_steps *steps, const sampler_tuning *tune,
+                        const host_model *model, float *x, size_t n, error *err) {
     host h = {model, n};
-    float *a = mem_calloc(n, sizeof *a), *b = mem_calloc(n, sizeof *b);
-    status st = a && b ? OK : fail(err, ERR_TEMP, "no memory for latents of %zu values", n);
-    sampler_env env = {&h, host_denoise, host_combine, host_noise, {(latent *)a, (latent *)b}};
-    if (!st) st = s->run(&env, steps, eta, (latent *)x, err);
-    mem_free(a);
-    mem_free(b);
+    sampling run = {steps, tune ? *tune : sampler_defaults(s)};
+    sampler_env env = {&h, host_denoise, host_combine, host_noise, {0}};
+    float *scratch = n <= SIZE_MAX / MAX_SCRATCH ? mem_calloc(n * MAX_SCRATCH, sizeof *scratch) : NULL;
+    if (!scratch) return fail(err, ERR_TEMP, "no memory for latents of %zu values", n);
+    for (size_t i = 0; i < MAX_SCRATCH; i++) env.scratch[i] = (latent *)(scratch + i * n);
+    status st = s->run(&env, &run, (latent *)x, err);
+    mem_free(scratch);
     return st;
 }

@@ -1,66 +1,91 @@
 #include "samplers/samplers.h"
+#include "samplers/names.h"
+#include "samplers/spacing.h"
 
-#include <ctype.h>
+#include <math.h>
 #include <string.h>
 
+// Grid and start: as the diffusers class of an alias has it, else as k-diffusion. In the order of the papers.
 static const sampler table[] = {
-    {"ddim", "DDIM", "DDIMScheduler", ddim_sample, 0, SPACING_LEADING, GRID_INTEGER, false, false},
-    {"ddpm", "DDPM", "DDPMScheduler", ddim_sample, 1, SPACING_LEADING, GRID_INTEGER, true, false},
-    {"euler", "Euler", "k_euler, EulerDiscrete, EulerDiscreteScheduler", ddim_sample, 0, SPACING_LINSPACE,
+    {"ddim", "DDIM", "DDIMScheduler", ddim_sample, 1, 0, SPACING_LEADING, GRID_INTEGER, false, false},
+    {"ddpm", "DDPM", "DDPMScheduler", ddim_sample, 1, 1, SPACING_LEADING, GRID_INTEGER, true, false},
+    {"euler", "Euler", "k_euler, EulerDiscrete, EulerDiscreteScheduler", ddim_sample, 1, 0, SPACING_LINSPACE,
      GRID_FRACTIONAL, true, true},
     {"euler_a", "Euler a",
      "k_euler_a, euler_ancestral, k_euler_ancestral, EulerAncestralDiscrete, EulerAncestralDiscreteScheduler",
-     ddim_sample, 1, SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+     ddim_sample, 1, 1, SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
     {"dpmpp_2m", "DPM++ 2M", "k_dpmpp_2m, DPMSolver++, DPMSolverMultistep, DPMSolverMultistepScheduler",
-     dpmpp_2m_sample, 0, SPACING_LINSPACE, GRID_OPEN, true, false},
+     dpmpp_2m_sample, 2, 0, SPACING_LINSPACE, GRID_OPEN, true, false},
+    {"dpmpp_2m_sde", "DPM++ 2M SDE", "k_dpmpp_2m_sde, dpmpp_2m_sde_gpu", dpmpp_2m_sample, 2, 1,
+     SPACING_LINSPACE, GRID_OPEN, true, false},
+    {"dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", "dpmpp_2m_sde_heun_gpu", res_2_sample, 2, 1, SPACING_LINSPACE,
+     GRID_FRACTIONAL, true, true},
+    {"dpmpp_3m_sde", "DPM++ 3M SDE", "k_dpmpp_3m_sde, dpmpp_3m_sde_gpu", dpmpp_3m_sample, 2, 1,
+     SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"dpmpp_2s_a", "DPM++ 2S a", "k_dpmpp_2s_a, dpmpp_2s_ancestral, dpmpp2s_a", dpmpp_2s_sample, 2, 1,
+     SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"dpmpp_sde", "DPM++ SDE", "k_dpmpp_sde, dpmpp_sde_gpu, DPMSolverSDE, DPMSolverSDEScheduler",
+     dpmpp_sde_sample, 2, 1, SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"heun", "Heun", "k_heun, HeunDiscrete, HeunDiscreteScheduler", heun_sample, 2, 0, SPACING_LINSPACE,
+     GRID_FRACTIONAL, true, true},
+    {"dpm2", "DPM2", "k_dpm_2, dpm_2, KDPM2, KDPM2Discrete, KDPM2DiscreteScheduler", dpm2_sample, 2, 0,
+     SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"dpm2_a", "DPM2 a",
+     "k_dpm_2_a, k_dpm_2_ancestral, dpm_2_ancestral, dpm2_ancestral, KDPM2AncestralDiscrete, "
+     "KDPM2AncestralDiscreteScheduler",
+     dpm2_sample, 2, 1, SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"lms", "LMS", "k_lms, LMSDiscrete, LMSDiscreteScheduler", lms_sample, 4, 0, SPACING_LINSPACE,
+     GRID_FRACTIONAL, true, true},
+    {"pndm", "PLMS", "PNDMScheduler", pndm_sample, 2, 0, SPACING_LEADING, GRID_INTEGER, false, false},
+    {"ipndm", "IPNDM", "IPNDMScheduler", ipndm_sample, 2, 0, SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"deis", "DEIS", "DEISMultistep, DEISMultistepScheduler", deis_sample, 3, 0, SPACING_LINSPACE, GRID_OPEN,
+     false, false},
+    {"unipc", "UniPC", "uni_pc_bh2, UniPCMultistep, UniPCMultistepScheduler", unipc_2_sample, 3, 0,
+     SPACING_LINSPACE, GRID_OPEN, true, false},
+    {"unipc_3", "UniPC 3", NULL, unipc_3_sample, 4, 0, SPACING_LINSPACE, GRID_OPEN, true, false},
+    {"res_multistep", "Res Multistep", NULL, res_2_sample, 2, 0, SPACING_LINSPACE, GRID_FRACTIONAL, true,
+     true},
+    {"er_sde", "ER SDE", NULL, er_sde_sample, 2, 1, SPACING_LINSPACE, GRID_FRACTIONAL, true, true},
+    {"gradient_estimation", "Gradient Estimation", NULL, gradient_estimation_sample, 1, 0, SPACING_LINSPACE,
+     GRID_FRACTIONAL, true, true},
+    {"restart", "Restart", NULL, restart_sample, 2, 1, SPACING_KARRAS, GRID_FRACTIONAL, true, true},
+    {"lcm", "LCM", "LCMScheduler", lcm_sample, 0, 1, SPACING_LCM, GRID_INTEGER, true, false},
+    {"tcd", "TCD", "TCDScheduler", tcd_sample, 1, 0.3, SPACING_LCM, GRID_INTEGER, false, false},
 };
 
 const sampler *sampler_at(int i) {
     return i >= 0 && i < (int)(sizeof table / sizeof *table) ? &table[i] : NULL;
 }
 
-enum { MAX_NAME = 64 };
-
-// Lower case without separators, up to a comma or the end; "+" as "p". The length, or -1 when it is too long.
-static int plain_name(const char *s, char out[MAX_NAME]) {
-    int n = 0;
-    for (; *s && *s != ','; s++) {
-        if (strchr(" _-", *s)) continue;
-        if (n == MAX_NAME - 1) return -1;
-        out[n++] = *s == '+' ? 'p' : (char)tolower((unsigned char)*s);
-    }
-    out[n] = 0;
-    return n;
-}
-
-// Whether a comma separated list has an entry that reads as `plain`.
-static bool lists(const char *names, const char *plain) {
-    for (; names; names = strchr(names, ',')) {
-        char entry[MAX_NAME];
-        if (*names == ',') names++;
-        if (plain_name(names, entry) > 0 && !strcmp(entry, plain)) return true;
-    }
-    return false;
-}
-
 static const sampler *find_plain(const char *plain) {
     for (int i = 0; sampler_at(i); i++) {
         const sampler *s = sampler_at(i);
-        if (lists(s->name, plain) || lists(s->label, plain) || lists(s->aliases, plain)) return s;
+        if (name_listed(s->name, plain) || name_listed(s->label, plain) || name_listed(s->aliases, plain))
+            return s;
     }
     return NULL;
 }
 
+// Of two names in one: takes `last` off the end of `plain`, when it is there and something else is before it.
+static const sampler *find_before(const char *plain, const char *last) {
+    char first[MAX_NAME], end[MAX_NAME];
+    int n = (int)strlen(plain), m = name_plain(last, end);
+    if (m <= 0 || m >= n || strcmp(plain + n - m, end)) return NULL;
+    memcpy(first, plain, (size_t)n + 1);
+    first[n - m] = 0;
+    return find_plain(first);
+}
+
 const sampler *sampler_find(const char *name, spacing *how) {
-    static const char karras[] = "karras";
     char plain[MAX_NAME];
-    if (strchr(name, ',')) return NULL;
-    int n = plain_name(name, plain), tail = n - (int)strlen(karras);
-    if (n <= 0) return NULL;
-    if (tail <= 0 || strcmp(plain + tail, karras)) return find_plain(plain);
-    plain[tail] = 0;
+    if (strchr(name, ',') || name_plain(name, plain) <= 0) return NULL;
     const sampler *s = find_plain(plain);
-    if (s && how) *how = SPACING_KARRAS;
+    for (int i = 0; !s && spacing_at(i); i++) {
+        const spacing_row *row = spacing_at(i);
+        s = find_before(plain, row->name);
+        if (!s && row->label) s = find_before(plain, row->label);
+        if (s && how) *how = row->how;
+    }
     return s;
 }
 
@@ -74,4 +99,8 @@ status sampler_steps(const sampler *s, const schedule *sched, int n, spacing how
 
 double sampler_start_scale(const sampler *s, const schedule_steps *steps) {
     return s->sigma_space && steps->how != SPACING_LEADING ? steps->at[0].sigma : 1;
+}
+
+sampler_tuning sampler_defaults(const sampler *s) {
+    return (sampler_tuning){.eta = s->eta, .s_noise = 1, .s_tmax = INFINITY};
 }

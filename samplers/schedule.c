@@ -1,8 +1,10 @@
 #include "samplers/schedule.h"
 #include "core/base/mem.h"
+#include "samplers/spacing.h"
 
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { MAX_TRAIN_STEPS = 100000 };
 
@@ -48,7 +50,7 @@ static void fill_table(schedule *s) {
         alpha_bar *= 1 - beta(c, i, !c->zero_snr);
         s->alpha[i] = sqrt(alpha_bar);
     }
-    s->karras_max = sqrt((1 - last_clipped) / last_clipped);
+    s->ratio_max = sqrt((1 - last_clipped) / last_clipped);
     if (c->zero_snr) rescale_to_zero_snr(s->alpha, T);
     for (int i = 0; i < T; i++) s->sigma[i] = sqrt(1 - s->alpha[i] * s->alpha[i]);
 }
@@ -121,72 +123,34 @@ static double timestep_of(const schedule *s, double r) {
     return low + log(r / r_low) / log(s->sigma[high] / s->alpha[high] / r_low);
 }
 
-// ---- the steps of a sampler ----
-
-// a/b rounded half to even, a >= 0, b > 0.
-static int64_t round_ratio(int64_t a, int64_t b) {
-    int64_t q = a / b, twice = 2 * (a % b);
-    return q + (twice > b || (twice == b && q % 2));
-}
-
-// Timestep i of n, from its index: the sum of a float step misses ties and may add a point.
-static double spaced_timestep(const schedule_config *c, int i, int n, spacing how, step_grid grid) {
-    int64_t T = c->train_steps, points = n + (grid == GRID_OPEN);
-    int64_t up = points - 1 - i; // index from the clean end
-    switch (how) {
-    case SPACING_LEADING:
-        return (double)(up * (T / points) + c->steps_offset);
-    case SPACING_TRAILING:
-        return (double)(round_ratio(T * (n - i), n) - 1);
-    default:
-        break;
-    }
-    if (up == points - 1) return (double)(T - 1);
-    double t = (double)up * ((double)(T - 1) / (double)(points - 1)); // so rounded that ties fall as in numpy
-    return grid == GRID_FRACTIONAL ? t : nearbyint(t);
-}
-
-static schedule_point karras_point(const schedule *s, int i, int n) {
-    const double rho = 7;
-    int T = s->config.train_steps;
-    if (i == 0 && s->config.zero_snr) return schedule_at(s, T - 1);
-    double first = pow(s->karras_max, 1 / rho), last = pow(s->sigma[0] / s->alpha[0], 1 / rho);
-    double r = pow(first + (last - first) * i / (n > 1 ? n - 1 : 1), rho);
+schedule_point schedule_of_ratio(const schedule *s, double r) {
     return point_of_ratio(timestep_of(s, r), 1, r);
 }
 
-static status fill_steps(schedule_steps *steps, const schedule *s, spacing how, step_grid grid, error *err) {
-    int n = steps->n, T = s->config.train_steps;
-    for (int i = 0; i < n; i++) {
-        schedule_point *p = &steps->at[i];
-        if (how == SPACING_KARRAS) {
-            *p = karras_point(s, i, n);
-            continue;
-        }
-        double t = spaced_timestep(&s->config, i, n, how, grid);
-        if (t < 0 || t > T - 1 || (i && t >= p[-1].t))
-            return fail(err, ERR_USAGE,
-                        "%d steps do not fit into %d timesteps with this spacing and offset %d", n, T,
-                        s->config.steps_offset);
-        *p = schedule_at(s, t);
-    }
-    return OK;
-}
+// ---- the steps of a sampler ----
 
 status schedule_steps_make(schedule_steps *steps, const schedule *s, int n, spacing how, step_grid grid,
                            bool to_one, error *err) {
     *steps = (schedule_steps){0};
     if (n < 1 || n > s->config.train_steps)
         return fail(err, ERR_USAGE, "%d steps asked, not in 1..%d", n, s->config.train_steps);
-    if (how == SPACING_AUTO) return fail(err, ERR_INTERNAL, "no spacing chosen");
+    if (!spacing_row_of(how)) return fail(err, ERR_INTERNAL, "no spacing chosen");
     steps->at = mem_calloc((size_t)n + 1, sizeof *steps->at);
     if (!steps->at) return fail(err, ERR_TEMP, "no memory for %d steps", n);
     steps->n = n;
     steps->how = how;
+    steps->table = s;
     steps->at[n] = to_one ? (schedule_point){-1, 1, 0} : (schedule_point){-1, s->alpha[0], s->sigma[0]};
-    status st = fill_steps(steps, s, how, grid, err);
+    status st = spacing_fill(steps, s, grid, err);
     if (st) schedule_steps_free(steps);
     return st;
+}
+
+void schedule_steps_tail(schedule_steps *steps, double strength) {
+    int keep = (int)(steps->n * strength + 1e-9); // 0.29 · 100 means 29
+    keep = keep < 1 ? 1 : keep > steps->n ? steps->n : keep;
+    memmove(steps->at, steps->at + steps->n - keep, ((size_t)keep + 1) * sizeof *steps->at);
+    steps->n = keep;
 }
 
 void schedule_steps_free(schedule_steps *steps) {

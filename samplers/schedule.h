@@ -12,9 +12,26 @@ typedef enum { BETAS_LINEAR, BETAS_SCALED_LINEAR, BETAS_COSINE } beta_curve;
 // What the network predicts of x_t = alpha x0 + sigma eps; v = alpha eps - sigma x0.
 typedef enum { PREDICT_EPS, PREDICT_V, PREDICT_X0 } prediction;
 
-// Which timesteps n sampling steps visit (Lin et al., arXiv 2305.08891, table 2; Karras et al., arXiv
-// 2206.00364, eq. 5). SPACING_AUTO in a configuration: the sampler's own.
-typedef enum { SPACING_AUTO, SPACING_LEADING, SPACING_LINSPACE, SPACING_TRAILING, SPACING_KARRAS } spacing;
+// Which points n sampling steps visit; samplers/spacing.h has a row for each. SPACING_AUTO in a
+// configuration: the sampler's own. In the order of calo_spacing.
+typedef enum {
+    SPACING_AUTO,
+    SPACING_LEADING,
+    SPACING_LINSPACE,
+    SPACING_TRAILING,
+    SPACING_KARRAS,
+    SPACING_NORMAL,
+    SPACING_SIMPLE,
+    SPACING_SGM_UNIFORM,
+    SPACING_DDIM_UNIFORM,
+    SPACING_BETA,
+    SPACING_EXPONENTIAL,
+    SPACING_POLYEXPONENTIAL,
+    SPACING_KL_OPTIMAL,
+    SPACING_AYS,
+    SPACING_AYS_SDXL,
+    SPACING_LCM,
+} spacing;
 
 typedef struct {
     int train_steps; // T
@@ -30,7 +47,7 @@ typedef struct {
 typedef struct {
     schedule_config config;
     double *alpha, *sigma; // (T), alpha falls
-    double karras_max;     // sigma/alpha at T-1 before the rescaling to zero SNR
+    double ratio_max;      // sigma/alpha at T-1 before the rescaling to zero SNR
 } schedule;
 
 // ERR_USAGE names a field out of range. Free with schedule_free, which accepts a zeroed schedule.
@@ -45,6 +62,9 @@ typedef struct {
 // 0 <= t <= T-1. Between table entries sigma/alpha is interpolated linearly, as sigma-space samplers do; in
 // the last interval of a zero-SNR table, where it is infinite at one end, alpha/sigma is.
 schedule_point schedule_at(const schedule *s, double t);
+// The point where sigma/alpha = r, 0 < r < infinity. Its timestep is interpolated in log r (in 1/r where the
+// table ends at zero SNR); values outside the table get its ends.
+schedule_point schedule_of_ratio(const schedule *s, double r);
 
 // Families of samplers read one spacing differently; pictures of other tools are repeated only by doing the
 // same.
@@ -58,14 +78,16 @@ typedef enum {
 typedef struct {
     int n;
     spacing how;
-    schedule_point *at; // (n + 1)
+    schedule_point *at;    // (n + 1)
+    const schedule *table; // where they are from, for points in between; NULL: hand-made
 } schedule_steps;
 
-// ERR_USAGE when n steps do not fit into the T timesteps. A linspace of one step starts at T-1.
-//
-// Karras: sigma/alpha^(1/7) falls evenly from its largest to its smallest value in the table. A zero-SNR
-// schedule follows the curve it had before the rescaling, with the first point moved to alpha = 0: from an
-// infinite start the curve would spend nearly all steps in noise.
+// ERR_USAGE when n steps do not fit into the T timesteps. The steps remember `s`.
 status schedule_steps_make(schedule_steps *steps, const schedule *s, int n, spacing how, step_grid grid,
                            bool to_one, error *err);
 void schedule_steps_free(schedule_steps *steps);
+
+// Keeps the last floor(n · strength) steps, at least one, 0 <= strength <= 1: what a picture that is already
+// there needs, with noise added for at[0]: x = alpha x0 + sigma noise. Samplers know no other start than
+// at[0], so all of them honour it.
+void schedule_steps_tail(schedule_steps *steps, double strength);

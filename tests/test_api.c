@@ -2,6 +2,7 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/base/rng.h"
 #include "core/calotype.h"
 #include "tests/tiny_model.h"
 
@@ -61,6 +62,13 @@ static calo_tensor tensor_named(const calo_tensors *t, int run, const char *what
     return (calo_tensor){0};
 }
 
+static calo_emphasis emphasis_of(const char *name) {
+    static const char *const NAMES[] = {"original", "no-norm", "comfy", "none"};
+    int i = 0;
+    while (strcmp(NAMES[i], name) != 0) cr_assert_lt(++i, 4, "no emphasis '%s'", name);
+    return (calo_emphasis)i;
+}
+
 static calo_txt2img_request request_of(const json_t *run) {
     error err = {0};
     js_reader r = {run, "runs.json", &err, OK};
@@ -74,6 +82,8 @@ static calo_txt2img_request request_of(const json_t *run) {
     q.steps = (int)js_int(&r, "steps", 0, 1, 100);
     q.cfg_scale = js_real(&r, "cfg_scale", 1, 0, 100);
     q.cfg_rescale = js_real(&r, "cfg_rescale", 0, 0, 1);
+    q.emphasis = emphasis_of(js_string(&r, "emphasis", "original"));
+    q.clip_skip = (int)js_int(&r, "clip_skip", 0, 0, 100);
     q.seed = (uint64_t)js_int(&r, "seed", 0, 0, 100);
     q.count = (int)js_int(&r, "count", 1, 1, 4);
     q.width = (int)js_int(&r, "width", 0, 0, 100);
@@ -105,16 +115,17 @@ static void compare(const calo_images *images, const calo_tensors *golden, int r
     cr_expect_leq(most, 1, "%s run %d: bytes differ by %d", model, run, most);
 }
 
-static void pictures_are_those_of_diffusers(const char *model) {
+// `runs` names the list of requests and the file of results.
+static void pictures_are_those_of_diffusers(const char *model, const char *runs_name) {
     char path[128];
     fixture f[2];
     error err = {0};
     calo_tensors *golden;
     begin(&f[0], model, "eps");
     begin(&f[1], model, "v");
-    snprintf(path, sizeof path, "tests/golden/pipeline/%s/runs.safetensors", model);
+    snprintf(path, sizeof path, "tests/golden/pipeline/%s/%s.safetensors", model, runs_name);
     cr_assert_eq(calo_tensors_load(f[0].ctx, path, &golden), CALO_OK, "%s", calo_message(f[0].ctx));
-    snprintf(path, sizeof path, "tests/golden/pipeline/%s/runs.json", model);
+    snprintf(path, sizeof path, "tests/golden/pipeline/%s/%s.json", model, runs_name);
     json_t *j = js_load(path, 1 << 20, &err), *runs = json_object_get(j, "runs");
     cr_assert_geq(json_array_size(runs), 5, "%s", err.text);
     for (size_t i = 0; i < json_array_size(runs); i++) {
@@ -130,8 +141,14 @@ static void pictures_are_those_of_diffusers(const char *model) {
     end(&f[1]);
 }
 
-Test(api, pictures_are_those_of_diffusers) { pictures_are_those_of_diffusers("sd"); }
-Test(api, pictures_of_two_text_encoders_are_those_of_diffusers) { pictures_are_those_of_diffusers("sdxl"); }
+Test(api, pictures_are_those_of_diffusers) { pictures_are_those_of_diffusers("sd", "runs"); }
+Test(api, pictures_of_two_text_encoders_are_those_of_diffusers) {
+    pictures_are_those_of_diffusers("sdxl", "runs");
+}
+Test(api, prompts_are_read_as_other_programs_do) {
+    pictures_are_those_of_diffusers("sd", "prompts");
+    pictures_are_those_of_diffusers("sdxl", "prompts");
+}
 
 // ---- the same bytes
 
@@ -351,8 +368,8 @@ Test(api, wrong_requests_are_refused_by_name) {
     r.steps = 0;
     expect_refused(&f, &r, CALO_ERR_USAGE, "0 steps");
     r = calo_txt2img_defaults();
-    r.sampler = "plms";
-    expect_refused(&f, &r, CALO_ERR_USAGE, "'plms'");
+    r.sampler = "plmz";
+    expect_refused(&f, &r, CALO_ERR_USAGE, "'plmz'");
     r = calo_txt2img_defaults();
     r.cfg_scale = NAN;
     expect_refused(&f, &r, CALO_ERR_USAGE, "guidance");
@@ -363,6 +380,22 @@ Test(api, wrong_requests_are_refused_by_name) {
     r = calo_txt2img_defaults();
     r.prompt = "\xff";
     expect_refused(&f, &r, CALO_ERR_USAGE, "UTF-8");
+    r = calo_txt2img_defaults();
+    r.scheduler = "even";
+    expect_refused(&f, &r, CALO_ERR_USAGE, "'even'; there are leading");
+    r = calo_txt2img_defaults();
+    r.spacing = (calo_spacing)99;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "99");
+    r = calo_txt2img_defaults();
+    r.s_churn = NAN;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "s_churn");
+    r = calo_txt2img_defaults();
+    r.cfg_start = 0.6;
+    r.cfg_end = 0.5;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "guidance from 0.6");
+    r = calo_txt2img_defaults();
+    r.noise_layout = (calo_noise_layout)3;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "noise layout");
     r = calo_txt2img_defaults();
     r.preview_every = -1;
     expect_refused(&f, &r, CALO_ERR_USAGE, "preview");
@@ -457,11 +490,150 @@ Test(api, a_program_with_longer_structs_is_served_what_is_known) {
     end(&f);
 }
 
+// ---- noise as other programs share it out, tuning, guidance for a part of the steps
+
+static bool same_latents(const calo_images *a, const calo_images *b, size_t i) {
+    const calo_image *x = calo_images_at(a, i), *y = calo_images_at(b, i);
+    size_t n = (size_t)x->latent_shape[0] * (size_t)x->latent_shape[1] * (size_t)x->latent_shape[2];
+    return !memcmp(x->latents, y->latents, n * sizeof *x->latents);
+}
+
+static bool draws_the_same(fixture *f, const calo_txt2img_request *a, const calo_txt2img_request *b) {
+    calo_images *x = draw(f, a), *y = draw(f, b);
+    bool same = calo_images_count(x) == calo_images_count(y);
+    for (size_t i = 0; same && i < calo_images_count(x); i++) same = same_latents(x, y, i);
+    calo_images_free(x);
+    calo_images_free(y);
+    return same;
+}
+
+static calo_txt2img_request request_with(const char *sampler, calo_noise_layout layout, int count) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.steps = 3;
+    r.seed = 11;
+    r.count = count;
+    r.sampler = sampler;
+    r.scheduler = "Trailing";
+    r.noise_layout = layout;
+    return r;
+}
+
+// Initial noise: one generator's run over the whole batch, also where the batch is drawn in groups of eight.
+Test(api, noise_of_a_batch_is_from_one_generator) {
+    fixture f;
+    begin(&f, "sd", "v");
+    for (int layout = CALO_NOISE_COMFY; layout <= CALO_NOISE_DIFFUSERS; layout++) {
+        calo_txt2img_request r = request_with("ddim", (calo_noise_layout)layout, 10), given = r;
+        calo_images *one = draw(&f, &r);
+        const int *shape = calo_images_at(one, 0)->latent_shape;
+        calo_tensor noise = {"latents", CALO_F32, 4, {r.count, shape[0], shape[1], shape[2]}, NULL};
+        size_t n = (size_t)r.count * (size_t)(shape[0] * shape[1] * shape[2]);
+        float *values = malloc(n * sizeof *values);
+        mt19937 mt;
+        mt_seed(&mt, r.seed);
+        mt_normal(&mt, values, n);
+        noise.data = values;
+        given.init_latents = &noise;
+        cr_expect(draws_the_same(&f, &r, &given), "layout %d", layout);
+        calo_images_free(one);
+        free(values);
+    }
+    end(&f);
+}
+
+Test(api, noise_layouts_differ_where_they_should) {
+    fixture f;
+    begin(&f, "sd", "v");
+    calo_txt2img_request a = request_with("euler_a", CALO_NOISE_A1111, 1), b = a;
+    b.noise_layout = CALO_NOISE_DIFFUSERS;
+    cr_expect(draws_the_same(&f, &a, &b)); // of one picture
+    b.noise_layout = CALO_NOISE_COMFY;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    a.eta_seed_delta = 1; // which is what ComfyUI's generator for the steps amounts to
+    cr_expect(draws_the_same(&f, &a, &b));
+    b.rng = a.rng = CALO_RNG_NV;
+    cr_expect_not(draws_the_same(&f, &a, &b)); // on that device it has the same seed
+    a = b = request_with("euler_a", CALO_NOISE_COMFY, 2);
+    b.noise_layout = CALO_NOISE_DIFFUSERS;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    b.noise_layout = CALO_NOISE_A1111;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    uint64_t seeds[] = {11, 12}; // of their own: each image is a batch of one
+    a.seeds = seeds;
+    calo_images *both = draw(&f, &a);
+    a = request_with("euler_a", CALO_NOISE_COMFY, 1);
+    a.seed = 12;
+    calo_images *second = draw(&f, &a);
+    cr_expect(!memcmp(calo_images_at(both, 1)->latents, calo_images_at(second, 0)->latents, 64));
+    calo_images_free(both);
+    calo_images_free(second);
+    end(&f);
+}
+
+Test(api, guidance_may_last_for_some_of_the_steps) {
+    fixture f;
+    begin(&f, "sd", "v");
+    calo_txt2img_request always = request_with("ddim", CALO_NOISE_A1111, 2), r = always, never = always;
+    r.cfg_start = r.cfg_end = 0;
+    never.cfg_scale = 1;
+    never.cfg_rescale = r.cfg_rescale = always.cfg_rescale = 0;
+    cr_expect(draws_the_same(&f, &r, &never));
+    r.cfg_end = 1;
+    cr_expect(draws_the_same(&f, &r, &always));
+    r.cfg_start = 0.4; // of three steps the last one
+    cr_expect_not(draws_the_same(&f, &r, &always));
+    cr_expect_not(draws_the_same(&f, &r, &never));
+    never = r;
+    never.cfg_start = 0.6;
+    cr_expect(draws_the_same(&f, &r, &never));
+    end(&f);
+}
+
+Test(api, tuning_reaches_the_sampler) {
+    fixture f;
+    begin(&f, "sd", "v");
+    calo_txt2img_request a = request_with("euler_a", CALO_NOISE_A1111, 1), b = a;
+    b.sampler = "euler";
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    b.eta = 1;
+    cr_expect(draws_the_same(&f, &a, &b));
+    b.s_noise = 0.5;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    a = b = request_with("heun", CALO_NOISE_A1111, 1);
+    b.s_churn = 1;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    b.s_tmin = 1e6;
+    cr_expect(draws_the_same(&f, &a, &b));
+    end(&f);
+}
+
+// Every sampler draws, and tells each step once.
+static void count_steps(void *user, const calo_progress *p) {
+    if (!strcmp(p->stage, "sample")) ++*(int *)user;
+}
+
+Test(api, every_sampler_tells_every_step_once) {
+    fixture f;
+    int steps = 0;
+    calo_context_options o = options_of(CALO_PRECISION_F32, 1);
+    o.progress = count_steps;
+    o.user = &steps;
+    begin_with(&f, "sd", "v", &o);
+    for (int i = 0; calo_sampler_name(i); i++) {
+        calo_txt2img_request r = request_with(calo_sampler_name(i), CALO_NOISE_A1111, 1);
+        steps = 0;
+        calo_images_free(draw(&f, &r));
+        cr_expect_eq(steps, r.steps, "%s", r.sampler);
+    }
+    end(&f);
+}
+
 // Padding at the end would let a new field overlap what an old program never wrote.
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, reserved);
-ENDS_WITH(calo_txt2img_request, seeds);
+ENDS_WITH(calo_txt2img_request, eta_seed_delta);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);

@@ -375,7 +375,7 @@ Test(batch_runs, a_batch_is_its_pictures_drawn_alone) {
 Test(batch_runs, a_bad_job_fails_alone) {
     run("printf '%s\\n' '{\"prompt\":\"a\",\"steps\":1}' '{\"prompt\":' '{\"prompt\":\"b\",\"stpes\":1}' "
         "'{\"prompt\":\"c\",\"steps\":0}' '{\"prompt\":\"d\",\"width\":33,\"steps\":1}' '{\"steps\":1}' "
-        "'{\"prompt\":\"e\",\"sampler\":\"plms\"}' '{\"prompt\":\"f\",\"init-latents\":\"/etc/passwd\"}' "
+        "'{\"prompt\":\"e\",\"sampler\":\"plmz\"}' '{\"prompt\":\"f\",\"init-latents\":\"/etc/passwd\"}' "
         "'{\"prompt\":\"g\",\"steps\":1}' > bad.jsonl; $B bad.jsonl -o bad --json",
         1, "\"line\":9,\"file\"", "line 3: unknown key 'stpes' (did you mean steps?)");
     run("grep -c '\"status\":\"done\"' bad/manifest.jsonl; for l in 2 3 4 5 6 7 8; do grep -q "

@@ -48,7 +48,8 @@ Test(cli, usage_errors_name_what_is_wrong) {
     expect("$C txt2img --stpes 4", 2, NULL, "did you mean --steps?");
     expect("$C txt2img -p x --steps", 2, NULL, "needs a value");
     expect("$C txt2img -p x --steps 4.5", 2, NULL, "--steps is '4.5', not a whole number from 1 to 1000");
-    expect("$C txt2img -p x --scheduler beta", 2, NULL, "not one of auto leading linspace trailing karras");
+    expect("$C txt2img -m \"$M\" -p x --scheduler betta", 2, NULL,
+           "no scheduler is called 'betta'; there are leading linspace trailing karras normal");
     expect("$C txt2img -p x --cfg-rescale nan", 2, NULL, "--cfg-rescale");
     expect("$C txt2img -p x extra", 2, NULL, "'extra'");
     expect("$C txt2img -m \"$M\"", 2, NULL, "prompt");

@@ -88,7 +88,7 @@ static void build_text(problem *p) {
     cr_assert_eq(c.with_projection, !strcmp(p->about.network, "text_encoder_2"));
     make_inputs(p, NULL);
     node *eos = graph_input(&p->g, "eos", SHAPE(p->in[0]->shape.d[0]), DT_I32, RATE_STEP);
-    clip_outputs o = clip_build(&p->g, &c, p->in[0], eos);
+    clip_outputs o = clip_build(&p->g, &c, 0, p->in[0], eos);
     p->out[0] = o.last_hidden_state;
     p->out[1] = o.penultimate;
     p->out[2] = o.pooled;

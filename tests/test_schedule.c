@@ -1,4 +1,5 @@
 #include "samplers/scheduler_config.h"
+#include "samplers/spacing.h"
 #include "tests/golden/samplers_steps.h"
 
 #include <criterion/criterion.h>
@@ -149,6 +150,70 @@ Test(schedule, karras_equals_the_reference) {
     schedule_free(&s);
 }
 
+// The other spacings, each from a function of its own in Python. Both interpolate; only rounding differs.
+Test(schedule, spacings_equal_the_reference) {
+    schedule s = make(sd, false);
+    for (int k = 0; k < LENGTH(spaced); k++) {
+        int n = spaced[k].n, at[] = {0, 1, n / 2, n - 1};
+        schedule_steps steps = steps_of(&s, n, spaced[k].how, GRID_INTEGER);
+        for (int i = 0; i < 4; i++) {
+            const schedule_point *p = &steps.at[at[i]];
+            cr_assert_float_eq(p->sigma / p->alpha, spaced[k].ratio[i], 1e-9 * spaced[k].ratio[i],
+                               "%s, %d steps, point %d", spacing_row_of(spaced[k].how)->name, n, at[i]);
+        }
+        schedule_steps_free(&steps);
+    }
+    schedule_free(&s);
+}
+
+// Every spacing falls from its start to the clean end, from one step to fifty, with zero SNR and without; the
+// rows that begin at the last timestep begin at alpha = 0.
+Test(schedule, every_spacing_falls) {
+    for (int zero = 0; zero <= 1; zero++) {
+        schedule s = make(sd, zero);
+        for (int k = 0; spacing_at(k); k++)
+            for (int n = 1; n <= 50; n++) {
+                const spacing_row *row = spacing_at(k);
+                schedule_steps steps = steps_of(&s, n, row->how, GRID_FRACTIONAL);
+                for (int i = 0; i < n; i++) {
+                    const schedule_point *p = &steps.at[i];
+                    cr_assert_gt(p[1].alpha, p->alpha, "%s, %d steps, point %d", row->name, n, i);
+                    cr_assert_float_eq(p->alpha * p->alpha + p->sigma * p->sigma, 1, 1e-14);
+                    cr_assert(p->t >= 0 && p->t <= 999);
+                }
+                bool elsewhere = row->how == SPACING_LEADING || row->how == SPACING_DDIM_UNIFORM;
+                if (zero && !elsewhere) cr_assert_eq(steps.at[0].alpha, 0, "%s", row->name);
+                schedule_steps_free(&steps);
+            }
+        schedule_free(&s);
+    }
+}
+
+Test(schedule, spacings_are_found_however_spelled) {
+    static const char *const names[][2] = {{"Karras", "karras"},
+                                           {"SGM Uniform", "sgm_uniform"},
+                                           {"discrete", "normal"},
+                                           {"KL Optimal", "kl_optimal"},
+                                           {"Align Your Steps", "ays"},
+                                           {"DDIM", "ddim_uniform"},
+                                           {"Beta", "beta"},
+                                           {"Polyexponential", "polyexponential"},
+                                           {"ddim-uniform", "ddim_uniform"}};
+    for (int i = 0; i < LENGTH(names); i++) {
+        const spacing_row *row = spacing_find(names[i][0]);
+        cr_assert(row && !strcmp(row->name, names[i][1]), "%s", names[i][0]);
+    }
+    for (int i = 0; spacing_at(i); i++) {
+        cr_assert_eq(spacing_find(spacing_at(i)->name), spacing_at(i));
+        cr_assert_eq(spacing_row_of(spacing_at(i)->how), spacing_at(i));
+        cr_assert(!spacing_at(i)->ratio != !spacing_at(i)->timestep);
+    }
+    cr_assert_null(spacing_find("kar"));
+    cr_assert_null(spacing_find(""));
+    cr_assert_null(spacing_row_of(SPACING_AUTO));
+    cr_assert_null(spacing_at(-1));
+}
+
 // With zero SNR only the first point of the Karras curve moves.
 Test(schedule, karras_with_zero_snr_starts_at_alpha_zero) {
     schedule plain = make(sd, false), zero = make(sd, true);
@@ -192,6 +257,28 @@ Test(schedule, fractional_timesteps_lie_between_their_neighbours) {
         cr_assert_float_eq(half.sigma / half.alpha, r, 1e-12);
         schedule_free(&s);
     }
+}
+
+// A tail is the end of the whole list, whatever the strength; nothing is left of none.
+Test(schedule, tail_keeps_the_last_steps) {
+    static const struct {
+        double strength;
+        int keep;
+    } rows[] = {{1, 20}, {0.75, 15}, {0.29, 5}, {0.3, 6}, {0.35, 7}, {0.01, 1}, {0, 1}};
+    schedule s = make(sd, true);
+    schedule_steps whole = steps_of(&s, 20, SPACING_TRAILING, GRID_INTEGER);
+    for (int k = 0; k < LENGTH(rows); k++) {
+        schedule_steps tail = steps_of(&s, 20, SPACING_TRAILING, GRID_INTEGER);
+        schedule_steps_tail(&tail, rows[k].strength);
+        cr_assert_eq(tail.n, rows[k].keep);
+        for (int i = 0; i <= tail.n; i++) {
+            const schedule_point *p = &tail.at[i], *q = &whole.at[20 - tail.n + i];
+            cr_assert(p->t == q->t && p->alpha == q->alpha && p->sigma == q->sigma);
+        }
+        schedule_steps_free(&tail);
+    }
+    schedule_steps_free(&whole);
+    schedule_free(&s);
 }
 
 Test(schedule, refuses_what_does_not_fit) {

@@ -51,12 +51,14 @@ static void draw(calo_context *ctx, calo_model *m, int i) {
     char path[600], prompt[40];
     calo_images *images = NULL;
     calo_txt2img_request r = calo_txt2img_defaults();
+    int samplers = 0;
+    while (calo_sampler_name(samplers)) samplers++;
     snprintf(prompt, sizeof prompt, "boat number %d", i);
     snprintf(path, sizeof path, "%s/picture.%s", folder, FORMATS[i % 3]);
     r.prompt = prompt;
     r.steps = 2;
     r.seed = (uint64_t)i;
-    r.sampler = calo_sampler_name(i % 5);
+    r.sampler = calo_sampler_name(i % samplers);
     r.width = SIDES[i % 3];
     r.height = SIDES[i / 3 % 3];
     r.cfg_scale = i % 4 ? 5 : 1;

@@ -111,22 +111,24 @@ static node *layer(node *x, const clip_config *c, int i) {
     return x;
 }
 
-clip_outputs clip_build(graph *g, const clip_config *c, node *ids, node *eos) {
+clip_outputs clip_build(graph *g, const clip_config *c, int skip, node *ids, node *eos) {
     if (is_poison(ids) || is_poison(eos)) return (clip_outputs){g->poison, g->poison, g->poison};
     int mark = path_push(g, "text_model");
     // 1. tokens and places
-    node *x = embed(g, c, ids), *penultimate = x; // [B,T,C]
+    node *x = embed(g, c, ids), *last = x, *penultimate = x; // [B,T,C]
     // 2. layers
-    for (int i = 0; i < c->num_hidden_layers; i++) {
-        penultimate = x;
-        x = layer(x, c, i);
+    for (int i = 1; i <= c->num_hidden_layers; i++) {
+        x = layer(x, c, i - 1);
+        if (i == c->num_hidden_layers + 1 - (skip ? skip : 1)) last = x;
+        if (i == c->num_hidden_layers + 1 - (skip ? skip : 2)) penultimate = x;
     }
     // 3. final norm
-    x = norm_layer(x, "final_layer_norm", c->layer_norm_eps);
+    node *normed = norm_layer(last, "final_layer_norm", c->layer_norm_eps);
+    x = last == x ? normed : norm_layer(x, "final_layer_norm", c->layer_norm_eps);
     path_pop(g, mark);
     // 4. the state of the end token stands for the text
     int64_t rows = ids->shape.d[0] * ids->shape.d[1];
     node *pooled = embedding(eos, reshape(x, SHAPE(rows, c->hidden_size))); // [B,C]
     if (c->with_projection) pooled = linear(pooled, "text_projection", c->projection_dim, false);
-    return (clip_outputs){cast(x, g->exact), cast(penultimate, g->exact), cast(pooled, g->exact)};
+    return (clip_outputs){cast(normed, g->exact), cast(penultimate, g->exact), cast(pooled, g->exact)};
 }

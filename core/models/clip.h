@@ -28,9 +28,11 @@ int64_t clip_eos_position(const clip_config *c, const int32_t *ids, int64_t T);
 typedef struct {
     node *last_hidden_state; // [B,T,C] after the final norm
     node *penultimate;       // [B,T,C] without it
-    node *pooled;            // pooler_output [B,C], or text_embeds [B,P] with projection
+    node *pooled;            // pooler_output [B,C], or text_embeds [B,P] with projection; of all layers
 } clip_outputs;
 
-// ids I32 [B,T]; eos I32 [B]: row b·T + position. Needs g->weights named as in transformers 4
+// ids I32 [B,T]; eos I32 [B]: row b·T + position. `skip` 0: as above. 1 .. N ("clip skip"): both states are
+// the one that layer N + 1 - skip leaves, so 1 is the last layer's. Needs g->weights named as in transformers
+// 4
 // ("text_model.encoder.layers.0.self_attn.q_proj.weight").
-clip_outputs clip_build(graph *g, const clip_config *c, node *ids, node *eos);
+clip_outputs clip_build(graph *g, const clip_config *c, int skip, node *ids, node *eos);

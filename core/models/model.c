@@ -198,7 +198,7 @@ static node *float_input(graph *g, const char *name, shape s, rate r) {
 static int build_text(graph *g, const model *m, const network_shape *s, node **out) {
     node *ids = graph_input(g, "input_ids", SHAPE(s->B, s->T), DT_I32, RATE_STEP);
     node *eos = graph_input(g, "eos", SHAPE(s->B), DT_I32, RATE_STEP);
-    clip_outputs o = clip_build(g, &m->clip[s->net == NET_TEXT_ENCODER_2], ids, eos);
+    clip_outputs o = clip_build(g, &m->clip[s->net == NET_TEXT_ENCODER_2], s->skip, ids, eos);
     out[0] = o.last_hidden_state;
     out[1] = o.penultimate;
     out[2] = o.pooled;
@@ -285,7 +285,7 @@ static status make_plan(model *m, const network_shape *s, const backend *be, wor
 
 static bool same_shape(const network_shape *a, const network_shape *b) {
     return a->net == b->net && a->compute == b->compute && a->B == b->B && a->H == b->H && a->W == b->W &&
-           a->T == b->T && a->has_timestep_cond == b->has_timestep_cond;
+           a->T == b->T && a->skip == b->skip && a->has_timestep_cond == b->has_timestep_cond;
 }
 
 // An empty place, made by dropping the plans that were not used for longest.

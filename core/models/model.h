@@ -54,6 +54,7 @@ typedef struct {
     int64_t B;
     int64_t H, W;           // of the network's own input: latents, or pixels for the encoder
     int64_t T;              // tokens
+    int skip;               // of the text encoder, see clip_build
     bool has_timestep_cond; // the UNet is told of guidance
 } network_shape;
 

@@ -91,7 +91,7 @@ status networks_caption(const networks *n, const char *text, int row, int32_t *i
 
 node *networks_build(graph *g, const networks *n, node *sample, node *timestep, node *ids, node *eos) {
     int mark = path_push(g, "text_encoder");
-    node *text = clip_build(g, &n->text, ids, eos).last_hidden_state;
+    node *text = clip_build(g, &n->text, 0, ids, eos).last_hidden_state;
     path_pop(g, mark);
     path_push(g, "unet");
     unet_inputs in = {.sample = sample, .timestep = timestep, .encoder_hidden_states = text};

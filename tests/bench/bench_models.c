@@ -97,7 +97,7 @@ static node *build_text(graph *g, const json_t *config, error *err) {
     clip_config c;
     if (clip_config_parse(&c, config, "config.json", err)) return NULL;
     node *ids = graph_input(g, "ids", SHAPE(2, 77), DT_I32, RATE_STEP);
-    return clip_build(g, &c, ids, graph_input(g, "eos", SHAPE(2), DT_I32, RATE_STEP)).last_hidden_state;
+    return clip_build(g, &c, 0, ids, graph_input(g, "eos", SHAPE(2), DT_I32, RATE_STEP)).last_hidden_state;
 }
 
 static const network NETWORKS[] = {

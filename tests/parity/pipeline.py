@@ -123,12 +123,12 @@ def write_model(folder, pipe, parts, tokenizers):
 # What a user asks of calotype, and what the same is called in diffusers.
 RUNS = [
     {"sampler": "ddim", "steps": 4, "cfg_scale": 7.0, "seed": 3,
-     "prompt": "a red balloon over a green hill", "negative_prompt": "blue"},
-    {"sampler": "ddim", "steps": 4, "cfg_scale": 3.5, "cfg_rescale": 0.7, "seed": 4, "prompt": "Ein Mond, über dem Meer!",
+     "prompt": "a red balloon over a green hill", "emphasis": "none", "negative_prompt": "blue"},
+    {"sampler": "ddim", "steps": 4, "cfg_scale": 3.5, "cfg_rescale": 0.7, "seed": 4, "prompt": "Ein Mond, über dem Meer!", "emphasis": "none",
      "schedule": "v"},
     {"sampler": "euler", "steps": 5, "cfg_scale": 5.0, "seed": 5, "prompt": "two hearts", "scheduler": "karras"},
     {"sampler": "euler_a", "steps": 4, "cfg_scale": 1.0, "seed": 6, "prompt": "a house", "count": 2},
-    {"sampler": "dpmpp_2m", "steps": 6, "cfg_scale": 2.0, "seed": 7, "prompt": "a star " * 20, "width": 40, "height": 24},
+    {"sampler": "dpmpp_2m", "steps": 6, "cfg_scale": 2.0, "seed": 7, "prompt": "a star " * 20, "emphasis": "none", "width": 40, "height": 24},
 ]
 CLASSES = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "euler_a": EulerAncestralDiscreteScheduler,
            "dpmpp_2m": DPMSolverMultistepScheduler}
