@@ -47,29 +47,18 @@ static digest hash(const char *text) {
     return d;
 }
 
-// Everything of the drawing but texts and seed.
-static void shape_of(const drawing *d, char *out, size_t size) {
-    snprintf(out, size, "%d %d %d %d %d %d %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps,
-             d->scheduler, d->prediction, d->zero_snr, d->rng, d->no_metadata, d->emphasis, d->clip_skip,
-             d->cfg_scale, d->cfg_rescale, d->sampler ? d->sampler : "");
-}
-
-bool job_same_shape(const job *a, const job *b) {
-    char x[512], y[512];
-    shape_of(&a->o.drawing, x, sizeof x);
-    shape_of(&b->o.drawing, y, sizeof y);
-    return !strcmp(x, y);
-}
+bool job_same_shape(const job *a, const job *b) { return drawing_same_shape(&a->o.drawing, &b->o.drawing); }
 
 // The second of two equal jobs is another job: `occurrence` tells them apart.
 static int digest_of(const job *j, const job_rules *rules, long long occurrence, digest *h) {
-    char shape[512], *text;
     const drawing *d = &j->o.drawing;
-    shape_of(d, shape, sizeof shape);
-    if (asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", shape, d->quality, d->seed, occurrence,
-                 rules->model ? rules->model : "", j->o.output ? j->o.output : "",
-                 d->negative ? d->negative : "", d->prompt) < 0)
-        return CALO_ERR_TEMP;
+    char *text, *shape = drawing_shape(d);
+    if (!shape) return CALO_ERR_TEMP;
+    int n = asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", shape, d->quality, d->seed, occurrence,
+                     rules->model ? rules->model : "", j->o.output ? j->o.output : "",
+                     d->negative ? d->negative : "", d->prompt);
+    free(shape);
+    if (n < 0) return CALO_ERR_TEMP;
     *h = hash(text);
     free(text);
     return 0;

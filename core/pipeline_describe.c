@@ -11,6 +11,8 @@
 static const char *const SPACINGS[] = {"auto", "leading", "linspace", "trailing", "karras"};
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
 static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
+static const char *const RESIZES[] = {"stretch", "crop", "fill"};
+static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros"};
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -28,6 +30,16 @@ static void put_value(FILE *f, const char *text) {
     json_decref(s);
 }
 
+// In A1111's words where it has some.
+static void put_beginning(FILE *f, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!r->init_image) return;
+    fprintf(f, ", Denoising strength: %g", r->strength);
+    if (!t->begin.latent_mask) return;
+    fprintf(f, ", Mask blur: %d", r->mask_blur);
+    if (r->only_masked) fprintf(f, ", Inpaint area: Only masked, Masked area padding: %d", r->mask_padding);
+}
+
 static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, "%s\n", txt2img_prompt(t, i));
     const char *negative = txt2img_negative(t, i);
@@ -40,11 +52,30 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     fputs(", Model: ", f);
     put_value(f, model_name(t->model->m));
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
+    put_beginning(f, t);
     if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
     if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
     fprintf(f, ", RNG: %s", t->request->rng == CALO_RNG_NV ? "NV" : "CPU");
     if (t->schedule.config.zero_snr) fputs(", Noise Schedule: Zero Terminal SNR", f);
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
+}
+
+static void describe_beginning(json_t *j, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!r->init_image) return;
+    json_object_set_new(j, "init_image", json_true());
+    json_object_set_new(j, "strength", json_real(r->strength));
+    json_object_set_new(j, "resize_mode", json_string(RESIZES[r->resize]));
+    if (!t->begin.latent_mask) return;
+    char borders[64];
+    snprintf(borders, sizeof borders, "%d,%d,%d,%d", r->outpaint_left, r->outpaint_right, r->outpaint_top,
+             r->outpaint_bottom);
+    if (r->mask) json_object_set_new(j, "mask_image", json_true());
+    json_object_set_new(j, "mask_blur", json_integer(r->mask_blur));
+    json_object_set_new(j, "mask_content", json_string(CONTENTS[r->mask_content]));
+    json_object_set_new(j, "inpaint_full_res", json_boolean(r->only_masked));
+    json_object_set_new(j, "mask_padding", json_integer(r->mask_padding));
+    json_object_set_new(j, "outpaint", json_string(borders));
 }
 
 static json_t *description(const txt2img *t, int i) {
@@ -58,6 +89,7 @@ static json_t *description(const txt2img *t, int i) {
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
     if (j) json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis]));
     if (j && t->request->clip_skip) json_object_set_new(j, "clip_skip", json_integer(t->request->clip_skip));
+    if (j) describe_beginning(j, t);
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;
@@ -84,6 +116,7 @@ status txt2img_describe(const txt2img *t, int i, char **parameters, char **json,
     json_t *j = description(t, i);
     int digits = exact_digits(t->cfg_scale), more = exact_digits(t->cfg_rescale);
     if (digits < more) digits = more;
+    if (digits < (more = exact_digits(t->request->strength))) digits = more;
     char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
     *parameters = text ? mem_strdup(text) : NULL;
     *json = dump ? mem_strdup(dump) : NULL;

@@ -305,6 +305,9 @@ Test(cli, from_takes_no_names_of_files) {
                                        "\"save-latents\": \"escaped.safetensors\"",
                                        "\"init-latents\": \"/etc/passwd\"",
                                        "\"config\": \"x.json\"",
+                                       "\"init-img\": \"/etc/x.png\"",
+                                       "\"init_img\": \"/etc/x.png\"",
+                                       "\"mask\": \"/etc/x.png\"",
                                        "\"\\u009b2J\": 1"};
     char path[600], text[300];
     error err = {0};
