@@ -8,6 +8,11 @@ typedef struct {
     const char *prompt, *negative, *sampler, *scheduler;
     int width, height, steps, prediction, zero_snr, count, rng, quality;
     int emphasis, clip_skip, noise_layout, ensd;
+    const char *init_img, *mask; // files
+    int resize_mode, mask_content, mask_blur, mask_padding;
+    const char *outpaint; // "left,right,top,bottom"
+    bool only_masked;
+    double strength;
     double cfg_scale, cfg_rescale, cfg_start, cfg_end;
     double eta, s_noise, s_churn, s_tmin, s_tmax;
     long long seed; // negative: random
@@ -20,5 +25,17 @@ drawing drawing_defaults(void);
 calo_txt2img_request drawing_request(const drawing *d);
 // How its file is written.
 calo_save_options drawing_save_options(const drawing *d, bool overwrite);
+// The pictures that a request begins with.
+typedef struct {
+    calo_images *init, *mask;
+} drawing_pictures;
+// Reads them where the drawing names them, and puts them into the request. Returns an exit code and why. Free
+// with drawing_free_pictures in any case.
+int drawing_load_pictures(calo_context *ctx, const drawing *d, calo_txt2img_request *r, drawing_pictures *p,
+                          char *message, size_t size);
+void drawing_free_pictures(drawing_pictures *p);
+// All of a drawing but its texts and seed, as one text: drawings of one shape may be one request. NULL when
+// memory is short. The caller frees it.
+char *drawing_shape(const drawing *d);
 // Whether a file of this name can be written.
 bool drawing_has_format(const char *path);

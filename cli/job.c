@@ -33,18 +33,6 @@ __attribute__((format(printf, 3, 4))) static int wrong(job *j, int code, const c
 
 // ---- identity
 
-// Everything of the drawing but texts and seed. false when memory is short.
-static bool make_shape(job *j) {
-    const drawing *d = &j->o.drawing;
-    return asprintf(&j->shape,
-                    "%d %d %d %d %d %d %d %d %d %.17g %.17g %s\n%s\n%.17g %.17g %.17g %.17g %.17g %.17g "
-                    "%.17g %d %d",
-                    d->width, d->height, d->steps, d->prediction, d->zero_snr, d->rng, d->no_metadata,
-                    d->emphasis, d->clip_skip, d->cfg_scale, d->cfg_rescale, d->sampler ? d->sampler : "",
-                    d->scheduler ? d->scheduler : "", d->eta, d->s_noise, d->s_churn, d->s_tmin, d->s_tmax,
-                    d->cfg_start, d->cfg_end, d->noise_layout, d->ensd) >= 0;
-}
-
 bool job_same_shape(const job *a, const job *b) { return !strcmp(a->shape, b->shape); }
 
 // The second of two equal jobs is another job: `occurrence` tells them apart.
@@ -80,7 +68,8 @@ static long long count_of(json_t *seen, const char *key) {
 static int identify(job *j, json_t *seen, const job_rules *rules) {
     unsigned random;
     digest h;
-    if (!make_shape(j)) return j->shape = NULL, CALO_ERR_TEMP;
+    j->shape = drawing_shape(&j->o.drawing);
+    if (!j->shape) return CALO_ERR_TEMP;
     if (digest_of(j, rules, 0, &h) || digest_of(j, rules, count_of(seen, h.hex), &h)) return CALO_ERR_TEMP;
     long long seed = j->o.drawing.seed;
     bool given = *j->id;

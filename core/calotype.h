@@ -174,6 +174,17 @@ typedef enum {
     CALO_EMPHASIS_NONE
 } calo_emphasis;
 
+// How a picture takes the size that is asked for: stretched; scaled until it covers all, and the rest cut;
+// scaled until all of it is to be seen, and its edges going on.
+typedef enum { CALO_RESIZE_STRETCH, CALO_RESIZE_CROP, CALO_RESIZE_FILL } calo_resize;
+// What the network finds under the mask at first: the picture, the colours around, noise, or nothing.
+typedef enum {
+    CALO_CONTENT_ORIGINAL,
+    CALO_CONTENT_FILL,
+    CALO_CONTENT_NOISE,
+    CALO_CONTENT_ZEROS
+} calo_mask_content;
+
 typedef struct calo_image calo_image;
 
 // Names follow diffusers. AUTO, 0 for a size and NULL mean: as the model is configured.
@@ -219,6 +230,20 @@ typedef struct {
     double cfg_start, cfg_end;
     calo_noise_layout noise_layout;
     int eta_seed_delta; // 0; else the steps' noise comes from a generator of its own, of the seed plus this
+    // Where not NULL, a picture to begin with, of any size; its rgb counts. Borrowed. The autoencoder's
+    // latents are drawn from their distribution by the seed, before the noise, as in diffusers.
+    const calo_image *init_image;
+    // White is drawn anew, black kept: outside of it the finished picture's bytes are those of init_image, in
+    // its new size. Taken to init_image's size. Borrowed. An inpainting model (of 9 channels) needs one.
+    const calo_image *mask;
+    double strength; // 0.75; 0 .. 1: floor(strength · steps) of the steps are taken, at least one
+    calo_resize resize;
+    calo_mask_content mask_content;
+    int mask_blur;    // 4; pixels of init_image, standard deviation
+    int only_masked;  // draw what the mask shows alone, in the size that is asked for
+    int mask_padding; // 32; and so many pixels around it
+    int outpaint_left, outpaint_right, outpaint_top, outpaint_bottom; // pixels added to init_image, masked
+    int reserved;                                                     // 0
 } calo_txt2img_request;
 
 struct calo_image {
@@ -251,6 +276,9 @@ CALO_API size_t calo_images_count(const calo_images *images);
 // NULL behind the last. Belongs to the list.
 CALO_API const calo_image *calo_images_at(const calo_images *images, size_t i);
 CALO_API void calo_images_free(calo_images *images);
+// A picture from a file, as a list of one: PNG, JPEG, WebP, BMP or TGA; alpha is dropped. It has no latents
+// and no description. CALO_ERR_NOINPUT when there is none, CALO_ERR_DATA when it is malformed.
+CALO_API calo_status calo_image_load(calo_context *ctx, const char *path, calo_images **picture);
 
 // Row i of the samplers, NULL behind the last.
 CALO_API const char *calo_sampler_name(int i);

@@ -319,6 +319,9 @@ Test(cli, from_takes_no_names_of_files) {
                                        "\"save-latents\": \"escaped.safetensors\"",
                                        "\"init-latents\": \"/etc/passwd\"",
                                        "\"config\": \"x.json\"",
+                                       "\"init-img\": \"/etc/x.png\"",
+                                       "\"init_img\": \"/etc/x.png\"",
+                                       "\"mask\": \"/etc/x.png\"",
                                        "\"\\u009b2J\": 1"};
     char text[300];
     for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
