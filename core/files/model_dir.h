@@ -4,7 +4,7 @@
 // Names of shards come from the index file and must be plain names: nothing outside the folder is opened.
 // Symbolic links are followed (a hub cache links into its blobs); nothing is ever written.
 #pragma once
-#include "core/files/safetensors.h"
+#include "core/files/tensor_file.h"
 
 #include <stdbool.h>
 
@@ -12,8 +12,8 @@ typedef struct model_files model_files;
 
 // Where one tensor lies; both belong to the model_files.
 typedef struct {
-    const safetensors *file;
-    const safetensors_tensor *tensor;
+    const tensor_file *file;
+    const tensor_entry *tensor;
 } model_tensor;
 
 // `path` is a .safetensors file, a *.safetensors.index.json, or the folder of one component. `variant`

@@ -1,0 +1,148 @@
+#include "core/files/tensor_file.h"
+
+#include "core/base/fs.h"
+#include "core/base/mem.h"
+#include "core/files/tensor_formats.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+// ---------------------------------------------------------------- opening
+
+static int by_offset(const void *a, const void *b) {
+    const tensor_entry *x = a, *y = b;
+    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1; // empty ones first
+    return strcmp(x->name, y->name);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const tensor_entry *const *)a)->name, (*(const tensor_entry *const *)b)->name);
+}
+
+static int by_key(const void *a, const void *b) {
+    return strcmp(((const metadata_pair *)a)->key, ((const metadata_pair *)b)->key);
+}
+
+status tensor_file_sort(tensor_file *f, error *err) {
+    if (!(f->by_name = mem_calloc(f->n, sizeof *f->by_name)))
+        return fail(err, ERR_TEMP, "%s: out of memory", f->path);
+    if (f->n) qsort(f->tensors, f->n, sizeof *f->tensors, by_offset);
+    for (size_t i = 0; i < f->n; i++) f->by_name[i] = &f->tensors[i];
+    if (f->n) qsort(f->by_name, f->n, sizeof *f->by_name, by_name);
+    if (f->n_metadata) qsort(f->metadata, f->n_metadata, sizeof *f->metadata, by_key);
+    return OK;
+}
+
+status tensor_entry_count(const tensor_file *f, tensor_entry *t, error *err) {
+    t->count = 1;
+    for (int i = 0; i < t->ndim; i++) {
+        if (t->shape[i] < 0)
+            return fail(err, ERR_DATA, "%s: tensor '%.200s': a negative size", f->path, t->name);
+        if (__builtin_mul_overflow(t->count, (uint64_t)t->shape[i], &t->count))
+            return fail(err, ERR_DATA, "%s: tensor '%.200s': more elements than 64 bits can count", f->path,
+                        t->name);
+    }
+    return OK;
+}
+
+static status read_directory(tensor_file *f, error *err) {
+    return safetensors_read_header(f, err);
+}
+
+tensor_file *tensor_file_open(const char *path, error *err) {
+    error unseen;
+    if (!err) err = &unseen;
+    tensor_file *f = mem_calloc(1, sizeof *f);
+    if (!f || !(f->path = mem_strdup(path))) {
+        fail(err, ERR_TEMP, "%s: out of memory", path);
+        mem_free(f);
+        return NULL;
+    }
+    f->fd = fs_open_read(path, &f->file_size, err);
+    if (f->fd >= 0 && !read_directory(f, err)) return f;
+    tensor_file_close(f);
+    return NULL;
+}
+
+void tensor_file_close(tensor_file *f) {
+    if (!f) return;
+    if (f->fd >= 0) close(f->fd);
+    mem_free(f->path);
+    mem_free(f->tensors);
+    mem_free(f->by_name);
+    mem_free(f->metadata);
+    arena_free(&f->strings);
+    mem_free(f);
+}
+
+// ---------------------------------------------------------------- access
+
+const char *tensor_file_path(const tensor_file *f) { return f->path; }
+size_t tensor_file_count(const tensor_file *f) { return f->n; }
+const tensor_entry *tensor_file_at(const tensor_file *f, size_t i) { return &f->tensors[i]; }
+size_t tensor_file_metadata_count(const tensor_file *f) { return f->n_metadata; }
+metadata_pair tensor_file_metadata_at(const tensor_file *f, size_t i) { return f->metadata[i]; }
+
+const tensor_entry *tensor_file_find(const tensor_file *f, const char *name) {
+    if (!f->n) return NULL;
+    const tensor_entry probe = {.name = name}, *key = &probe;
+    const tensor_entry **hit = bsearch(&key, f->by_name, f->n, sizeof *f->by_name, by_name);
+    return hit ? *hit : NULL;
+}
+
+const char *tensor_file_metadata(const tensor_file *f, const char *key) {
+    if (!f->n_metadata) return NULL;
+    const metadata_pair probe = {key, NULL};
+    const metadata_pair *hit = bsearch(&probe, f->metadata, f->n_metadata, sizeof probe, by_key);
+    return hit ? hit->value : NULL;
+}
+
+static status check_range(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                          error *err) {
+    if (t->type < 0)
+        return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", f->path, t->name,
+                    t->type_name);
+    if (first > t->count || count > t->count - first)
+        return fail(err, ERR_INTERNAL, "%s: elements %llu + %llu of tensor '%.200s', which has %llu",
+                    f->path, (unsigned long long)first, (unsigned long long)count, t->name,
+                    (unsigned long long)t->count);
+    return OK;
+}
+
+status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                        void *dst, error *err) {
+    status s = check_range(f, t, first, count, err);
+    if (s) return s;
+    size_t size = dtype_size((dtype)t->type);
+    s = fs_read_at(f->fd, f->path, t->offset + first * size, dst, count * size, err);
+    return s ? fail_in(err, "tensor '%.200s'", t->name) : OK;
+}
+
+status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first,
+                            uint64_t count, float *dst, error *err) {
+    if (t->type == DT_F32) return tensor_file_read(f, t, first, count, dst, err);
+    status s = check_range(f, t, first, count, err);
+    _Alignas(8) unsigned char piece[1 << 16];
+    uint64_t most = s ? 1 : sizeof piece / dtype_size((dtype)t->type);
+    while (count > 0 && !s) {
+        uint64_t n = count < most ? count : most;
+        s = tensor_file_read(f, t, first, n, piece, err);
+        if (!s) dtype_to_f32((dtype)t->type, piece, dst, n);
+        first += n;
+        dst += n;
+        count -= n;
+    }
+    return s;
+}
+
+char *tensor_shape_text(const int64_t *shape, int ndim, char *buf, size_t size) {
+    size_t at = (size_t)snprintf(buf, size, "(");
+    for (int i = 0; i < ndim && at < size; i++)
+        at += (size_t)snprintf(buf + at, size - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+    if (at < size) snprintf(buf + at, size - at, ")");
+    return buf;
+}
+
