@@ -48,9 +48,7 @@ status tensor_entry_count(const tensor_file *f, tensor_entry *t, error *err) {
     return OK;
 }
 
-static status read_directory(tensor_file *f, error *err) {
-    return safetensors_read_header(f, err);
-}
+static status read_directory(tensor_file *f, error *err) { return safetensors_read_header(f, err); }
 
 tensor_file *tensor_file_open(const char *path, error *err) {
     error unseen;
@@ -106,8 +104,8 @@ static status check_range(const tensor_file *f, const tensor_entry *t, uint64_t 
         return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", f->path, t->name,
                     t->type_name);
     if (first > t->count || count > t->count - first)
-        return fail(err, ERR_INTERNAL, "%s: elements %llu + %llu of tensor '%.200s', which has %llu",
-                    f->path, (unsigned long long)first, (unsigned long long)count, t->name,
+        return fail(err, ERR_INTERNAL, "%s: elements %llu + %llu of tensor '%.200s', which has %llu", f->path,
+                    (unsigned long long)first, (unsigned long long)count, t->name,
                     (unsigned long long)t->count);
     return OK;
 }
@@ -121,8 +119,8 @@ status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t fi
     return s ? fail_in(err, "tensor '%.200s'", t->name) : OK;
 }
 
-status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first,
-                            uint64_t count, float *dst, error *err) {
+status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                            float *dst, error *err) {
     if (t->type == DT_F32) return tensor_file_read(f, t, first, count, dst, err);
     status s = check_range(f, t, first, count, err);
     _Alignas(8) unsigned char piece[1 << 16];
@@ -145,4 +143,3 @@ char *tensor_shape_text(const int64_t *shape, int ndim, char *buf, size_t size) 
     if (at < size) snprintf(buf + at, size - at, ")");
     return buf;
 }
-

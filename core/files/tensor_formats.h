@@ -20,6 +20,6 @@ status safetensors_read_header(tensor_file *f, error *err);
 
 // Orders the tensors by offset and the metadata by key, and makes by_name.
 status tensor_file_sort(tensor_file *f, error *err);
-// shape[0 .. ndim) is set: fills in the number of elements. ERR_DATA for a negative size, or more than 64 bits
-// can count.
+// shape[0 .. ndim) is set: fills in the number of elements. ERR_DATA for a negative size, or more than 64
+// bits can count.
 status tensor_entry_count(const tensor_file *f, tensor_entry *t, error *err);
