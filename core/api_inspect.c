@@ -151,13 +151,12 @@ calo_status calo_inspect_model(calo_model *m, char **json) {
     return api_leave(inspect_model(m->m, json, err));
 }
 
-static bool is_safetensors(const char *path) { return !strcmp(fs_extension(path), "safetensors"); }
-
 calo_status calo_inspect(calo_context *ctx, const char *path, char **json) {
     error *err = api_enter(ctx);
     *json = NULL;
     if (!fs_is_dir(path)) {
-        status s = is_safetensors(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
+        status s =
+            tensor_file_is_named(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
         return api_leave(s);
     }
     model *m = model_open(path, err);

@@ -703,7 +703,7 @@ Test(files, model_folder_and_shards) {
     const int64_t shape[2] = {2, 2}, other[1] = {4};
     float got[4];
     cr_assert_null(model_files_open(dir, NULL, &err));
-    expect(&err, ERR_NOINPUT, "no safetensors weights");
+    expect(&err, ERR_NOINPUT, "no weights");
     save_one(in_dir("model.safetensors"), "a", DT_F32, 2, a);
     save_one(in_dir("model.fp16.safetensors"), "a", DT_F16, 2, b);
 

@@ -25,18 +25,22 @@ static status short_of_memory(error *err, const char *path) {
 
 // ---------------------------------------------------------------- where the files are
 
-static const char *const STEMS[] = {"diffusion_pytorch_model", "model", "pytorch_lora_weights"};
+static const char *const STEMS[] = {"diffusion_pytorch_model", "model", "pytorch_lora_weights",
+                                    "pytorch_model"};
+enum { STEM_COUNT = sizeof STEMS / sizeof *STEMS };
 
 // Endings of a whole file and of an index; a variant stands in front of the last part:
-// model.fp16.safetensors, model.safetensors.index.fp16.json.
-static const char *const ENDINGS[][2] = {{"", ".safetensors"}, {".safetensors.index", ".json"}};
+// model.fp16.safetensors, model.safetensors.index.fp16.json. What comes first is taken.
+static const char *const ENDINGS[][2] = {
+    {"", ".safetensors"}, {".safetensors.index", ".json"}, {"", ".bin"}, {".bin.index", ".json"}};
+enum { ENDING_COUNT = sizeof ENDINGS / sizeof *ENDINGS };
 
 // The path of candidate i, whether it exists or not; NULL when memory is short.
 static char *candidate(const char *dir, size_t i, const char *variant) {
     arena a = {0};
-    const char *const *ending = ENDINGS[i % 2];
-    const char *name =
-        arena_printf(&a, "%s%s%s%s%s", STEMS[i / 2], ending[0], *variant ? "." : "", variant, ending[1]);
+    const char *const *ending = ENDINGS[i / STEM_COUNT];
+    const char *name = arena_printf(&a, "%s%s%s%s%s", STEMS[i % STEM_COUNT], ending[0], *variant ? "." : "",
+                                    variant, ending[1]);
     char *path = name ? fs_join(dir, name) : NULL;
     arena_free(&a);
     return path;
@@ -44,15 +48,16 @@ static char *candidate(const char *dir, size_t i, const char *variant) {
 
 // The first that exists; ERR_NOINPUT if the folder has no weights of this variant.
 static status find_in_folder(model_files *m, const char *dir, const char *variant, error *err) {
-    for (size_t i = 0; i < 2 * sizeof STEMS / sizeof *STEMS; i++) {
+    for (size_t i = 0; i < STEM_COUNT * ENDING_COUNT; i++) {
         if (!(m->path = candidate(dir, i, variant))) return short_of_memory(err, dir);
         if (fs_exists(m->path)) return OK;
         mem_free(m->path);
         m->path = NULL;
     }
-    return fail(err, ERR_NOINPUT,
-                "%s: no safetensors weights%s%s here (looked for %s, %s and %s, whole and sharded)", dir,
-                *variant ? " of variant " : "", variant, STEMS[0], STEMS[1], STEMS[2]);
+    return fail(
+        err, ERR_NOINPUT,
+        "%s: no weights%s%s here (looked for %s, %s, %s and %s, .safetensors and .bin, whole and sharded)",
+        dir, *variant ? " of variant " : "", variant, STEMS[0], STEMS[1], STEMS[2], STEMS[3]);
 }
 
 static bool ends_with(const char *s, const char *end) {

@@ -16,7 +16,7 @@ typedef struct {
     const tensor_entry *tensor;
 } model_tensor;
 
-// `path` is a .safetensors file, a *.safetensors.index.json, or the folder of one component. `variant`
+// `path` is a tensor file, an index of shards (*.json), or the folder of one component. `variant`
 // selects among a folder's files ("fp16": model.fp16.safetensors); NULL or "" takes the plain one. A tensor
 // that the index promises and its shard lacks is ERR_DATA. NULL on failure.
 model_files *model_files_open(const char *path, const char *variant, error *err);

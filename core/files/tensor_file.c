@@ -48,7 +48,44 @@ status tensor_entry_count(const tensor_file *f, tensor_entry *t, error *err) {
     return OK;
 }
 
-static status read_directory(tensor_file *f, error *err) { return safetensors_read_header(f, err); }
+// Files that are met under the name of weights. `at`: where the mark stands.
+static const struct {
+    const char *mark;
+    size_t length, at;
+    const char *what;
+} FOREIGN[] = {
+    {"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15, 0,
+     "a torch file of the format before 1.6, a bare pickle; load it with torch and save it again, or take "
+     "the safetensors file"},
+    {"\x80", 1, 0, "a bare pickle, not weights that torch.save wrote"},
+    {"ustar", 5, 257,
+     "a tar archive; as weights, torch's oldest format: load it with torch and save it again"},
+    {"7z\xbc\xaf\x27\x1c", 6, 0, "a 7z archive; unpack it first"},
+    {"Rar!\x1a\x07", 6, 0, "a rar archive; unpack it first"},
+    {"\x1f\x8b", 2, 0, "compressed by gzip; unpack it first"},
+    {"\x28\xb5\x2f\xfd", 4, 0, "compressed by zstd; unpack it first"},
+    {"\xfd"
+     "7zXZ",
+     5, 0, "compressed by xz; unpack it first"},
+    {"GGUF", 4, 0, "a GGUF file, which calotype does not read"},
+    {"\x89HDF", 4, 0, "an HDF5 file, which calotype does not read"},
+    {"\x93NUMPY", 6, 0, "a numpy file, which calotype does not read"},
+    {"version https://git-lfs", 23, 0, "a note of Git LFS, not the file itself; git lfs pull fetches it"},
+    {"<!", 2, 0, "a web page; the download went wrong, or asked for a login"},
+    {"<htm", 4, 0, "a web page; the download went wrong, or asked for a login"},
+};
+
+// The first bytes decide. A safetensors file may begin with any mark of FOREIGN but a long one: the length of
+// its header, and then '{'.
+static status read_directory(tensor_file *f, error *err) {
+    char head[262] = "";
+    TRY(fs_read_at(f->fd, f->path, 0, head, f->file_size < sizeof head ? f->file_size : sizeof head, err));
+    if (!memcmp(head, "PK\3\4", 4) || !memcmp(head, "PK\5\6", 4)) return ckpt_read_directory(f, err);
+    for (size_t i = 0; i < sizeof FOREIGN / sizeof *FOREIGN && head[8] != '{'; i++)
+        if (!memcmp(head + FOREIGN[i].at, FOREIGN[i].mark, FOREIGN[i].length))
+            return fail(err, ERR_DATA, "%s: %s", f->path, FOREIGN[i].what);
+    return safetensors_read_header(f, err);
+}
 
 tensor_file *tensor_file_open(const char *path, error *err) {
     error unseen;
@@ -63,6 +100,13 @@ tensor_file *tensor_file_open(const char *path, error *err) {
     if (f->fd >= 0 && !read_directory(f, err)) return f;
     tensor_file_close(f);
     return NULL;
+}
+
+bool tensor_file_is_named(const char *path) {
+    static const char *const ENDINGS[] = {"safetensors", "ckpt", "pt", "pth", "bin"};
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
+        if (!strcmp(fs_extension(path), ENDINGS[i])) return true;
+    return false;
 }
 
 void tensor_file_close(tensor_file *f) {
@@ -110,29 +154,61 @@ static status check_range(const tensor_file *f, const tensor_entry *t, uint64_t 
     return OK;
 }
 
+// Reads all that the tensor spans and picks its elements out of it.
+static status read_strided(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                           char *dst, error *err) {
+    size_t size = dtype_size((dtype)t->type);
+    char *all = mem_alloc(t->span);
+    if (!all) return fail(err, ERR_TEMP, "%s: out of memory", f->path);
+    status s = fs_read_at(f->fd, f->path, t->offset, all, t->span, err);
+    for (uint64_t i = 0; i < count && !s; i++) {
+        uint64_t rest = first + i, at = 0;
+        for (int d = t->ndim - 1; d >= 0; d--) {
+            at += rest % (uint64_t)t->shape[d] * (uint64_t)t->stride[d];
+            rest /= (uint64_t)t->shape[d];
+        }
+        memcpy(dst + i * size, all + at * size, size);
+    }
+    mem_free(all);
+    return s;
+}
+
 status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                         void *dst, error *err) {
     status s = check_range(f, t, first, count, err);
     if (s) return s;
     size_t size = dtype_size((dtype)t->type);
-    s = fs_read_at(f->fd, f->path, t->offset + first * size, dst, count * size, err);
+    s = t->strided ? read_strided(f, t, first, count, dst, err)
+                   : fs_read_at(f->fd, f->path, t->offset + first * size, dst, count * size, err);
     return s ? fail_in(err, "tensor '%.200s'", t->name) : OK;
 }
 
-status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
-                            float *dst, error *err) {
-    if (t->type == DT_F32) return tensor_file_read(f, t, first, count, dst, err);
-    status s = check_range(f, t, first, count, err);
-    _Alignas(8) unsigned char piece[1 << 16];
-    uint64_t most = s ? 1 : sizeof piece / dtype_size((dtype)t->type);
+static status read_pieces(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                          void *room, uint64_t most, float *dst, error *err) {
+    status s = OK;
     while (count > 0 && !s) {
         uint64_t n = count < most ? count : most;
-        s = tensor_file_read(f, t, first, n, piece, err);
-        if (!s) dtype_to_f32((dtype)t->type, piece, dst, n);
+        s = tensor_file_read(f, t, first, n, room, err);
+        if (!s) dtype_to_f32((dtype)t->type, room, dst, n);
         first += n;
         dst += n;
         count -= n;
     }
+    return s;
+}
+
+// A strided tensor is read in one piece: each costs all that it spans.
+status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                            float *dst, error *err) {
+    if (t->type == DT_F32) return tensor_file_read(f, t, first, count, dst, err);
+    TRY(check_range(f, t, first, count, err));
+    size_t size = dtype_size((dtype)t->type);
+    _Alignas(8) unsigned char piece[1 << 16];
+    if (!t->strided) return read_pieces(f, t, first, count, piece, sizeof piece / size, dst, err);
+    void *all = mem_alloc(count * size);
+    status s = all ? read_pieces(f, t, first, count, all, count, dst, err)
+                   : fail(err, ERR_TEMP, "%s: out of memory", f->path);
+    mem_free(all);
     return s;
 }
 

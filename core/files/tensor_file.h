@@ -7,6 +7,8 @@
 #include "core/base/dtype.h"
 #include "core/base/status.h"
 
+#include <stdbool.h>
+
 enum { TENSOR_MAX_DIMS = 8 };
 
 typedef struct {
@@ -17,7 +19,11 @@ typedef struct {
     int64_t shape[TENSOR_MAX_DIMS];
     uint64_t count;  // elements
     uint64_t offset; // from the beginning of the file
-    uint64_t bytes;
+    uint64_t bytes;  // of its elements
+
+    bool strided;                    // the elements do not lie one after another, but
+    int64_t stride[TENSOR_MAX_DIMS]; // so many elements apart, not negative,
+    uint64_t span;                   // in so many bytes; reading puts them in order
 } tensor_entry;
 
 typedef struct {
@@ -29,6 +35,8 @@ typedef struct tensor_file tensor_file;
 // Reads and checks the directory. NULL on failure: ERR_NOINPUT without a file, ERR_DATA if it is malformed.
 tensor_file *tensor_file_open(const char *path, error *err);
 void tensor_file_close(tensor_file *f); // NULL is fine
+// Whether a path ends as those of such files do: .safetensors, .ckpt, ...
+bool tensor_file_is_named(const char *path);
 
 const char *tensor_file_path(const tensor_file *f);
 // Tensors in the order of their offsets. All strings belong to `f`.

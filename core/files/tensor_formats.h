@@ -17,6 +17,7 @@ struct tensor_file {
 };
 
 status safetensors_read_header(tensor_file *f, error *err);
+status ckpt_read_directory(tensor_file *f, error *err);
 
 // Orders the tensors by offset and the metadata by key, and makes by_name.
 status tensor_file_sort(tensor_file *f, error *err);
