@@ -283,7 +283,6 @@ static bool reach_of(const tensor_entry *t, uint64_t *reach) {
 // Where the elements lie in a storage of so many bytes, the first of them at element `first`.
 static status place(const collector *c, tensor_entry *t, const part *storage, int64_t first) {
     uint64_t size = dtype_size((dtype)t->type), room = storage->bytes / size, reach;
-    t->bytes = t->span = 0;
     t->offset = storage->offset;
     if (!t->count) return OK;
     if (first < 0 || (uint64_t)first >= room || !reach_of(t, &reach) || reach >= room - (uint64_t)first)
@@ -292,7 +291,6 @@ static status place(const collector *c, tensor_entry *t, const part *storage, in
     t->strided = !is_contiguous(t);
     t->offset += (uint64_t)first * size;
     t->bytes = t->count * size;
-    t->span = (reach + 1) * size;
     return OK;
 }
 
@@ -413,6 +411,8 @@ static status read_pickle(tensor_file *f, const archive *a, error *err) {
 
 status ckpt_read_directory(tensor_file *f, error *err) {
     archive a = {0};
+    if (!(f->metadata = mem_calloc(1, sizeof *f->metadata))) return short_of_memory(err, f);
+    f->metadata[f->n_metadata++] = (metadata_pair){"format", "pt"}; // as torch's own safetensors files say
     status s = archive_open(&a, f, err);
     if (!s) s = check_byteorder(&a, f, err);
     if (!s) s = read_pickle(f, &a, err);

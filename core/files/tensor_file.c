@@ -26,12 +26,28 @@ static int by_key(const void *a, const void *b) {
     return strcmp(((const metadata_pair *)a)->key, ((const metadata_pair *)b)->key);
 }
 
+// Where "X.weight" holds 8-bit floats, "X.scale_weight" or "X.weight_scale" says what they are to be
+// multiplied by: "scaled fp8".
+static const tensor_entry *scale_of(const tensor_file *f, const tensor_entry *t) {
+    static const char *const ENDINGS[] = {".scale_weight", ".weight_scale"};
+    const char *end = strrchr(t->name, '.');
+    char name[1024];
+    const tensor_entry *scale = NULL;
+    if ((t->type != DT_F8_E4M3 && t->type != DT_F8_E5M2) || !end || strcmp(end, ".weight")) return NULL;
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS && !scale; i++) {
+        snprintf(name, sizeof name, "%.*s%s", (int)(end - t->name), t->name, ENDINGS[i]);
+        scale = tensor_file_find(f, name);
+    }
+    return scale;
+}
+
 status tensor_file_sort(tensor_file *f, error *err) {
     if (!(f->by_name = mem_calloc(f->n, sizeof *f->by_name)))
         return fail(err, ERR_TEMP, "%s: out of memory", f->path);
     if (f->n) qsort(f->tensors, f->n, sizeof *f->tensors, by_offset);
     for (size_t i = 0; i < f->n; i++) f->by_name[i] = &f->tensors[i];
     if (f->n) qsort(f->by_name, f->n, sizeof *f->by_name, by_name);
+    for (size_t i = 0; i < f->n; i++) f->tensors[i].scale = scale_of(f, &f->tensors[i]);
     if (f->n_metadata) qsort(f->metadata, f->n_metadata, sizeof *f->metadata, by_key);
     return OK;
 }
@@ -154,21 +170,32 @@ static status check_range(const tensor_file *f, const tensor_entry *t, uint64_t 
     return OK;
 }
 
-// Reads all that the tensor spans and picks its elements out of it.
+// Where element i lies, in elements from the tensor's beginning.
+static uint64_t place_of(const tensor_entry *t, uint64_t i) {
+    uint64_t at = 0;
+    for (int d = t->ndim - 1; d >= 0; d--) {
+        at += i % (uint64_t)t->shape[d] * (uint64_t)t->stride[d];
+        i /= (uint64_t)t->shape[d];
+    }
+    return at;
+}
+
+// Reads all between the first and the last of these elements, and picks them out of it.
 static status read_strided(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                            char *dst, error *err) {
     size_t size = dtype_size((dtype)t->type);
-    char *all = mem_alloc(t->span);
-    if (!all) return fail(err, ERR_TEMP, "%s: out of memory", f->path);
-    status s = fs_read_at(f->fd, f->path, t->offset, all, t->span, err);
-    for (uint64_t i = 0; i < count && !s; i++) {
-        uint64_t rest = first + i, at = 0;
-        for (int d = t->ndim - 1; d >= 0; d--) {
-            at += rest % (uint64_t)t->shape[d] * (uint64_t)t->stride[d];
-            rest /= (uint64_t)t->shape[d];
-        }
-        memcpy(dst + i * size, all + at * size, size);
+    uint64_t low = UINT64_MAX, high = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = place_of(t, first + i);
+        if (at < low) low = at;
+        if (at > high) high = at;
     }
+    if (!count) return OK;
+    char *all = mem_alloc((high - low + 1) * size);
+    if (!all) return fail(err, ERR_TEMP, "%s: out of memory", f->path);
+    status s = fs_read_at(f->fd, f->path, t->offset + low * size, all, (high - low + 1) * size, err);
+    for (uint64_t i = 0; i < count && !s; i++)
+        memcpy(dst + i * size, all + (place_of(t, first + i) - low) * size, size);
     mem_free(all);
     return s;
 }
@@ -183,33 +210,64 @@ status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t fi
     return s ? fail_in(err, "tensor '%.200s'", t->name) : OK;
 }
 
-static status read_pieces(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
-                          void *room, uint64_t most, float *dst, error *err) {
-    status s = OK;
-    while (count > 0 && !s) {
-        uint64_t n = count < most ? count : most;
-        s = tensor_file_read(f, t, first, n, room, err);
-        if (!s) dtype_to_f32((dtype)t->type, room, dst, n);
-        first += n;
-        dst += n;
-        count -= n;
+// Values as float or as double; one of them is NULL.
+typedef struct {
+    float *f32;
+    double *f64;
+} numbers;
+
+static void convert(dtype t, const void *src, numbers dst, uint64_t at, uint64_t n) {
+    if (dst.f32)
+        dtype_to_f32(t, src, dst.f32 + at, n);
+    else
+        dtype_to_f64(t, src, dst.f64 + at, n);
+}
+
+// A strided tensor is read in one piece, as pieces may lie across each other.
+static status read_numbers(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                           numbers dst, error *err) {
+    TRY(check_range(f, t, first, count, err));
+    _Alignas(8) unsigned char piece[1 << 16];
+    size_t size = dtype_size((dtype)t->type);
+    uint64_t most = t->strided ? count : sizeof piece / size;
+    void *all = t->strided ? mem_alloc(count * size) : NULL;
+    status s = t->strided && !all ? fail(err, ERR_TEMP, "%s: out of memory", f->path) : OK;
+    for (uint64_t at = 0; at < count && !s; at += most) {
+        uint64_t n = count - at < most ? count - at : most;
+        s = tensor_file_read(f, t, first + at, n, all ? all : piece, err);
+        if (!s) convert((dtype)t->type, all ? all : piece, dst, at, n);
     }
+    mem_free(all);
     return s;
 }
 
-// A strided tensor is read in one piece: each costs all that it spans.
+static status read_scale(const tensor_file *f, const tensor_entry *t, double *scale, error *err) {
+    const tensor_entry *by = t->scale;
+    *scale = 1;
+    if (!by) return OK;
+    if (by->count != 1)
+        return fail(err, ERR_DATA, "%s: tensor '%.200s' is scaled fp8 with %llu scales; one is supported",
+                    f->path, t->name, (unsigned long long)by->count);
+    return read_numbers(f, by, 0, 1, (numbers){.f64 = scale}, err);
+}
+
 status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                             float *dst, error *err) {
+    double scale;
     if (t->type == DT_F32) return tensor_file_read(f, t, first, count, dst, err);
-    TRY(check_range(f, t, first, count, err));
-    size_t size = dtype_size((dtype)t->type);
-    _Alignas(8) unsigned char piece[1 << 16];
-    if (!t->strided) return read_pieces(f, t, first, count, piece, sizeof piece / size, dst, err);
-    void *all = mem_alloc(count * size);
-    status s = all ? read_pieces(f, t, first, count, all, count, dst, err)
-                   : fail(err, ERR_TEMP, "%s: out of memory", f->path);
-    mem_free(all);
-    return s;
+    TRY(read_scale(f, t, &scale, err));
+    TRY(read_numbers(f, t, first, count, (numbers){.f32 = dst}, err));
+    for (uint64_t i = 0; i < count && t->scale; i++) dst[i] = (float)(dst[i] * scale);
+    return OK;
+}
+
+status tensor_file_read_f64(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                            double *dst, error *err) {
+    double scale;
+    TRY(read_scale(f, t, &scale, err));
+    TRY(read_numbers(f, t, first, count, (numbers){.f64 = dst}, err));
+    for (uint64_t i = 0; i < count && t->scale; i++) dst[i] *= scale;
+    return OK;
 }
 
 char *tensor_shape_text(const int64_t *shape, int ndim, char *buf, size_t size) {

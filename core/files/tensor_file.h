@@ -11,7 +11,8 @@
 
 enum { TENSOR_MAX_DIMS = 8 };
 
-typedef struct {
+typedef struct tensor_entry tensor_entry;
+struct tensor_entry {
     const char *name;
     const char *type_name; // as the file spells it
     int type;              // dtype, or -1: a type we do not know, an error when the tensor is used
@@ -22,9 +23,11 @@ typedef struct {
     uint64_t bytes;  // of its elements
 
     bool strided;                    // the elements do not lie one after another, but
-    int64_t stride[TENSOR_MAX_DIMS]; // so many elements apart, not negative,
-    uint64_t span;                   // in so many bytes; reading puts them in order
-} tensor_entry;
+    int64_t stride[TENSOR_MAX_DIMS]; // so many elements apart, not negative; reading puts them in order
+
+    // Of 8-bit floats, where the file scales them: the tensor whose one value theirs are to be multiplied by.
+    const tensor_entry *scale;
+};
 
 typedef struct {
     const char *key, *value;
@@ -48,12 +51,14 @@ size_t tensor_file_metadata_count(const tensor_file *f);
 metadata_pair tensor_file_metadata_at(const tensor_file *f, size_t i);
 const char *tensor_file_metadata(const tensor_file *f, const char *key); // NULL if absent
 
-// `count` elements from element `first` on, as stored, or converted to float. May be called from several
-// threads at once.
+// `count` elements from element `first` on: as stored, or as numbers, 8-bit floats multiplied by their scale.
+// May be called from several threads at once.
 status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                         void *dst, error *err);
 status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                             float *dst, error *err);
+status tensor_file_read_f64(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                            double *dst, error *err);
 
 // "(320, 4, 3, 3)" for messages; at most `size` bytes. Returns buf.
 char *tensor_shape_text(const int64_t *shape, int ndim, char *buf, size_t size);

@@ -4,14 +4,12 @@ python tests/parity/ckpt.py        from the repository's root; writes tests/gold
 """
 import collections
 import pathlib
-import shutil
 
 import torch
 from safetensors.torch import save_file
 
 OUT = pathlib.Path("tests/golden/ckpt")
-shutil.rmtree(OUT, ignore_errors=True)
-OUT.mkdir(parents=True)
+OUT.mkdir(parents=True, exist_ok=True)
 torch.manual_seed(7)
 
 
@@ -27,7 +25,7 @@ def golden(name, tree, **how):
     """NAME.ckpt, and what is expected of it in NAME.safetensors."""
     torch.save(tree, OUT / f"{name}.ckpt", **how)
     weights = tree.get("state_dict", tree)
-    save_file(dict(flatten(weights)), OUT / f"{name}.safetensors")
+    save_file(dict(flatten(weights)), OUT / f"{name}.safetensors", metadata={"format": "pt"})
 
 
 def every_type():
@@ -63,10 +61,49 @@ golden("parameters", {"a": torch.nn.Parameter(torch.ones(2)), "b": {"c": {"d": t
                       "list": [torch.ones(1)], "text": "x", "none": None, "size": torch.Size([2, 3])})
 golden("trainer", {"epoch": 3, "seed": 2**80, "lr": 1e-4, "device": torch.device("cpu"), "history": [1, (2, 3), {4}],
                    "state_dict": {"a.b": torch.ones(2, 2), "c": torch.arange(3)}, "optimizer_states": [optimiser.state_dict()]})
-torch.save({"a": torch.ones(2)}, OUT / "old_format.pt", _use_new_zipfile_serialization=False)
+if not (OUT / "old_format.pt").exists():  # which names storages by their addresses: every run writes another
+    torch.save({"a": torch.ones(2)}, OUT / "old_format.pt", _use_new_zipfile_serialization=False)
 
 # Every byte as each of the two 8-bit floats, and what torch makes of it.
 every = torch.arange(256, dtype=torch.uint8)
 eights = {"e4m3": every.clone().view(torch.float8_e4m3fn), "e5m2": every.clone().view(torch.float8_e5m2)}
 save_file(eights | {f"{k}.{n}": v.to(d) for k, v in eights.items() for n, d in [("f32", torch.float32), ("bf16", torch.bfloat16)]},
           OUT / "eights.safetensors")
+
+# Two models that change with their types, what torch rounds them to, and merges of three.
+a, b, c = ({"w": torch.randn(40, 7) * s, "h": (torch.randn(9) * s).half(), "n": torch.arange(4)} for s in (1, 2, 3))
+a["w"][0, :4] = torch.tensor([65519.0, 65520.0, -1e30, 1 + 2**-11 + 2**-20])
+a["d"] = torch.tensor([1 + 2**-11 + 2**-40, 1 + 2**-8 + 2**-40, -1e-8, 3.5], dtype=torch.float64)
+a["only"] = torch.ones(3)
+for name, m in zip("abc", (a, b, c)):
+    torch.save(m, OUT / f"model_{name}.ckpt")
+
+
+def rounded(m, dtype):
+    """Through float64 where it matters: torch rounds float64 twice on its way to bfloat16."""
+    near = dict(m)
+    for k, v in m.items():
+        if v.dtype.is_floating_point:
+            near[k] = v.to(dtype)
+    return near
+
+
+def merged(w, minus):
+    t = {k: v.clone() for k, v in a.items()}
+    for k in ("w", "h"):
+        x, y, z = (m[k].double() for m in (a, b, minus))
+        t[k] = (x + w * (y - z)).to(a[k].dtype)
+    return t
+
+
+def save(name, tensors):
+    save_file(tensors, OUT / f"{name}.safetensors", metadata={"format": "pt"})
+
+
+f16, bf16 = rounded(a, torch.float16), rounded(a, torch.bfloat16)
+f16["d"][0], bf16["d"][1] = 1 + 2**-10, 1 + 2**-7  # rounded once
+save("to_f16", f16)
+save("to_bf16", bf16)
+save("to_f32", rounded(a, torch.float32))
+save("merge", merged(0.3, a))
+save("difference", merged(1.0, c))
