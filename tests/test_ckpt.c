@@ -8,8 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+
+#ifdef __has_feature // clang
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(memory_sanitizer))
+#elif defined __SANITIZE_ADDRESS__ // gcc
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
 
 #define GOLDEN "tests/golden/ckpt/"
+#define MALFORMED "tests/golden/malformed/ckpt/"
 
 static tensor_file *open_golden(const char *name) {
     error err = {0};
@@ -126,6 +136,24 @@ static void refused(const char *path, status code, const char *part) {
 }
 
 Test(ckpt, the_old_format_is_named) { refused(GOLDEN "old_format.pt", ERR_DATA, "the format before 1.6"); }
+
+// A file of a few bytes does not make us use the gigabytes that it promises.
+Test(ckpt, malformed) {
+    char **names;
+    size_t n;
+    error err = {0};
+    struct rusage used;
+    cr_assert_eq(fs_list(MALFORMED, &names, &n, &err), OK, "%s", err.text);
+    for (size_t i = 0; i < n; i++) {
+        char *path = fs_join(MALFORMED, names[i]);
+        if (strcmp(names[i], "good.ckpt")) refused(path, ERR_DATA, "");
+        mem_free(path);
+    }
+    cr_expect_geq(n, 150);
+    fs_list_free(names, n);
+    cr_assert_eq(getrusage(RUSAGE_SELF, &used), 0);
+    cr_expect(SANITIZED || used.ru_maxrss < 64 << 10, "%ld KB", used.ru_maxrss);
+}
 
 // Cut at any byte it is never taken for whole.
 Test(ckpt, cut_short) {

@@ -340,7 +340,7 @@ static status append_key(collector *c, size_t n, const pickle_value *key, size_t
     *length = 0;
     if (key->kind == PICKLE_TEXT && !memchr(key->text, 0, key->length))
         more = key->length > MAX_NAME
-                   ? MAX_NAME
+                   ? MAX_NAME + 1
                    : snprintf(c->name + n, sizeof c->name - n, "%s%.*s", dot, (int)key->length, key->text);
     else if (key->kind == PICKLE_INT)
         more = snprintf(c->name + n, sizeof c->name - n, "%s%lld", dot, (long long)key->integer);
