@@ -9,6 +9,8 @@ const command COMMANDS[] = {
     {"reproduce", "measure a paper's claims on small models trained from scratch", cmd_reproduce,
      &REPRODUCE_LINE},
     {"inspect", "show what a model folder, a tensor file or a picture holds", cmd_inspect, &INSPECT_LINE},
+    {"convert", "turn weights into safetensors, in another number format, or merge them", cmd_convert,
+     &CONVERT_LINE},
     {"run", "evaluate one network on tensors of a file", cmd_run, &RUN_LINE},
     {"tokenize", "turn lines of text into token ids", cmd_tokenize, &TOKENIZE_LINE},
     {"completion", "print the completions of bash, zsh or fish", cmd_completion, &COMPLETION_LINE},

@@ -28,7 +28,7 @@ static const option OPTIONS[] = {
 const command_line INSPECT_LINE = {
     "inspect",
     "[PATH] [--plan NETWORK]",
-    "Shows what a model folder, a safetensors file or a picture holds. Without a path: the model.",
+    "Shows what a model folder, a tensor file or a picture holds. Without a path: the model.",
     NULL,
     {OPTIONS, COMMON_OPTIONS},
     1};

@@ -28,24 +28,24 @@ static json_t *text_of(const char *s) {
 
 // ---- tensors
 
-static json_t *shape_of(const safetensors_tensor *t) {
+static json_t *shape_of(const tensor_entry *t) {
     json_t *j = json_array();
     for (int i = 0; i < t->ndim; i++) json_array_append_new(j, json_integer(t->shape[i]));
     return j;
 }
 
-static json_t *describe_tensors(const safetensors *f) {
+static json_t *describe_tensors(const tensor_file *f) {
     json_t *j = json_object(), *list = json_array(), *meta = json_object();
     uint64_t values = 0, bytes = 0;
-    for (size_t i = 0; i < safetensors_count(f); i++) {
-        const safetensors_tensor *t = safetensors_at(f, i);
+    for (size_t i = 0; i < tensor_file_count(f); i++) {
+        const tensor_entry *t = tensor_file_at(f, i);
         values += t->count;
         bytes += t->bytes;
         json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", text_of(t->name), "type",
                                               t->type_name, "shape", shape_of(t)));
     }
-    for (size_t i = 0; i < safetensors_metadata_count(f); i++) {
-        safetensors_pair p = safetensors_metadata_at(f, i);
+    for (size_t i = 0; i < tensor_file_metadata_count(f); i++) {
+        metadata_pair p = tensor_file_metadata_at(f, i);
         json_object_set_new(meta, p.key, text_of(p.value));
     }
     recognised what = recognise(f);
@@ -61,10 +61,10 @@ static json_t *describe_tensors(const safetensors *f) {
 }
 
 static status inspect_tensors(const char *path, char **json, error *err) {
-    safetensors *f = safetensors_open(path, err);
+    tensor_file *f = tensor_file_open(path, err);
     if (!f) return err->code;
     status s = give(describe_tensors(f), json, err);
-    safetensors_close(f);
+    tensor_file_close(f);
     return s;
 }
 
@@ -100,7 +100,7 @@ static json_t *describe_weights(const model_files *f) {
     uint64_t values = 0, bytes = 0;
     json_t *types = json_object();
     for (size_t i = 0; i < model_files_count(f); i++) {
-        const safetensors_tensor *t = model_files_at(f, i).tensor;
+        const tensor_entry *t = model_files_at(f, i).tensor;
         values += t->count;
         bytes += t->bytes;
         json_t *n = json_object_get(types, t->type_name);
@@ -151,13 +151,12 @@ calo_status calo_inspect_model(calo_model *m, char **json) {
     return api_leave(inspect_model(m->m, json, err));
 }
 
-static bool is_safetensors(const char *path) { return !strcmp(fs_extension(path), "safetensors"); }
-
 calo_status calo_inspect(calo_context *ctx, const char *path, char **json) {
     error *err = api_enter(ctx);
     *json = NULL;
     if (!fs_is_dir(path)) {
-        status s = is_safetensors(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
+        status s =
+            tensor_file_is_named(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
         return api_leave(s);
     }
     model *m = model_open(path, err);

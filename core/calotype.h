@@ -390,9 +390,57 @@ CALO_API calo_status calo_train(calo_context *ctx, const calo_train_request *req
 // Key i of a configuration file, NULL behind the last. Valid until the next call.
 CALO_API const calo_train_key *calo_train_key_at(calo_context *ctx, int i);
 
+// ---- converting weights
+
+typedef enum {
+    CALO_WEIGHTS_AS_STORED,
+    CALO_WEIGHTS_F32,
+    CALO_WEIGHTS_F16,
+    CALO_WEIGHTS_BF16
+} calo_weights_type;
+
+// What calo_convert has done. Valid during the callback.
+typedef struct {
+    size_t size;         // of this struct
+    const char *path;    // a file that is finished, the index of shards last; NULL: a piece of one
+    int64_t done, total; // bytes of values
+} calo_convert_event;
+
+typedef struct {
+    size_t size; // of this struct, set by the init function
+    // A tensor file (.safetensors, .ckpt, .pt, .pth, .bin), an index of shards, or the folder of a network.
+    const char *in;
+    const char *out; // NAME.safetensors
+    // Bytes of values in a file; what is more goes into NAME-00001-of-00002.safetensors, ... and
+    // NAME.safetensors.index.json. 0: no limit.
+    int64_t max_shard;
+    const char *only; // beginnings of the names to take, with commas between; NULL: all
+    // A merge: in + weight (plus - minus), computed in double and rounded once; minus NULL: in. What the
+    // others lack, and what is no float, stays as it is. plus NULL: none.
+    const char *plus, *minus;
+    double weight;          // 0.5
+    calo_weights_type type; // of all that are floats
+    int overwrite;
+    void (*on_event)(void *user, const calo_convert_event *e); // may be NULL
+    void *user;
+} calo_convert_request;
+
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_convert_request_init(calo_convert_request *request, size_t size);
+static inline calo_convert_request calo_convert_defaults(void) {
+    calo_convert_request r;
+    calo_convert_request_init(&r, sizeof r);
+    return r;
+}
+
+// Writes weights as safetensors, each file whole or not at all. Formats of torch are read as data: nothing in
+// them is run, and what would have to be is CALO_ERR_DATA. Values are rounded to nearest, ties to even; those
+// too large for the type become infinite, which is a warning in the log with the tensor's name.
+CALO_API calo_status calo_convert(calo_context *ctx, const calo_convert_request *request);
+
 // ---- looking inside
 
-// What a model folder, a safetensors file or a picture holds, as a JSON object with a key "kind": "model",
+// What a model folder, a tensor file or a picture holds, as a JSON object with a key "kind": "model",
 // "tensors" or "picture". *json is freed with calo_free. CALO_ERR_NOINPUT when there is nothing at `path`,
 // CALO_ERR_DATA when it is none of the three or malformed.
 CALO_API calo_status calo_inspect(calo_context *ctx, const char *path, char **json);

@@ -80,24 +80,24 @@ void calo_tensors_free(calo_tensors *t) {
 
 // ---- files
 
-static status load_one(calo_tensors *list, const safetensors *file, const safetensors_tensor *t, error *err) {
+static status load_one(calo_tensors *list, const tensor_file *file, const tensor_entry *t, error *err) {
     calo_type type = t->type == DT_I32 ? CALO_I32 : t->type == DT_I64 ? CALO_I64 : CALO_F32;
     void *data = tensors_add(list, t->name, type, t->ndim, t->shape, err);
     if (!data) return err->code;
-    return type == CALO_F32 ? safetensors_read_f32(file, t, 0, t->count, data, err)
-                            : safetensors_read(file, t, 0, t->count, data, err);
+    return type == CALO_F32 ? tensor_file_read_f32(file, t, 0, t->count, data, err)
+                            : tensor_file_read(file, t, 0, t->count, data, err);
 }
 
 calo_status calo_tensors_load(calo_context *ctx, const char *path, calo_tensors **out) {
     error *err = api_enter(ctx);
     *out = NULL;
-    safetensors *file = safetensors_open(path, err);
+    tensor_file *file = tensor_file_open(path, err);
     if (!file) return api_leave(err->code);
     calo_tensors *list = tensors_new(err);
     status s = list ? OK : err->code;
-    for (size_t i = 0; i < safetensors_count(file) && !s; i++)
-        s = load_one(list, file, safetensors_at(file, i), err);
-    safetensors_close(file);
+    for (size_t i = 0; i < tensor_file_count(file) && !s; i++)
+        s = load_one(list, file, tensor_file_at(file, i), err);
+    tensor_file_close(file);
     if (s)
         calo_tensors_free(list);
     else

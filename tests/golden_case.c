@@ -1,7 +1,7 @@
 #include "tests/golden_case.h"
 
 #include "core/base/mem.h"
-#include "core/files/safetensors.h"
+#include "core/files/tensor_file.h"
 #include "tests/tools/genweights.h"
 
 #include <criterion/criterion.h>
@@ -14,7 +14,7 @@ enum { WHOLE_OUTPUT = 4096, OUTPUT_SAMPLES = 64 };
 struct golden {
     weights provider;
     json_t *json;
-    safetensors *numbers;
+    tensor_file *numbers;
     weight *weights;
     int n_weights;
     const weight **trained; // in the order of the rows
@@ -76,7 +76,7 @@ golden *golden_open(const char *path) {
     c->json = js_load(file, 1 << 24, &err);
     cr_assert_not_null(c->json, "%s", err.text);
     snprintf(file, sizeof file, "tests/golden/%s.safetensors", path);
-    c->numbers = safetensors_open(file, &err);
+    c->numbers = tensor_file_open(file, &err);
     cr_assert_not_null(c->numbers, "%s", err.text);
     const json_t *tensors = json_object_get(c->json, "tensors"),
                  *trained = json_object_get(c->json, "trained");
@@ -95,7 +95,7 @@ void golden_close(golden *c) {
     for (int i = 0; i < c->n_weights; i++) mem_free(c->weights[i].value);
     mem_free(c->weights);
     mem_free(c->trained);
-    safetensors_close(c->numbers);
+    tensor_file_close(c->numbers);
     json_decref(c->json);
     mem_free(c);
 }
@@ -199,11 +199,11 @@ static int64_t row_size(const golden *c, int run, int row) {
 static float *numbers(const golden *c, int run, const char *what) {
     char name[128];
     snprintf(name, sizeof name, "%d.%s", run, what);
-    const safetensors_tensor *t = safetensors_find(c->numbers, name);
+    const tensor_entry *t = tensor_file_find(c->numbers, name);
     cr_assert_not_null(t, "no golden numbers '%s'", name);
     float *p = mem_alloc((size_t)t->count * sizeof *p);
     error err = {0};
-    cr_assert_eq(safetensors_read_f32(c->numbers, t, 0, t->count, p, &err), OK, "%s", err.text);
+    cr_assert_eq(tensor_file_read_f32(c->numbers, t, 0, t->count, p, &err), OK, "%s", err.text);
     return p;
 }
 

@@ -212,13 +212,13 @@ Test(cli, saved_latents_are_what_seed_and_noise_say) {
     char path[600];
     error err = {0};
     snprintf(path, sizeof path, "%s/l.safetensors", folder);
-    safetensors *f = safetensors_open(path, &err);
+    tensor_file *f = tensor_file_open(path, &err);
     cr_assert_not_null(f, "%s", err.text);
-    const safetensors_tensor *t = safetensors_find(f, "latents");
+    const tensor_entry *t = tensor_file_find(f, "latents");
     cr_assert_not_null(t);
     cr_expect_str_eq(t->type_name, "F32");
     cr_expect_arr_eq(t->shape, ((int64_t[]){3, 4, 8, 8}), 4 * sizeof(int64_t));
-    safetensors_close(f);
+    tensor_file_close(f);
     // The file serves as noise too, whatever it holds: three pictures come from it.
     expect("$C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/b.png\" --init-latents \"$D/l.safetensors\"",
            0, "b-3.png", NULL);

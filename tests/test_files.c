@@ -310,45 +310,45 @@ Test(files, safetensors_round_trip) {
         {"none", DT_F32, 2, {0, 7}, a, NULL, NULL},
         {"scalar", DT_F32, 0, {0}, a + 5, NULL, NULL},
     };
-    safetensors_pair meta[] = {{"k", "v"}, {"format", "pt"}};
+    metadata_pair meta[] = {{"k", "v"}, {"format", "pt"}};
     cr_assert_eq(safetensors_save(in_dir("m.safetensors"), items, 4, meta, 2, false, &err), OK, "%s",
                  err.text);
-    safetensors *st = safetensors_open(in_dir("m.safetensors"), &err);
+    tensor_file *st = tensor_file_open(in_dir("m.safetensors"), &err);
     cr_assert(st, "%s", err.text);
-    cr_assert_eq(safetensors_count(st), 4);
-    cr_assert_eq(safetensors_metadata_count(st), 2);
-    cr_assert_str_eq(safetensors_metadata(st, "format"), "pt");
-    cr_assert_null(safetensors_metadata(st, "nothing"));
-    cr_assert_null(safetensors_find(st, "c"));
-    cr_assert_eq(safetensors_find(st, "none")->count, 0);
-    cr_assert_eq(safetensors_find(st, "scalar")->count, 1);
-    const safetensors_tensor *t = safetensors_find(st, "b");
+    cr_assert_eq(tensor_file_count(st), 4);
+    cr_assert_eq(tensor_file_metadata_count(st), 2);
+    cr_assert_str_eq(tensor_file_metadata(st, "format"), "pt");
+    cr_assert_null(tensor_file_metadata(st, "nothing"));
+    cr_assert_null(tensor_file_find(st, "c"));
+    cr_assert_eq(tensor_file_find(st, "none")->count, 0);
+    cr_assert_eq(tensor_file_find(st, "scalar")->count, 1);
+    const tensor_entry *t = tensor_file_find(st, "b");
     cr_assert_eq(t->type, DT_BF16);
     float *f = mem_alloc(40000 * sizeof *f);
-    cr_assert_eq(safetensors_read_f32(st, t, 0, 40000, f, &err), OK);
+    cr_assert_eq(tensor_file_read_f32(st, t, 0, 40000, f, &err), OK);
     for (int i = 0; i < 40000; i++) cr_assert_eq(f[i], (float)(i % 256));
-    cr_assert_eq(safetensors_read_f32(st, t, 33333, 300, f, &err), OK); // rows of their own
+    cr_assert_eq(tensor_file_read_f32(st, t, 33333, 300, f, &err), OK); // rows of their own
     for (int i = 0; i < 300; i++) cr_assert_eq(f[i], (float)((33333 + i) % 256));
-    cr_assert_eq(safetensors_read_f32(st, t, 39999, 2, f, &err), ERR_INTERNAL);
-    cr_assert_eq(safetensors_read_f32(st, t, UINT64_MAX, 2, f, &err), ERR_INTERNAL);
-    cr_assert_eq(safetensors_read(st, safetensors_find(st, "a"), 1, 2, f, &err), OK);
+    cr_assert_eq(tensor_file_read_f32(st, t, 39999, 2, f, &err), ERR_INTERNAL);
+    cr_assert_eq(tensor_file_read_f32(st, t, UINT64_MAX, 2, f, &err), ERR_INTERNAL);
+    cr_assert_eq(tensor_file_read(st, tensor_file_find(st, "a"), 1, 2, f, &err), OK);
     cr_assert_eq(f[1], 3.f);
 
     // A file cut short under our hands is an error, not a SIGBUS.
     cr_assert_eq(truncate(in_dir("m.safetensors"), 1000), 0);
-    cr_assert_eq(safetensors_read_f32(st, t, 0, 40000, f, &err), ERR_DATA);
+    cr_assert_eq(tensor_file_read_f32(st, t, 0, 40000, f, &err), ERR_DATA);
     expect(&err, ERR_DATA, "tensor 'b'");
     mem_free(f);
-    safetensors_close(st);
+    tensor_file_close(st);
 }
 
 // ---------------------------------------------------------------- against the reference libraries
 
 #define GOLDEN "tests/golden/files/"
 
-static safetensors *open_golden(const char *path) {
+static tensor_file *open_golden(const char *path) {
     error err = {0};
-    safetensors *st = safetensors_open(path, &err);
+    tensor_file *st = tensor_file_open(path, &err);
     cr_assert(st, "%s (run from the repository's root)", err.text);
     return st;
 }
@@ -367,55 +367,55 @@ static void assert_same_file(const char *a, const char *b) {
 
 Test(files, safetensors_reads_every_type_of_the_reference) {
     error err = {0};
-    safetensors *st = open_golden(GOLDEN "python.safetensors"),
+    tensor_file *st = open_golden(GOLDEN "python.safetensors"),
                 *f32 = open_golden(GOLDEN "python_f32.safetensors");
-    cr_assert_eq(safetensors_count(st), 18);
-    for (size_t i = 0; i < safetensors_count(f32); i++) {
-        const safetensors_tensor *want = safetensors_at(f32, i), *t = safetensors_find(st, want->name);
+    cr_assert_eq(tensor_file_count(st), 18);
+    for (size_t i = 0; i < tensor_file_count(f32); i++) {
+        const tensor_entry *want = tensor_file_at(f32, i), *t = tensor_file_find(st, want->name);
         float a[6], b[6];
         cr_assert(t, "%s", want->name);
         cr_assert_leq(t->count, 6);
-        cr_assert_eq(safetensors_read_f32(f32, want, 0, want->count, a, &err), OK, "%s", err.text);
-        cr_assert_eq(safetensors_read_f32(st, t, 0, t->count, b, &err), OK, "%s", err.text);
+        cr_assert_eq(tensor_file_read_f32(f32, want, 0, want->count, a, &err), OK, "%s", err.text);
+        cr_assert_eq(tensor_file_read_f32(st, t, 0, t->count, b, &err), OK, "%s", err.text);
         cr_assert_arr_eq(a, b, t->count * sizeof *a, "%s", t->name);
     }
-    safetensors_close(st);
-    safetensors_close(f32);
+    tensor_file_close(st);
+    tensor_file_close(f32);
 }
 
 // Byte for byte the reference's file, which is the strongest way to say that the reference reads ours.
 Test(files, safetensors_writes_what_the_reference_writes) {
     error err = {0};
-    safetensors *st = open_golden(GOLDEN "python.safetensors");
-    size_t n = safetensors_count(st);
+    tensor_file *st = open_golden(GOLDEN "python.safetensors");
+    size_t n = tensor_file_count(st);
     safetensors_item items[32];
     char values[32][64];
     for (size_t i = 0; i < n; i++) {
-        const safetensors_tensor *t = safetensors_at(st, n - 1 - i);
+        const tensor_entry *t = tensor_file_at(st, n - 1 - i);
         items[i] =
             (safetensors_item){.name = t->name, .type = (dtype)t->type, .ndim = t->ndim, .data = values[i]};
         memcpy(items[i].shape, t->shape, sizeof t->shape);
         cr_assert_leq(t->bytes, sizeof values[i]);
-        cr_assert_eq(safetensors_read(st, t, 0, t->count, values[i], &err), OK, "%s", err.text);
+        cr_assert_eq(tensor_file_read(st, t, 0, t->count, values[i], &err), OK, "%s", err.text);
     }
-    safetensors_pair meta = safetensors_metadata_at(st, 0);
+    metadata_pair meta = tensor_file_metadata_at(st, 0);
     cr_assert_eq(safetensors_save(in_dir("c.safetensors"), items, n, &meta, 1, false, &err), OK, "%s",
                  err.text);
     assert_same_file(in_dir("c.safetensors"), GOLDEN "python.safetensors");
     items[0].name = items[1].name;
     cr_assert_eq(safetensors_save(in_dir("d.safetensors"), items, n, NULL, 0, false, &err), ERR_INTERNAL);
     expect(&err, ERR_INTERNAL, "twice");
-    safetensors_close(st);
+    tensor_file_close(st);
 }
 
 // The picture that a golden file keeps as a tensor [h, w, c] of bytes.
-static image golden_image(const safetensors *st, const char *name) {
+static image golden_image(const tensor_file *st, const char *name) {
     error err = {0};
     image im;
-    const safetensors_tensor *t = safetensors_find(st, name);
+    const tensor_entry *t = tensor_file_find(st, name);
     cr_assert(t && t->type == DT_U8 && t->ndim == 3, "%s", name);
     cr_assert_eq(image_alloc(&im, (int)t->shape[1], (int)t->shape[0], (int)t->shape[2], &err), OK);
-    cr_assert_eq(safetensors_read(st, t, 0, t->count, im.px, &err), OK);
+    cr_assert_eq(tensor_file_read(st, t, 0, t->count, im.px, &err), OK);
     return im;
 }
 
@@ -427,11 +427,11 @@ static void assert_same_image(const image *a, const image *b, const char *what) 
 }
 
 Test(files, resize_is_pillows) {
-    safetensors *st = open_golden(GOLDEN "resize.safetensors");
+    tensor_file *st = open_golden(GOLDEN "resize.safetensors");
     const char *const filters[] = {"box", "bilinear", "bicubic", "lanczos"};
     int checked = 0;
-    for (size_t i = 0; i < safetensors_count(st); i++) {
-        const char *name = safetensors_at(st, i)->name;
+    for (size_t i = 0; i < tensor_file_count(st); i++) {
+        const char *name = tensor_file_at(st, i)->name;
         char mode[8], filter[16];
         int w, h, f = 0;
         if (sscanf(name, "%7s %15s %d %d", mode, filter, &w, &h) != 4) continue;
@@ -445,15 +445,15 @@ Test(files, resize_is_pillows) {
         checked++;
     }
     cr_assert_eq(checked, 60);
-    safetensors_close(st);
+    tensor_file_close(st);
 }
 
 // JPEG's and WebP's decoders are the same integer arithmetic in every build of their libraries.
 Test(files, images_read_as_pillow_reads_them) {
     error err = {0};
-    safetensors *st = open_golden(GOLDEN "images.safetensors");
-    for (size_t i = 0; i < safetensors_count(st); i++) {
-        const char *name = safetensors_at(st, i)->name;
+    tensor_file *st = open_golden(GOLDEN "images.safetensors");
+    for (size_t i = 0; i < tensor_file_count(st); i++) {
+        const char *name = tensor_file_at(st, i)->name;
         if (!strcmp(name, "luma")) continue;
         char path[100];
         snprintf(path, sizeof path, GOLDEN "%s", name);
@@ -469,7 +469,7 @@ Test(files, images_read_as_pillow_reads_them) {
     image_free(&rgb);
     image_free(&want);
     image_free(&got);
-    safetensors_close(st);
+    tensor_file_close(st);
 }
 
 #define TEXT                                                                                                 \
@@ -514,7 +514,7 @@ Test(files, texts_written_by_pillow_are_read) {
 
 Test(files, images_and_texts_come_back) {
     error err = {0};
-    safetensors *st = open_golden(GOLDEN "images.safetensors");
+    tensor_file *st = open_golden(GOLDEN "images.safetensors");
     const image_text texts[] = {{"parameters", WIDE}, {"plain", TEXT}};
     const char *const names[] = {"rgb.png", "rgba.png", "grey.png"};
     for (int i = 0; i < 3; i++) {
@@ -560,7 +560,7 @@ Test(files, images_and_texts_come_back) {
         }
         image_free(&im);
     }
-    safetensors_close(st);
+    tensor_file_close(st);
 }
 
 Test(files, images_refuse_what_they_cannot_store) {
@@ -596,17 +596,17 @@ Test(files, images_refuse_what_they_cannot_store) {
 #define MALFORMED "tests/golden/malformed/"
 
 static status open_safetensors(const char *path, error *err) {
-    safetensors *st = safetensors_open(path, err);
-    safetensors_close(st);
+    tensor_file *st = tensor_file_open(path, err);
+    tensor_file_close(st);
     return st ? OK : err->code;
 }
 
 static status use_tensor(const char *path, error *err) {
     char value[4];
-    safetensors *st = safetensors_open(path, err);
+    tensor_file *st = tensor_file_open(path, err);
     cr_assert(st, "%s", err->text);
-    status s = safetensors_read(st, safetensors_find(st, "a"), 0, 1, value, err);
-    safetensors_close(st);
+    status s = tensor_file_read(st, tensor_file_find(st, "a"), 0, 1, value, err);
+    tensor_file_close(st);
     return s;
 }
 
@@ -703,7 +703,7 @@ Test(files, model_folder_and_shards) {
     const int64_t shape[2] = {2, 2}, other[1] = {4};
     float got[4];
     cr_assert_null(model_files_open(dir, NULL, &err));
-    expect(&err, ERR_NOINPUT, "no safetensors weights");
+    expect(&err, ERR_NOINPUT, "no weights");
     save_one(in_dir("model.safetensors"), "a", DT_F32, 2, a);
     save_one(in_dir("model.fp16.safetensors"), "a", DT_F16, 2, b);
 

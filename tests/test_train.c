@@ -53,10 +53,10 @@ static void put(const char *path, const char *text) {
 
 // ---- optimiser
 
-static const float *golden(const safetensors *st, const char *name, float *room, size_t n) {
-    const safetensors_tensor *t = safetensors_find(st, name);
+static const float *golden(const tensor_file *st, const char *name, float *room, size_t n) {
+    const tensor_entry *t = tensor_file_find(st, name);
     cr_assert(t && t->count == n);
-    cr_assert_eq(safetensors_read_f32(st, t, 0, n, room, &err), OK, "%s", err.text);
+    cr_assert_eq(tensor_file_read_f32(st, t, 0, n, room, &err), OK, "%s", err.text);
     return room;
 }
 
@@ -84,7 +84,7 @@ Test(train, updates_equal_torchs_adamw) {
                                        .warmup = 3,
                                        .steps = STEPS};
     float ga[STEPS * A], gb[STEPS * B], va[STEPS * A], vb[STEPS * B], norms[STEPS], ema = 0;
-    safetensors *st = safetensors_open("tests/golden/adamw.safetensors", &err);
+    tensor_file *st = tensor_file_open("tests/golden/adamw.safetensors", &err);
     cr_assert_not_null(st, "%s", err.text);
     params *p = params_new(1);
     const weights *w = params_training(p);
@@ -109,7 +109,7 @@ Test(train, updates_equal_torchs_adamw) {
         ema = (float)(keep * ema + (1 - keep) * a->w.value[0]);
         cr_expect_float_eq(a->ema[0], ema, 1e-5);
     }
-    safetensors_close(st);
+    tensor_file_close(st);
     params_free(p);
 }
 
@@ -535,16 +535,16 @@ Test(train, a_full_disk_loses_nothing) {
 static bool same_tensor(const char *one, const char *other, const char *name) {
     static const char file[] = "diffusion_pytorch_model.safetensors";
     float x[8 * 16 * 9], y[8 * 16 * 9];
-    safetensors *a = safetensors_open(at("%s/%s", one, file), &err),
-                *b = safetensors_open(at("%s/%s", other, file), &err);
+    tensor_file *a = tensor_file_open(at("%s/%s", one, file), &err),
+                *b = tensor_file_open(at("%s/%s", other, file), &err);
     cr_assert(a && b, "%s", err.text);
-    const safetensors_tensor *t = safetensors_find(a, name), *u = safetensors_find(b, name);
+    const tensor_entry *t = tensor_file_find(a, name), *u = tensor_file_find(b, name);
     cr_assert(t && u && t->count == u->count && t->count <= sizeof x / sizeof *x);
-    cr_assert_eq(safetensors_read_f32(a, t, 0, t->count, x, &err), OK);
-    cr_assert_eq(safetensors_read_f32(b, u, 0, t->count, y, &err), OK);
+    cr_assert_eq(tensor_file_read_f32(a, t, 0, t->count, x, &err), OK);
+    cr_assert_eq(tensor_file_read_f32(b, u, 0, t->count, y, &err), OK);
     bool same = !memcmp(x, y, t->count * sizeof *x);
-    safetensors_close(a);
-    safetensors_close(b);
+    tensor_file_close(a);
+    tensor_file_close(b);
     return same;
 }
 

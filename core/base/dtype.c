@@ -115,16 +115,29 @@ void dtype_to_f32(dtype t, const void *src, float *dst, size_t n) { CONVERT(floa
 
 void dtype_to_f64(dtype t, const void *src, double *dst, size_t n) { CONVERT(double) }
 
+// Rounded to odd: what is inexact has its last bit set, so that rounding once more, to fewer bits, rounds as
+// if from the double itself (Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+static float f64_to_f32_odd(double d) {
+    float f = (float)d;
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((double)f < d || (double)f > d) {
+        if (!(u & 1)) u += (f < d) == (d > 0) ? 1 : UINT32_MAX;
+        memcpy(&f, &u, 4);
+    }
+    return f;
+}
+
 void dtype_from_f64(dtype t, const double *src, void *dst, size_t n) {
     for (size_t i = 0; i < n; i++) switch (t) {
         case DT_F32:
             ((float *)dst)[i] = (float)src[i];
             break;
         case DT_BF16:
-            ((uint16_t *)dst)[i] = f32_to_bf16((float)src[i]);
+            ((uint16_t *)dst)[i] = f32_to_bf16(f64_to_f32_odd(src[i]));
             break;
         case DT_F16:
-            ((uint16_t *)dst)[i] = f32_to_f16((float)src[i]);
+            ((uint16_t *)dst)[i] = f32_to_f16(f64_to_f32_odd(src[i]));
             break;
         case DT_F64:
             ((double *)dst)[i] = src[i];

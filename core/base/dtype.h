@@ -48,4 +48,5 @@ uint16_t f32_to_f16(float f); // round to nearest even; overflow gives infinity
 // Converts n values of any numeric type to float and double, and back. BOOL reads as 0 or 1.
 void dtype_to_f32(dtype t, const void *src, float *dst, size_t n);
 void dtype_to_f64(dtype t, const void *src, double *dst, size_t n);
-void dtype_from_f64(dtype t, const double *src, void *dst, size_t n); // F32 BF16 F16 F64 I32 I64 U8
+// F32 BF16 F16 F64 I32 I64 U8; floats are rounded once, to nearest even.
+void dtype_from_f64(dtype t, const double *src, void *dst, size_t n);

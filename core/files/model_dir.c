@@ -13,7 +13,7 @@ enum { MAX_SHARDS = 1000, MAX_INDEX_BYTES = 64 << 20, MAX_MODEL_INDEX_BYTES = 1 
 struct model_files {
     char *path;
     char **shard_names; // plain names under the index's folder; none for a single file
-    safetensors **files;
+    tensor_file **files;
     size_t n_files;
     model_tensor *tensors; // by name
     size_t n;
@@ -25,18 +25,22 @@ static status short_of_memory(error *err, const char *path) {
 
 // ---------------------------------------------------------------- where the files are
 
-static const char *const STEMS[] = {"diffusion_pytorch_model", "model", "pytorch_lora_weights"};
+static const char *const STEMS[] = {"diffusion_pytorch_model", "model", "pytorch_lora_weights",
+                                    "pytorch_model"};
+enum { STEM_COUNT = sizeof STEMS / sizeof *STEMS };
 
 // Endings of a whole file and of an index; a variant stands in front of the last part:
-// model.fp16.safetensors, model.safetensors.index.fp16.json.
-static const char *const ENDINGS[][2] = {{"", ".safetensors"}, {".safetensors.index", ".json"}};
+// model.fp16.safetensors, model.safetensors.index.fp16.json. What comes first is taken.
+static const char *const ENDINGS[][2] = {
+    {"", ".safetensors"}, {".safetensors.index", ".json"}, {"", ".bin"}, {".bin.index", ".json"}};
+enum { ENDING_COUNT = sizeof ENDINGS / sizeof *ENDINGS };
 
 // The path of candidate i, whether it exists or not; NULL when memory is short.
 static char *candidate(const char *dir, size_t i, const char *variant) {
     arena a = {0};
-    const char *const *ending = ENDINGS[i % 2];
-    const char *name =
-        arena_printf(&a, "%s%s%s%s%s", STEMS[i / 2], ending[0], *variant ? "." : "", variant, ending[1]);
+    const char *const *ending = ENDINGS[i / STEM_COUNT];
+    const char *name = arena_printf(&a, "%s%s%s%s%s", STEMS[i % STEM_COUNT], ending[0], *variant ? "." : "",
+                                    variant, ending[1]);
     char *path = name ? fs_join(dir, name) : NULL;
     arena_free(&a);
     return path;
@@ -44,15 +48,16 @@ static char *candidate(const char *dir, size_t i, const char *variant) {
 
 // The first that exists; ERR_NOINPUT if the folder has no weights of this variant.
 static status find_in_folder(model_files *m, const char *dir, const char *variant, error *err) {
-    for (size_t i = 0; i < 2 * sizeof STEMS / sizeof *STEMS; i++) {
+    for (size_t i = 0; i < STEM_COUNT * ENDING_COUNT; i++) {
         if (!(m->path = candidate(dir, i, variant))) return short_of_memory(err, dir);
         if (fs_exists(m->path)) return OK;
         mem_free(m->path);
         m->path = NULL;
     }
-    return fail(err, ERR_NOINPUT,
-                "%s: no safetensors weights%s%s here (looked for %s, %s and %s, whole and sharded)", dir,
-                *variant ? " of variant " : "", variant, STEMS[0], STEMS[1], STEMS[2]);
+    return fail(
+        err, ERR_NOINPUT,
+        "%s: no weights%s%s here (looked for %s, %s, %s and %s, .safetensors and .bin, whole and sharded)",
+        dir, *variant ? " of variant " : "", variant, STEMS[0], STEMS[1], STEMS[2], STEMS[3]);
 }
 
 static bool ends_with(const char *s, const char *end) {
@@ -68,12 +73,12 @@ static int by_name(const void *a, const void *b) {
 
 static status open_single(model_files *m, error *err) {
     if (!(m->files = mem_calloc(1, sizeof *m->files))) return short_of_memory(err, m->path);
-    if (!(m->files[0] = safetensors_open(m->path, err))) return err->code;
+    if (!(m->files[0] = tensor_file_open(m->path, err))) return err->code;
     m->n_files = 1;
-    m->n = safetensors_count(m->files[0]);
+    m->n = tensor_file_count(m->files[0]);
     if (!(m->tensors = mem_calloc(m->n, sizeof *m->tensors))) return short_of_memory(err, m->path);
     for (size_t i = 0; i < m->n; i++)
-        m->tensors[i] = (model_tensor){m->files[0], safetensors_at(m->files[0], i)};
+        m->tensors[i] = (model_tensor){m->files[0], tensor_file_at(m->files[0], i)};
     return OK;
 }
 
@@ -93,7 +98,7 @@ static int open_shard(model_files *m, const char *dir, const char *name, error *
     char *path = fs_join(dir, name);
     m->shard_names[m->n_files] = mem_strdup(name);
     if (path && m->shard_names[m->n_files])
-        m->files[m->n_files] = safetensors_open(path, err);
+        m->files[m->n_files] = tensor_file_open(path, err);
     else
         short_of_memory(err, m->path);
     mem_free(path);
@@ -107,10 +112,10 @@ static status map_tensor(model_files *m, const char *dir, const char *name, cons
         return fail(err, ERR_DATA, "%s: weight_map '%.200s' is not a file name", m->path, name);
     int f = open_shard(m, dir, json_string_value(shard), err);
     if (f < 0) return err->code;
-    const safetensors_tensor *t = safetensors_find(m->files[f], name);
+    const tensor_entry *t = tensor_file_find(m->files[f], name);
     if (!t)
         return fail(err, ERR_DATA, "%s: tensor '%.200s' is missing, %s promises it",
-                    safetensors_path(m->files[f]), name, fs_basename(m->path));
+                    tensor_file_path(m->files[f]), name, fs_basename(m->path));
     m->tensors[m->n++] = (model_tensor){m->files[f], t};
     return OK;
 }
@@ -163,7 +168,7 @@ model_files *model_files_open(const char *path, const char *variant, error *err)
 void model_files_close(model_files *m) {
     if (!m) return;
     for (size_t i = 0; i < m->n_files; i++) {
-        safetensors_close(m->files[i]);
+        tensor_file_close(m->files[i]);
         if (m->shard_names) mem_free(m->shard_names[i]);
     }
     mem_free(m->files);
@@ -180,7 +185,7 @@ size_t model_files_count(const model_files *m) { return m->n; }
 model_tensor model_files_at(const model_files *m, size_t i) { return m->tensors[i]; }
 
 bool model_files_find(const model_files *m, const char *name, model_tensor *found) {
-    const safetensors_tensor probe = {.name = name};
+    const tensor_entry probe = {.name = name};
     const model_tensor key = {NULL, &probe};
     const model_tensor *hit = m->n ? bsearch(&key, m->tensors, m->n, sizeof key, by_name) : NULL;
     if (hit && found) *found = *hit;
@@ -190,13 +195,13 @@ bool model_files_find(const model_files *m, const char *name, model_tensor *foun
 status model_files_need(const model_files *m, const char *name, int ndim, const int64_t *shape,
                         model_tensor *found, error *err) {
     char want[200], have[200];
-    safetensors_shape_text(shape, ndim, want, sizeof want);
+    tensor_shape_text(shape, ndim, want, sizeof want);
     if (!model_files_find(m, name, found))
         return fail(err, ERR_DATA, "%s: tensor '%s' %s is missing", m->path, name, want);
-    const safetensors_tensor *t = found->tensor;
+    const tensor_entry *t = found->tensor;
     if (t->ndim != ndim || (ndim && memcmp(t->shape, shape, (size_t)ndim * sizeof *shape)))
-        return fail(err, ERR_DATA, "%s: tensor '%s' is %s, expected %s", safetensors_path(found->file), name,
-                    safetensors_shape_text(t->shape, t->ndim, have, sizeof have), want);
+        return fail(err, ERR_DATA, "%s: tensor '%s' is %s, expected %s", tensor_file_path(found->file), name,
+                    tensor_shape_text(t->shape, t->ndim, have, sizeof have), want);
     return OK;
 }
 
@@ -204,7 +209,7 @@ status model_files_read_f32(const model_files *m, const char *name, int ndim, co
                             float *dst, error *err) {
     model_tensor t;
     status s = model_files_need(m, name, ndim, shape, &t, err);
-    return s ? s : safetensors_read_f32(t.file, t.tensor, 0, t.tensor->count, dst, err);
+    return s ? s : tensor_file_read_f32(t.file, t.tensor, 0, t.tensor->count, dst, err);
 }
 
 // ---------------------------------------------------------------- model_index.json

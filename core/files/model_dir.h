@@ -4,7 +4,7 @@
 // Names of shards come from the index file and must be plain names: nothing outside the folder is opened.
 // Symbolic links are followed (a hub cache links into its blobs); nothing is ever written.
 #pragma once
-#include "core/files/safetensors.h"
+#include "core/files/tensor_file.h"
 
 #include <stdbool.h>
 
@@ -12,11 +12,11 @@ typedef struct model_files model_files;
 
 // Where one tensor lies; both belong to the model_files.
 typedef struct {
-    const safetensors *file;
-    const safetensors_tensor *tensor;
+    const tensor_file *file;
+    const tensor_entry *tensor;
 } model_tensor;
 
-// `path` is a .safetensors file, a *.safetensors.index.json, or the folder of one component. `variant`
+// `path` is a tensor file, an index of shards (*.json), or the folder of one component. `variant`
 // selects among a folder's files ("fp16": model.fp16.safetensors); NULL or "" takes the plain one. A tensor
 // that the index promises and its shard lacks is ERR_DATA. NULL on failure.
 model_files *model_files_open(const char *path, const char *variant, error *err);

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-static bool holds(const safetensors *f, const char *part, const safetensors_tensor **found) {
-    for (size_t i = 0; i < safetensors_count(f); i++) {
-        const safetensors_tensor *t = safetensors_at(f, i);
+static bool holds(const tensor_file *f, const char *part, const tensor_entry **found) {
+    for (size_t i = 0; i < tensor_file_count(f); i++) {
+        const tensor_entry *t = tensor_file_at(f, i);
         if (!strstr(t->name, part)) continue;
         *found = t;
         return true;
@@ -49,11 +49,11 @@ static const struct {
 };
 
 // Width of the text that a cross-attention's keys read, or of a token: it tells the family.
-static const char *base_of(const safetensors *f) {
+static const char *base_of(const tensor_file *f) {
     static const char *const READERS[] = {"attn2.to_k.weight",        "attn2_to_k.lora_down.weight",
                                           "attn2.to_k.lora_A.weight", "to_k_ip.weight",
                                           "attn2_to_k.hada_w1_b",     "emb_params"};
-    const safetensors_tensor *t;
+    const tensor_entry *t;
     if (holds(f, "lora_te2_", &t) || holds(f, "clip_g", &t) || holds(f, "conditioner.embedders.1", &t))
         return "SDXL";
     for (size_t i = 0; i < sizeof READERS / sizeof *READERS; i++) {
@@ -64,8 +64,8 @@ static const char *base_of(const safetensors *f) {
     return "";
 }
 
-recognised recognise(const safetensors *f) {
-    const safetensors_tensor *t;
+recognised recognise(const tensor_file *f) {
+    const tensor_entry *t;
     recognised r = {"", base_of(f), 0};
     for (size_t i = 0; i < sizeof MARKS / sizeof *MARKS; i++) {
         if (!holds(f, MARKS[i].part, &t)) continue;

@@ -1,6 +1,6 @@
 // What a safetensors file is, told from the names of its tensors.
 #pragma once
-#include "core/files/safetensors.h"
+#include "core/files/tensor_file.h"
 
 // Static texts; "" where nothing is known. rank is of the first low-rank pair, 0 if there is none.
 typedef struct {
@@ -9,4 +9,4 @@ typedef struct {
     int64_t rank;
 } recognised;
 
-recognised recognise(const safetensors *f);
+recognised recognise(const tensor_file *f);

@@ -1,26 +1,13 @@
 #include "core/files/safetensors.h"
-#include "core/base/arena.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/files/tensor_formats.h"
 
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-struct safetensors {
-    int fd;
-    uint64_t file_size, data_at; // data_at: where the data part begins
-    char *path;
-    safetensors_tensor *tensors; // by offset
-    const safetensors_tensor **by_name;
-    size_t n;
-    safetensors_pair *metadata; // by key
-    size_t n_metadata;
-    arena strings;
-};
 
 // ---------------------------------------------------------------- header
 
@@ -29,256 +16,138 @@ static status short_of_memory(error *err, const char *path) {
 }
 
 // A reader that stops at the first wrong key; the values are checked by their users.
-static status only_keys(const safetensors *st, const char *name, const json_t *info, error *err) {
+static status only_keys(const tensor_file *f, const char *name, const json_t *info, error *err) {
     static const char *const known[] = {"dtype", "shape", "data_offsets", NULL};
-    js_reader r = {info, st->path, err, OK};
+    js_reader r = {info, f->path, err, OK};
     return js_only(&r, known) ? fail_in(err, "tensor '%.200s'", name) : OK;
 }
 
-static status parse_shape(const safetensors *st, const json_t *shape, safetensors_tensor *t, error *err) {
-    if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_MAX_DIMS)
-        return fail(err, ERR_DATA, "%s: tensor '%.200s': shape is not a list of at most %d sizes", st->path,
-                    t->name, SAFETENSORS_MAX_DIMS);
+static status parse_shape(const tensor_file *f, const json_t *shape, tensor_entry *t, error *err) {
+    if (!json_is_array(shape) || json_array_size(shape) > TENSOR_MAX_DIMS)
+        return fail(err, ERR_DATA, "%s: tensor '%.200s': shape is not a list of at most %d sizes", f->path,
+                    t->name, TENSOR_MAX_DIMS);
     t->ndim = (int)json_array_size(shape);
-    t->count = 1;
     for (int i = 0; i < t->ndim; i++) {
         const json_t *d = json_array_get(shape, (size_t)i);
         t->shape[i] = json_integer_value(d);
-        if (!json_is_integer(d) || t->shape[i] < 0)
+        if (!json_is_integer(d))
             return fail(err, ERR_DATA, "%s: tensor '%.200s': shape holds something that is not a size",
-                        st->path, t->name);
-        if (__builtin_mul_overflow(t->count, (uint64_t)t->shape[i], &t->count))
-            return fail(err, ERR_DATA, "%s: tensor '%.200s': more elements than 64 bits can count", st->path,
-                        t->name);
+                        f->path, t->name);
     }
-    return OK;
+    return tensor_entry_count(f, t, err);
 }
 
-static status parse_offsets(const safetensors *st, const json_t *range, safetensors_tensor *t, error *err) {
+static status parse_offsets(const tensor_file *f, const json_t *range, tensor_entry *t, error *err) {
     const json_t *b = json_array_get(range, 0), *e = json_array_get(range, 1);
     json_int_t begin = json_integer_value(b), end = json_integer_value(e);
     if (!json_is_array(range) || json_array_size(range) != 2 || !json_is_integer(b) || !json_is_integer(e))
-        return fail(err, ERR_DATA, "%s: tensor '%.200s': data_offsets are not two integers", st->path,
+        return fail(err, ERR_DATA, "%s: tensor '%.200s': data_offsets are not two integers", f->path,
                     t->name);
-    if (begin < 0 || end < begin || (uint64_t)end > st->file_size - st->data_at)
-        return fail(err, ERR_DATA, "%s: tensor '%.200s': data_offsets [%lld, %lld] leave the file", st->path,
+    if (begin < 0 || end < begin || (uint64_t)end > f->file_size - f->data_at)
+        return fail(err, ERR_DATA, "%s: tensor '%.200s': data_offsets [%lld, %lld] leave the file", f->path,
                     t->name, (long long)begin, (long long)end);
-    t->offset = st->data_at + (uint64_t)begin;
+    t->offset = f->data_at + (uint64_t)begin;
     t->bytes = (uint64_t)(end - begin);
     return OK;
 }
 
-static status parse_tensor(safetensors *st, const char *name, const json_t *info, safetensors_tensor *t,
+static status parse_tensor(tensor_file *f, const char *name, const json_t *info, tensor_entry *t,
                            error *err) {
-    t->name = arena_printf(&st->strings, "%s", name);
-    if (!t->name) return short_of_memory(err, st->path);
+    t->name = arena_printf(&f->strings, "%s", name);
+    if (!t->name) return short_of_memory(err, f->path);
     if (!json_is_object(info))
-        return fail(err, ERR_DATA, "%s: tensor '%.200s' is not described by an object", st->path, name);
-    status s = only_keys(st, name, info, err);
-    if (!s) s = parse_shape(st, json_object_get(info, "shape"), t, err);
-    if (!s) s = parse_offsets(st, json_object_get(info, "data_offsets"), t, err);
+        return fail(err, ERR_DATA, "%s: tensor '%.200s' is not described by an object", f->path, name);
+    status s = only_keys(f, name, info, err);
+    if (!s) s = parse_shape(f, json_object_get(info, "shape"), t, err);
+    if (!s) s = parse_offsets(f, json_object_get(info, "data_offsets"), t, err);
     if (s) return s;
 
     const char *type = json_string_value(json_object_get(info, "dtype"));
-    if (!type) return fail(err, ERR_DATA, "%s: tensor '%.200s' has no dtype", st->path, name);
-    t->type_name = arena_printf(&st->strings, "%s", type);
-    if (!t->type_name) return short_of_memory(err, st->path);
+    if (!type) return fail(err, ERR_DATA, "%s: tensor '%.200s' has no dtype", f->path, name);
+    t->type_name = arena_printf(&f->strings, "%s", type);
+    if (!t->type_name) return short_of_memory(err, f->path);
     t->type = dtype_from_name(type);
     uint64_t bytes;
     if (t->type >= 0 &&
         (__builtin_mul_overflow(t->count, dtype_size((dtype)t->type), &bytes) || bytes != t->bytes))
-        return fail(err, ERR_DATA, "%s: tensor '%.200s': %llu %s values do not fill %llu bytes", st->path,
+        return fail(err, ERR_DATA, "%s: tensor '%.200s': %llu %s values do not fill %llu bytes", f->path,
                     name, (unsigned long long)t->count, type, (unsigned long long)t->bytes);
     return OK;
 }
 
-static status parse_metadata(safetensors *st, const json_t *map, error *err) {
-    if (!json_is_object(map)) return fail(err, ERR_DATA, "%s: __metadata__ is not an object", st->path);
-    st->metadata = mem_calloc(json_object_size(map), sizeof *st->metadata);
-    if (!st->metadata) return short_of_memory(err, st->path);
+static status parse_metadata(tensor_file *f, const json_t *map, error *err) {
+    if (!json_is_object(map)) return fail(err, ERR_DATA, "%s: __metadata__ is not an object", f->path);
+    f->metadata = mem_calloc(json_object_size(map), sizeof *f->metadata);
+    if (!f->metadata) return short_of_memory(err, f->path);
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)map, key, value) {
         if (!json_is_string(value))
-            return fail(err, ERR_DATA, "%s: __metadata__ '%.200s' is not a string", st->path, key);
-        safetensors_pair *p = &st->metadata[st->n_metadata++];
-        p->key = arena_printf(&st->strings, "%s", key);
-        p->value = arena_printf(&st->strings, "%s", json_string_value(value));
-        if (!p->key || !p->value) return short_of_memory(err, st->path);
+            return fail(err, ERR_DATA, "%s: __metadata__ '%.200s' is not a string", f->path, key);
+        metadata_pair *p = &f->metadata[f->n_metadata++];
+        p->key = arena_printf(&f->strings, "%s", key);
+        p->value = arena_printf(&f->strings, "%s", json_string_value(value));
+        if (!p->key || !p->value) return short_of_memory(err, f->path);
     }
     return OK;
-}
-
-static int by_offset(const void *a, const void *b) {
-    const safetensors_tensor *x = a, *y = b;
-    if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
-    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1; // empty ones first
-    return strcmp(x->name, y->name);
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp((*(const safetensors_tensor *const *)a)->name,
-                  (*(const safetensors_tensor *const *)b)->name);
-}
-
-static int by_key(const void *a, const void *b) {
-    return strcmp(((const safetensors_pair *)a)->key, ((const safetensors_pair *)b)->key);
 }
 
 // Tensors must follow each other without hole or overlap and end with the file.
-static status check_tiling(const safetensors *st, error *err) {
-    uint64_t at = st->data_at;
-    for (size_t i = 0; i < st->n; i++) {
-        const safetensors_tensor *t = &st->tensors[i];
+static status check_tiling(const tensor_file *f, error *err) {
+    uint64_t at = f->data_at;
+    for (size_t i = 0; i < f->n; i++) {
+        const tensor_entry *t = &f->tensors[i];
         if (t->offset != at)
-            return fail(err, ERR_DATA, "%s: tensor '%.200s' %s", st->path, t->name,
+            return fail(err, ERR_DATA, "%s: tensor '%.200s' %s", f->path, t->name,
                         t->offset > at ? "has a hole before it" : "overlaps the one before it");
         at += t->bytes;
     }
-    if (at != st->file_size)
-        return fail(err, ERR_DATA, "%s: %llu bytes belong to no tensor", st->path,
-                    (unsigned long long)(st->file_size - at));
+    if (at != f->file_size)
+        return fail(err, ERR_DATA, "%s: %llu bytes belong to no tensor", f->path,
+                    (unsigned long long)(f->file_size - at));
     return OK;
 }
 
-static status parse_header(safetensors *st, const json_t *header, error *err) {
-    st->tensors = mem_calloc(json_object_size(header), sizeof *st->tensors);
-    st->by_name = mem_calloc(json_object_size(header), sizeof *st->by_name);
-    if (!st->tensors || !st->by_name) return short_of_memory(err, st->path);
+static status parse_header(tensor_file *f, const json_t *header, error *err) {
+    f->tensors = mem_calloc(json_object_size(header), sizeof *f->tensors);
+    if (!f->tensors) return short_of_memory(err, f->path);
     const char *name;
     json_t *info;
     json_object_foreach((json_t *)header, name, info) {
-        status s = strcmp(name, "__metadata__") ? parse_tensor(st, name, info, &st->tensors[st->n++], err)
-                                                : parse_metadata(st, info, err);
+        status s = strcmp(name, "__metadata__") ? parse_tensor(f, name, info, &f->tensors[f->n++], err)
+                                                : parse_metadata(f, info, err);
         if (s) return s;
     }
-    qsort(st->tensors, st->n, sizeof *st->tensors, by_offset);
-    for (size_t i = 0; i < st->n; i++) st->by_name[i] = &st->tensors[i];
-    qsort(st->by_name, st->n, sizeof *st->by_name, by_name);
-    if (st->n_metadata) qsort(st->metadata, st->n_metadata, sizeof *st->metadata, by_key);
-    return check_tiling(st, err);
+    status sorted = tensor_file_sort(f, err);
+    return sorted ? sorted : check_tiling(f, err);
 }
 
-static status read_header(safetensors *st, error *err) {
+status safetensors_read_header(tensor_file *f, error *err) {
     uint64_t length;
-    if (st->file_size < 8) return fail(err, ERR_DATA, "%s: too short for a safetensors file", st->path);
-    status s = fs_read_at(st->fd, st->path, 0, &length, 8, err);
+    if (f->file_size < 8) return fail(err, ERR_DATA, "%s: too short for a safetensors file", f->path);
+    status s = fs_read_at(f->fd, f->path, 0, &length, 8, err);
     if (s) return s;
     length = le64toh(length);
-    if (length > SAFETENSORS_MAX_HEADER || length > st->file_size - 8)
+    if (length > SAFETENSORS_MAX_HEADER || length > f->file_size - 8)
         return fail(err, ERR_DATA,
-                    "%s: not a safetensors file, or cut short (a header of %llu bytes in %llu)", st->path,
-                    (unsigned long long)length, (unsigned long long)st->file_size);
-    st->data_at = 8 + length;
+                    "%s: not a safetensors file, or cut short (a header of %llu bytes in %llu)", f->path,
+                    (unsigned long long)length, (unsigned long long)f->file_size);
+    f->data_at = 8 + length;
     char *text = mem_alloc(length);
-    if (!text) return short_of_memory(err, st->path);
-    if (!(s = fs_read_at(st->fd, st->path, 8, text, length, err))) {
+    if (!text) return short_of_memory(err, f->path);
+    if (!(s = fs_read_at(f->fd, f->path, 8, text, length, err))) {
         json_t *header = NULL;
         if (length == 0 || text[0] != '{')
             s = fail(err, ERR_DATA, "%s: not a safetensors file (the header does not begin with '{')",
-                     st->path);
-        else if (!(header = js_parse(st->path, text, length, err)))
+                     f->path);
+        else if (!(header = js_parse(f->path, text, length, err)))
             s = err->code;
         else
-            s = parse_header(st, header, err);
+            s = parse_header(f, header, err);
         json_decref(header);
     }
     mem_free(text);
     return s;
-}
-
-safetensors *safetensors_open(const char *path, error *err) {
-    error unseen;
-    if (!err) err = &unseen;
-    safetensors *st = mem_calloc(1, sizeof *st);
-    if (!st || !(st->path = mem_strdup(path))) {
-        short_of_memory(err, path);
-        mem_free(st);
-        return NULL;
-    }
-    st->fd = fs_open_read(path, &st->file_size, err);
-    if (st->fd >= 0 && !read_header(st, err)) return st;
-    safetensors_close(st);
-    return NULL;
-}
-
-void safetensors_close(safetensors *st) {
-    if (!st) return;
-    if (st->fd >= 0) close(st->fd);
-    mem_free(st->path);
-    mem_free(st->tensors);
-    mem_free(st->by_name);
-    mem_free(st->metadata);
-    arena_free(&st->strings);
-    mem_free(st);
-}
-
-// ---------------------------------------------------------------- access
-
-const char *safetensors_path(const safetensors *st) { return st->path; }
-size_t safetensors_count(const safetensors *st) { return st->n; }
-const safetensors_tensor *safetensors_at(const safetensors *st, size_t i) { return &st->tensors[i]; }
-size_t safetensors_metadata_count(const safetensors *st) { return st->n_metadata; }
-safetensors_pair safetensors_metadata_at(const safetensors *st, size_t i) { return st->metadata[i]; }
-
-const safetensors_tensor *safetensors_find(const safetensors *st, const char *name) {
-    if (!st->n) return NULL;
-    const safetensors_tensor probe = {.name = name}, *key = &probe;
-    const safetensors_tensor **hit = bsearch(&key, st->by_name, st->n, sizeof *st->by_name, by_name);
-    return hit ? *hit : NULL;
-}
-
-const char *safetensors_metadata(const safetensors *st, const char *key) {
-    if (!st->n_metadata) return NULL;
-    const safetensors_pair probe = {key, NULL};
-    const safetensors_pair *hit = bsearch(&probe, st->metadata, st->n_metadata, sizeof probe, by_key);
-    return hit ? hit->value : NULL;
-}
-
-static status check_range(const safetensors *st, const safetensors_tensor *t, uint64_t first, uint64_t count,
-                          error *err) {
-    if (t->type < 0)
-        return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", st->path, t->name,
-                    t->type_name);
-    if (first > t->count || count > t->count - first)
-        return fail(err, ERR_INTERNAL, "%s: elements %llu + %llu of tensor '%.200s', which has %llu",
-                    st->path, (unsigned long long)first, (unsigned long long)count, t->name,
-                    (unsigned long long)t->count);
-    return OK;
-}
-
-status safetensors_read(const safetensors *st, const safetensors_tensor *t, uint64_t first, uint64_t count,
-                        void *dst, error *err) {
-    status s = check_range(st, t, first, count, err);
-    if (s) return s;
-    size_t size = dtype_size((dtype)t->type);
-    s = fs_read_at(st->fd, st->path, t->offset + first * size, dst, count * size, err);
-    return s ? fail_in(err, "tensor '%.200s'", t->name) : OK;
-}
-
-status safetensors_read_f32(const safetensors *st, const safetensors_tensor *t, uint64_t first,
-                            uint64_t count, float *dst, error *err) {
-    if (t->type == DT_F32) return safetensors_read(st, t, first, count, dst, err);
-    status s = check_range(st, t, first, count, err);
-    _Alignas(8) unsigned char piece[1 << 16];
-    uint64_t most = s ? 1 : sizeof piece / dtype_size((dtype)t->type);
-    while (count > 0 && !s) {
-        uint64_t n = count < most ? count : most;
-        s = safetensors_read(st, t, first, n, piece, err);
-        if (!s) dtype_to_f32((dtype)t->type, piece, dst, n);
-        first += n;
-        dst += n;
-        count -= n;
-    }
-    return s;
-}
-
-char *safetensors_shape_text(const int64_t *shape, int ndim, char *buf, size_t size) {
-    size_t at = (size_t)snprintf(buf, size, "(");
-    for (int i = 0; i < ndim && at < size; i++)
-        at += (size_t)snprintf(buf + at, size - at, i ? ", %lld" : "%lld", (long long)shape[i]);
-    if (at < size) snprintf(buf + at, size - at, ")");
-    return buf;
 }
 
 // ---------------------------------------------------------------- writing
@@ -308,7 +177,7 @@ static status item_bytes(const safetensors_item *it, uint64_t *bytes, error *err
 }
 
 // NULL on failure, with `err` set.
-static json_t *build_header(const safetensors_item **order, size_t n, const safetensors_pair *metadata,
+static json_t *build_header(const safetensors_item **order, size_t n, const metadata_pair *metadata,
                             size_t n_metadata, error *err) {
     json_t *header = json_object(), *map = n_metadata ? json_object() : NULL;
     bool ok = header != NULL;
@@ -378,7 +247,7 @@ static status save_ordered(const char *path, const safetensors_item **order, siz
 }
 
 status safetensors_save(const char *path, const safetensors_item *items, size_t n,
-                        const safetensors_pair *metadata, size_t n_metadata, bool overwrite, error *err) {
+                        const metadata_pair *metadata, size_t n_metadata, bool overwrite, error *err) {
     error unseen;
     if (!err) err = &unseen;
     const safetensors_item **order = mem_calloc(n, sizeof *order);

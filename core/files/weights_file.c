@@ -53,12 +53,12 @@ static const weight *find(const weights *self, const char *name) {
 
 static status read_all(const weight *w, float *dst, error *err) {
     const model_tensor *p = w->source;
-    return safetensors_read_f32(p->file, p->tensor, 0, p->tensor->count, dst, err);
+    return tensor_file_read_f32(p->file, p->tensor, 0, p->tensor->count, dst, err);
 }
 
 // Tensors of more dimensions than a graph knows belong to no network of ours and are left out.
 static void add(weights_file *f, model_tensor place) {
-    const safetensors_tensor *t = place.tensor;
+    const tensor_entry *t = place.tensor;
     if (t->ndim > MAX_RANK) return;
     entry *e = &f->entries[f->n++];
     e->place = place;

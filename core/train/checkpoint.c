@@ -66,7 +66,7 @@ status checkpoint_save(const char *dir, const checkpoint_state *s, const params 
     arena mem = {0};
     safetensors_item *items = items_of(p, &mem);
     char *config = json_dumps(s->config, JSON_COMPACT);
-    safetensors_pair about[] = {
+    metadata_pair about[] = {
         {"kind", s->kind},
         {"step", arena_printf(&mem, "%lld", (long long)s->step)},
         {"stage", arena_printf(&mem, "%d", s->stage)},
@@ -103,12 +103,12 @@ char *checkpoint_latest(const char *dir) {
     return path;
 }
 
-static const char *about(const safetensors *st, const char *key) {
-    const char *text = safetensors_metadata(st, key);
+static const char *about(const tensor_file *st, const char *key) {
+    const char *text = tensor_file_metadata(st, key);
     return text ? text : "";
 }
 
-static int64_t number(const safetensors *st, const char *key) { return strtoll(about(st, key), NULL, 10); }
+static int64_t number(const tensor_file *st, const char *key) { return strtoll(about(st, key), NULL, 10); }
 
 // What would not continue bit for bit is an error that names the way out, or a warning.
 static status tolerate(bool allowed, const log_sink *log, const char *text, const char *way_out, error *err) {
@@ -117,7 +117,7 @@ static status tolerate(bool allowed, const log_sink *log, const char *text, cons
     return OK;
 }
 
-static status check_machine(const safetensors *st, const checkpoint_state *s,
+static status check_machine(const tensor_file *st, const checkpoint_state *s,
                             const checkpoint_tolerance *allow, error *err) {
     const char *machine = about(st, "machine"), *precision = about(st, "precision");
     if (!strcmp(machine, s->machine) && !strcmp(precision, s->precision) &&
@@ -127,62 +127,62 @@ static status check_machine(const safetensors *st, const checkpoint_state *s,
     snprintf(text, sizeof text,
              "%s was made with %s, %s and %lld threads; this is %s, %s and %lld threads, so the run would "
              "not continue bit for bit",
-             safetensors_path(st), machine, precision, (long long)number(st, "threads"), s->machine,
+             tensor_file_path(st), machine, precision, (long long)number(st, "threads"), s->machine,
              s->precision, (long long)s->threads);
     return tolerate(allow->ignore_machine, allow->log, text, "--ignore-machine continues all the same", err);
 }
 
-static status check_config(const safetensors *st, const checkpoint_state *s,
+static status check_config(const tensor_file *st, const checkpoint_state *s,
                            const checkpoint_tolerance *allow, error *err) {
     char what[500], text[900];
-    const char *config = safetensors_metadata(st, "config");
-    json_t *then = config ? js_parse(safetensors_path(st), config, strlen(config), NULL) : NULL;
+    const char *config = tensor_file_metadata(st, "config");
+    json_t *then = config ? js_parse(tensor_file_path(st), config, strlen(config), NULL) : NULL;
     if (!then) {
         log_put(allow->log, LOG_LEVEL_WARN,
                 "%s does not say of which configuration it is, so whether that has changed is not checked",
-                safetensors_path(st));
+                tensor_file_path(st));
         return OK;
     }
     int n = train_config_changes(then, s->config, s->stage + (s->at > 0), what, sizeof what);
     json_decref(then);
     if (!n) return OK;
     snprintf(text, sizeof text, "the configuration is not that of %s: %s; this would be another run",
-             safetensors_path(st), what);
+             tensor_file_path(st), what);
     return tolerate(allow->ignore_config, allow->log, text,
                     "put the old values back, or continue all the same with --ignore-config; stages still to "
                     "come may change freely",
                     err);
 }
 
-static status load_param(const safetensors *st, const param *p, error *err) {
+static status load_param(const tensor_file *st, const param *p, error *err) {
     for (int kind = 0; kind < KINDS; kind++) {
         char name[700];
         snprintf(name, sizeof name, "%s.%s", PREFIX[kind], p->w.name);
-        const safetensors_tensor *t = safetensors_find(st, name);
+        const tensor_entry *t = tensor_file_find(st, name);
         bool fits = t && t->type == DT_F32 && t->ndim == p->w.shape.rank;
         for (int k = 0; fits && k < t->ndim; k++) fits = t->shape[k] == p->w.shape.d[k];
         if (!fits)
             return fail(err, ERR_DATA, "%s: %s is missing or of another shape: not this network",
-                        safetensors_path(st), name);
-        status s = safetensors_read_f32(st, t, 0, t->count, tensor_of(p, kind), err);
+                        tensor_file_path(st), name);
+        status s = tensor_file_read_f32(st, t, 0, t->count, tensor_of(p, kind), err);
         if (s) return s;
     }
     return OK;
 }
 
-static status load_all(const safetensors *st, checkpoint_state *s, params *p,
+static status load_all(const tensor_file *st, checkpoint_state *s, params *p,
                        const checkpoint_tolerance *allow, error *err) {
     if (strcmp(about(st, "kind"), s->kind))
-        return fail(err, ERR_DATA, "%s: a checkpoint of \"%s\", not of \"%s\"", safetensors_path(st),
+        return fail(err, ERR_DATA, "%s: a checkpoint of \"%s\", not of \"%s\"", tensor_file_path(st),
                     about(st, "kind"), s->kind);
-    if (safetensors_count(st) != KINDS * params_count(p))
+    if (tensor_file_count(st) != KINDS * params_count(p))
         return fail(err, ERR_DATA, "%s: holds %zu tensors where %zu are expected: not this network",
-                    safetensors_path(st), safetensors_count(st), KINDS * params_count(p));
+                    tensor_file_path(st), tensor_file_count(st), KINDS * params_count(p));
     s->step = number(st, "step");
     s->stage = (int)number(st, "stage");
     s->at = number(st, "at");
     if (s->step < 0 || s->stage < 0 || s->stage > TRAIN_STAGES_MAX || s->at < 0 || s->at > s->step)
-        return fail(err, ERR_DATA, "%s: says nonsense about its step", safetensors_path(st));
+        return fail(err, ERR_DATA, "%s: says nonsense about its step", tensor_file_path(st));
     status code = check_config(st, s, allow, err);
     if (!code) code = check_machine(st, s, allow, err);
     for (size_t i = 0; i < params_count(p) && !code; i++) code = load_param(st, params_at(p, i), err);
@@ -191,9 +191,9 @@ static status load_all(const safetensors *st, checkpoint_state *s, params *p,
 
 status checkpoint_load(const char *path, checkpoint_state *s, params *p, const checkpoint_tolerance *allow,
                        error *err) {
-    safetensors *st = safetensors_open(path, err);
+    tensor_file *st = tensor_file_open(path, err);
     if (!st) return err ? err->code : ERR_DATA;
     status code = load_all(st, s, p, allow, err);
-    safetensors_close(st);
+    tensor_file_close(st);
     return code;
 }

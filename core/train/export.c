@@ -53,7 +53,7 @@ static status save_config(const json_t *config, const char *path, error *err) {
 
 status export_component(const params *p, const char *component, const char *file, const json_t *config,
                         dtype t, const char *dir, error *err) {
-    static const safetensors_pair about = {"format", "pt"};
+    static const metadata_pair about = {"format", "pt"};
     listing l = {0};
     char *folder = arena_printf(&l.mem, "%s/%s", dir, component);
     char *weights_path = arena_printf(&l.mem, "%s/%s/%s", dir, component, file);

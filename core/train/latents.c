@@ -20,7 +20,7 @@ typedef struct {
     int64_t h, w;
     uint64_t count;
     size_t n_shards;
-    safetensors **shard;
+    tensor_file **shard;
 } bucket_latents;
 
 struct latents {
@@ -149,15 +149,15 @@ static status encode_shard(encoder *e, int bucket, size_t shard, const char *pat
 // ---- opening
 
 // The shard's file is there and holds what it should.
-static safetensors *shard_open(const latents *l, const bucket_latents *b, size_t shard, const char *path,
+static tensor_file *shard_open(const latents *l, const bucket_latents *b, size_t shard, const char *path,
                                error *err) {
-    safetensors *st = safetensors_open(path, err);
+    tensor_file *st = tensor_file_open(path, err);
     if (!st) return NULL;
-    const safetensors_tensor *t = safetensors_find(st, "latents");
+    const tensor_entry *t = tensor_file_find(st, "latents");
     uint64_t left = b->count - shard * SHARD, n = left < SHARD ? left : SHARD;
     if (t && t->type == DT_F16 && t->count == n * values_of(l, b)) return st;
     fail(err, ERR_DATA, "%s: not the latents of this data; remove the folder", path);
-    safetensors_close(st);
+    tensor_file_close(st);
     return NULL;
 }
 
@@ -167,7 +167,7 @@ static status open_bucket(latents *l, const weights_file *file, int bucket, erro
     int64_t f = vae_factor(l->config);
     *b = (bucket_latents){.h = size.H / f, .w = size.W / f, .count = l->f->count[bucket]};
     size_t n = (size_t)((b->count + SHARD - 1) / SHARD);
-    if (!(b->shard = mem_calloc(n + 1, sizeof(safetensors *)))) return fail(err, ERR_TEMP, "out of memory");
+    if (!(b->shard = mem_calloc(n + 1, sizeof(tensor_file *)))) return fail(err, ERR_TEMP, "out of memory");
     encoder e = {.l = l, .file = file};
     status s = OK;
     for (; b->n_shards < n && !s; b->n_shards++) {
@@ -213,7 +213,7 @@ latents *latents_open(const feed *f, const vae_config *config, const char *vae, 
 void latents_close(latents *l) {
     if (!l) return;
     for (int b = 0; l->bucket && b < l->n_buckets; b++) {
-        for (size_t i = 0; i < l->bucket[b].n_shards; i++) safetensors_close(l->bucket[b].shard[i]);
+        for (size_t i = 0; i < l->bucket[b].n_shards; i++) tensor_file_close(l->bucket[b].shard[i]);
         mem_free(l->bucket[b].shard);
     }
     mem_free(l->bucket);
@@ -223,7 +223,7 @@ void latents_close(latents *l) {
 
 status latents_read(const latents *l, int bucket, uint64_t place, float *dst, error *err) {
     const bucket_latents *b = &l->bucket[bucket];
-    const safetensors *st = b->shard[place / SHARD];
+    const tensor_file *st = b->shard[place / SHARD];
     uint64_t n = values_of(l, b);
-    return safetensors_read_f32(st, safetensors_find(st, "latents"), place % SHARD * n, n, dst, err);
+    return tensor_file_read_f32(st, tensor_file_find(st, "latents"), place % SHARD * n, n, dst, err);
 }

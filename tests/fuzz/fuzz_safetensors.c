@@ -1,17 +1,17 @@
 // libFuzzer: a safetensors file of any content. What opens must be readable to its last value.
 #include "core/base/mem.h"
-#include "core/files/safetensors.h"
+#include "core/files/tensor_file.h"
 #include "tests/fuzz/file.h"
 
 #include <stdlib.h>
 
-static void read_all(const safetensors *st) {
-    for (size_t i = 0; i < safetensors_count(st); i++) {
-        const safetensors_tensor *t = safetensors_at(st, i);
+static void read_all(const tensor_file *st) {
+    for (size_t i = 0; i < tensor_file_count(st); i++) {
+        const tensor_entry *t = tensor_file_at(st, i);
         error err;
         float *f = mem_alloc(t->bytes * 8); // at most 8 floats from a byte of any type
-        if (safetensors_find(st, t->name) != t) abort();
-        if (f && t->type >= 0 && safetensors_read_f32(st, t, 0, t->count, f, &err)) abort();
+        if (tensor_file_find(st, t->name) != t) abort();
+        if (f && t->type >= 0 && tensor_file_read_f32(st, t, 0, t->count, f, &err)) abort();
         mem_free(f);
     }
 }
@@ -19,11 +19,11 @@ static void read_all(const safetensors *st) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     error err = {0};
     const char *path = fuzz_file(data, n);
-    safetensors *st = path ? safetensors_open(path, &err) : NULL;
+    tensor_file *st = path ? tensor_file_open(path, &err) : NULL;
     if (st)
         read_all(st);
     else if (path && (!err.code || !*err.text))
         abort();
-    safetensors_close(st);
+    tensor_file_close(st);
     return 0;
 }

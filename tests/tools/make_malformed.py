@@ -3,7 +3,7 @@
 python tests/tools/make_malformed.py        from the repository's root
 
 Each case says what it breaks. The folder a file is in says how the test opens it:
-  safetensors/  fails to open           used/   opens, and fails when its tensor 'a' is read
+  safetensors/  ckpt/  fails to open    used/   opens, and fails when its tensor 'a' is read
   index/        a sharded model         pipeline/  folders with a model_index.json
   image/        fails to decode
   unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
@@ -778,6 +778,262 @@ for name, data, why, line in [
 put("journal/folder/inside.txt", b"", "a file in the folder", good=True)
 case("journal/folder", "a folder for the journal", "out/manifest.jsonl: ", 73)
 
+# ---------------------------------------------------------------- what torch.save writes, broken
+
+def zipped(entries, flags=0, tail=b"", count=None):
+    """A zip archive of stored entries [(name, data, {field: value})], written field by field so that any can lie."""
+    body, directory = b"", b""
+    for name, data, *lies in entries:
+        f = dict(method=0, flags=flags, crc=zlib.crc32(data), size=len(data), full=len(data), name=name.encode(),
+                 local=name.encode(), offset=len(body)) | (lies[0] if lies else {})
+        fixed = struct.pack("<HHHHHIII", 20, f["flags"], f["method"], 0, 0, f["crc"], f["size"], f["full"])
+        directory += (b"PK\1\2\x14\0" + fixed + struct.pack("<HHHHHII", len(f["name"]), 0, 0, 0, 0, 0, f["offset"])
+                      + f["name"])
+        body += b"PK\3\4" + fixed + struct.pack("<HH", len(f["local"]), 0) + f["local"] + data
+    n = len(entries) if count is None else count
+    return body + directory + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, n, n, len(directory), len(body), 0) + tail
+
+
+def p_text(s):
+    s = s if isinstance(s, bytes) else s.encode()
+    return b"X" + struct.pack("<I", len(s)) + s
+
+
+def p_int(n):
+    return b"J" + struct.pack("<i", n) if -1 << 31 <= n < 1 << 31 else b"\x8a\x08" + struct.pack("<q", n)
+
+
+def p_global(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def p_ints(*n):
+    return b"(" + b"".join(map(p_int, n)) + b"t"
+
+
+def stored(key="0", kind="FloatStorage", n=4, module="torch"):
+    return b"(" + p_text("storage") + p_global(module, kind) + p_text(key) + p_text("cpu") + p_int(n) + b"tQ"
+
+
+ORDERED = p_global("collections", "OrderedDict") + b")R"
+
+
+def rebuilt(storage=stored(), first=p_int(0), shape=p_ints(2, 2), strides=p_ints(2, 1), how="_rebuild_tensor_v2", more=b""):
+    return p_global("torch._utils", how) + b"(" + storage + first + shape + strides + b"\x89" + ORDERED + more + b"tR"
+
+
+def p_dict(*pairs):
+    return b"}(" + b"".join(p_text(k) + v for k, v in pairs) + b"u"
+
+
+def pickled(body):
+    return b"\x80\x02" + body + b"."
+
+
+def ckpt_parts(pickle, storages=(bytes(16),)):
+    return [("m/data.pkl", pickle), ("m/version", b"3\n")] + [(f"m/data/{i}", s) for i, s in enumerate(storages)]
+
+
+def ckpt(body, *storages):
+    return zipped(ckpt_parts(pickled(body), storages or (bytes(16),)))
+
+
+ONE = p_dict(("a", rebuilt()))
+assert len(ckpt(ONE)) < 1000
+put("ckpt/good.ckpt", ckpt(ONE), "the file that the others break", good=True)
+
+
+def deep(n):
+    return b"".join(b"}" + p_text("a") for _ in range(n)) + rebuilt() + b"s" * n
+
+
+CYCLE = b"}q\0" + p_text("a") + b"h\0s"
+DOUBLING = b"}q\0" + p_text("x") + rebuilt() + b"s" + b"".join(
+    b"0}" + p_text("a") + b"h" + bytes([i]) + b"s" + p_text("b") + b"h" + bytes([i]) + b"sq" + bytes([i + 1]) for i in range(14))
+
+for name, data, says in [
+    # programs
+    ("os_system", ckpt(p_dict(("a", p_global("os", "system") + b"(" + p_text("id") + b"tR"))), "os.system"),
+    ("posix_system", ckpt(p_global("posix", "system") + b"(" + p_text("id") + b"tR"), "posix.system"),
+    ("eval", ckpt(p_global("builtins", "eval") + b"(" + p_text("1") + b"tR"), "builtins.eval"),
+    ("exec_py2", ckpt(p_global("__builtin__", "exec") + b"(" + p_text("1") + b"tR"), "__builtin__.exec"),
+    ("getattr", ckpt(p_global("builtins", "getattr") + b"(" + p_text("1") + b"tR"), "builtins.getattr"),
+    ("torch_load", ckpt(p_global("torch", "load") + b"(" + p_text("x") + b"tR"), "torch.load"),
+    ("runpy", ckpt(p_global("runpy", "_run_code") + b")R"), "runpy._run_code"),
+    ("numpy_load", ckpt(p_global("numpy.testing._private.utils", "runstring") + b")R"), "runstring"),
+    ("pip_main", ckpt(p_global("pip", "main") + b")R"), "pip.main"),
+    ("stack_global", ckpt(p_text("os") + p_text("system") + b"\x93(" + p_text("id") + b"tR"), "os.system"),
+    ("stack_global_int", ckpt(p_int(1) + p_text("system") + b"\x93"), "a global without a name"),
+    ("global_dotted", ckpt(p_global("torch", "nn.Module.__init__") + b")R"), "torch.nn.Module.__init__"),
+    ("global_control", ckpt(p_global("o\x1b[2Js", "sys\7tem") + b")R"), "byte 2 of its pickle"),
+    ("global_endless", ckpt(b"cos"), "cut short"),
+    ("global_long", ckpt(p_global("o" * 5000, "x" * 5000)), "weights do not need"),
+    ("nested_reduce", ckpt(p_dict(("a", p_global("collections", "OrderedDict") + b")R)R"))), "no function"),
+    ("reduce_on_result", ckpt(p_dict(("a", rebuilt() + b")R"))), "no function"),
+    ("reduce_on_storage", ckpt(p_global("torch", "FloatStorage") + b")R"), "calls torch.FloatStorage"),
+    ("reduce_no_tuple", ckpt(p_global("collections", "OrderedDict") + b"]R"), "no function"),
+    ("ordered_dict_args", ckpt(p_global("collections", "OrderedDict") + b"(]tR"), "calls collections.OrderedDict with"),
+    ("build_on_list", ckpt(b"]}b"), "sets the state"),
+    ("build_on_tensor", ckpt(p_dict(("a", rebuilt() + b"}b"))), "sets the state"),
+    ("build_on_global", ckpt(p_global("torch", "FloatStorage") + b"}b"), "sets the state"),
+    ("inst", ckpt(b"(ios\nsystem\n"), "INST"),
+    ("obj", ckpt(b"(" + p_global("collections", "OrderedDict") + b"o"), "OBJ"),
+    ("newobj", ckpt(p_global("collections", "OrderedDict") + b")\x81"), "NEWOBJ"),
+    ("newobj_ex", ckpt(p_global("collections", "OrderedDict") + b")}\x92"), "NEWOBJ_EX"),
+    ("ext1", ckpt(b"\x82\x01"), "EXT1"),
+    ("persid", ckpt(b"P0\n"), "PERSID"),
+    ("protocol_0", ckpt(b"I1\n"), "INT"),
+    ("protocol_9", zipped(ckpt_parts(b"\x80\x09}.")), "newer than 5"),
+    ("opcode_ff", ckpt(b"\xff"), "0xff"),
+    ("buffer", ckpt(b"\x97"), "NEXT_BUFFER"),
+    # the stack machine
+    ("empty_pickle", zipped(ckpt_parts(b"")), "cut short"),
+    ("no_stop", zipped(ckpt_parts(b"\x80\x02}")), "cut short"),
+    ("stop_empty", ckpt(b""), "0 values"),
+    ("stop_two", ckpt(b"}}"), "2 values"),
+    ("stop_marked", ckpt(b"}("), "values on the stack"),
+    ("behind_stop", zipped(ckpt_parts(pickled(ONE) + b"cos\nsystem\n.")), "before its last byte"),
+    ("pop_empty", ckpt(b"0"), "empty stack"),
+    ("pop_mark_none", ckpt(b"1"), "no mark"),
+    ("dup_empty", ckpt(b"2"), "empty stack"),
+    ("tuple_no_mark", ckpt(b"t"), "no mark"),
+    ("tuple3_of_2", ckpt(b"NN\x87"), "empty stack"),
+    ("tuple_over_mark", ckpt(b"N(N\x86"), "empty stack"),
+    ("setitems_odd", ckpt(b"}(Nu"), "without its value"),
+    ("dict_odd", ckpt(b"(Nd"), "without its value"),
+    ("setitem_on_list", ckpt(b"]NNs"), "adds items"),
+    ("append_on_dict", ckpt(b"}Na"), "adds items"),
+    ("appends_no_list", ckpt(b"(Ne"), "empty stack"),
+    ("additems_on_dict", ckpt(b"}(N\x90"), "adds items"),
+    ("setitems_no_mark", ckpt(b"}u"), "no mark"),
+    ("reduce_empty", ckpt(b"R"), "empty stack"),
+    ("persistent_empty", ckpt(b"Q"), "empty stack"),
+    ("memo_unset", ckpt(b"h\x05"), "memo 5 is empty"),
+    ("memo_unset_long", ckpt(b"j\xff\xff\xff\x7f"), "memo 2147483647 is empty"),
+    ("memo_huge", ckpt(b"}r\xff\xff\xff\xff"), "memo 4294967295"),
+    ("memo_of_nothing", ckpt(b"q\0"), "empty stack"),
+    ("text_huge", ckpt(b"X\xff\xff\xff\xff"), "cut short"),
+    ("text8_huge", ckpt(b"\x8d" + b"\xff" * 8), "cut short"),
+    ("bytes8_huge", ckpt(b"\x8e" + b"\xff" * 7 + b"\x7f"), "cut short"),
+    ("long4_negative", ckpt(b"\x8b\xff\xff\xff\xff"), "cut short"),
+    ("int_cut", zipped(ckpt_parts(b"\x80\x02J\0")), "cut short"),
+    ("deep_dicts", ckpt(deep(3000)), "without end"),
+    ("deep_17", ckpt(deep(18)), "without end"),
+    ("deep_marks", ckpt(b"(" * 20000), "values on the stack"),
+    ("deep_tuples", ckpt(b")" + b"\x85" * 20000), "no tensor"),
+    ("cycle", ckpt(CYCLE), "without end"),
+    ("doubling", ckpt(DOUBLING), "without end"),
+    ("list_in_itself", ckpt(b"]q\0h\0a"), "no tensor"),
+    # tensors
+    ("no_tensors", ckpt(b"}"), "holds no tensor"),
+    ("a_number", ckpt(p_int(7)), "holds no tensor"),
+    ("a_tensor", ckpt(rebuilt()), "holds no tensor"),
+    ("only_state_dict", ckpt(p_dict(("state_dict", b"}"), ("a", rebuilt()))), "holds no tensor"),
+    ("twice", ckpt(p_dict(("a", rebuilt()), ("a", rebuilt()))), "two tensors 'a'"),
+    ("twice_nested", ckpt(p_dict(("a.b", rebuilt()), ("a", p_dict(("b", rebuilt()))))), "two tensors 'a.b'"),
+    ("name_utf8", ckpt(p_dict((b"\xff", rebuilt()))), "not UTF-8"),
+    ("name_endless", ckpt(p_dict(("n" * 2000, rebuilt()))), "without end"),
+    ("name_endless_nested", ckpt(p_dict(("n" * 600, p_dict(("m" * 600, rebuilt()))))), "without end"),
+    ("storage_missing", ckpt(p_dict(("a", rebuilt(stored("7"))))), "that the archive does not have"),
+    ("storage_above", ckpt(p_dict(("a", rebuilt(stored("../data.pkl"))))), "that the archive does not have"),
+    ("storage_named", ckpt(p_dict(("a", rebuilt(stored("x" * 500))))), "that the archive does not have"),
+    ("storage_too_long", ckpt(p_dict(("a", rebuilt(stored(n=5))))), "another size"),
+    ("storage_too_short", ckpt(p_dict(("a", rebuilt(stored(n=3))))), "another size"),
+    ("storage_negative", ckpt(p_dict(("a", rebuilt(stored(n=-4))))), "another size"),
+    ("storage_wraps", ckpt(p_dict(("a", rebuilt(stored(n=(1 << 62) + 4))))), "another size"),
+    ("storage_of_dict", ckpt(p_dict(("a", rebuilt(b"}Q")))), "names no storage"),
+    ("storage_tuple", ckpt(p_dict(("a", rebuilt(b"(" + p_text("storage") + b"tQ")))), "names no storage"),
+    ("storage_kind", ckpt(p_dict(("a", rebuilt(stored(kind="OrderedDict", module="collections"))))), "names no storage"),
+    ("storage_complex", ckpt(p_dict(("a", rebuilt(stored(kind="ComplexFloatStorage"))))), "torch.ComplexFloatStorage"),
+    ("storage_untyped", ckpt(p_dict(("a", rebuilt(stored(kind="UntypedStorage", module="torch.storage", n=16))))), "no type"),
+    ("not_stored", ckpt(p_dict(("a", rebuilt(b"}")))), "names no storage"),
+    ("first_negative", ckpt(p_dict(("a", rebuilt(first=p_int(-1))))), "leaves its storage"),
+    ("first_beyond", ckpt(p_dict(("a", rebuilt(first=p_int(4))))), "leaves its storage"),
+    ("first_huge", ckpt(p_dict(("a", rebuilt(first=p_int(1 << 62))))), "leaves its storage"),
+    ("first_text", ckpt(p_dict(("a", rebuilt(first=p_text("0"))))), "not described"),
+    ("shape_negative", ckpt(p_dict(("a", rebuilt(shape=p_ints(-2, 2))))), "negative size"),
+    ("shape_two_negatives", ckpt(p_dict(("a", rebuilt(shape=p_ints(-2, -2))))), "negative size"),
+    ("shape_beyond", ckpt(p_dict(("a", rebuilt(shape=p_ints(2, 3), strides=p_ints(3, 1))))), "leaves its storage"),
+    ("shape_wraps", ckpt(p_dict(("a", rebuilt(shape=p_ints(1 << 62, 4))))), "more elements"),
+    ("shape_wraps_to_4", ckpt(p_dict(("a", rebuilt(shape=p_ints((1 << 62) + 1, 4), strides=p_ints(0, 0))))), "more elements"),
+    ("shape_huge", ckpt(p_dict(("a", rebuilt(shape=p_ints(1 << 40, 1))))), "leaves its storage"),
+    ("shape_9_dims", ckpt(p_dict(("a", rebuilt(shape=p_ints(*[1] * 9), strides=p_ints(*[1] * 9))))), "more than 8"),
+    ("shape_list", ckpt(p_dict(("a", rebuilt(shape=b"]")))), "not described"),
+    ("shape_text", ckpt(p_dict(("a", rebuilt(shape=b"(" + p_text("2") + b"t")))), "not described"),
+    ("shape_2_80", ckpt(p_dict(("a", rebuilt(shape=b"(\x8a\x0b" + bytes(10) + b"\x01K\x01t")))), "not described"),
+    ("strides_few", ckpt(p_dict(("a", rebuilt(strides=p_ints(1))))), "not described"),
+    ("strides_negative", ckpt(p_dict(("a", rebuilt(strides=p_ints(-2, 1))))), "leaves its storage"),
+    ("strides_wrap", ckpt(p_dict(("a", rebuilt(strides=p_ints(1 << 62, 1 << 62))))), "leaves its storage"),
+    ("strides_product_wraps", ckpt(p_dict(("a", rebuilt(shape=p_ints(2, 2), strides=p_ints(1 << 63 >> 1, 3))))), "leaves its"),
+    ("strides_expand", ckpt(p_dict(("a", rebuilt(shape=p_ints(4, 1 << 20), strides=p_ints(1, 0))))), "repeats its elements"),
+    ("few_arguments", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_tensor_v2") + b")R"))), "not described"),
+    ("v3_without_type", ckpt(p_dict(("a", rebuilt(how="_rebuild_tensor_v3")))), "not described"),
+    ("v3_of_floats", ckpt(p_dict(("a", rebuilt(how="_rebuild_tensor_v3", more=p_global("torch", "uint16"))))), "no type"),
+    ("parameter_of_none", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_parameter") + b"(Nt" + b"R"))), "no tensor"),
+    ("parameter_of_parameter", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_parameter") + b"(" +
+                                           p_global("torch._utils", "_rebuild_parameter") + b"(" + rebuilt() + b"tRtR"))),
+     "no tensor"),
+    ("parameter_empty", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_parameter") + b")R"))), "no tensor"),
+    # the archive
+    ("no_pickle", zipped([("m/version", b"3\n")]), "without a data.pkl"),
+    ("no_folder", zipped([("data.pkl", pickled(ONE))]), "not one that torch.save wrote"),
+    ("no_entry", zipped([]), "zip archive"),
+    ("two_pickles", zipped(ckpt_parts(pickled(ONE)) + [("m/data.pkl", pickled(b"}"))]), ".ckpt: "),
+    ("two_pickles_folders", zipped(ckpt_parts(pickled(ONE)) + [("n/data.pkl", pickled(b"}"))]), "'n/data.pkl'"),
+    ("two_storages", zipped(ckpt_parts(pickled(ONE)) + [("m/data/0", bytes(16))]), ".ckpt: "),
+    ("deep_pickle", zipped(ckpt_parts(pickled(ONE)) + [("m/x/data.pkl", pickled(b"}"))]), "'m/x/data.pkl'"),
+    ("code", zipped(ckpt_parts(pickled(ONE)) + [("m/code/model.py", b"import os")]), "'m/code/model.py'"),
+    ("constants", zipped(ckpt_parts(pickled(ONE)) + [("m/constants.pkl", pickled(b"}"))]), "'m/constants.pkl'"),
+    ("parent", zipped(ckpt_parts(pickled(ONE)) + [("m/../data/0", bytes(16))]), "'m/../data/0'"),
+    ("absolute", zipped(ckpt_parts(pickled(ONE)) + [("/etc/passwd", b"x")]), "'/etc/passwd'"),
+    ("storage_letters", zipped(ckpt_parts(pickled(ONE)) + [("m/data/0x", b"x")]), "'m/data/0x'"),
+    ("storage_empty_name", zipped(ckpt_parts(pickled(ONE)) + [("m/data/", b"")]), "'m/data/'"),
+    ("deflated", zipped([("m/data.pkl", pickled(ONE)), ("m/data/0", zlib.compress(bytes(99))[2:-4],
+                                                        dict(method=8, full=99, crc=zlib.crc32(bytes(99))))]), "compressed"),
+    ("deflated_pickle", zipped([("m/data.pkl", zlib.compress(pickled(ONE))[2:-4],
+                                 dict(method=8, full=len(pickled(ONE)), crc=zlib.crc32(pickled(ONE))))]), "compressed"),
+    ("encrypted", zipped(ckpt_parts(pickled(ONE)), flags=1), "compressed or encrypted"),
+    ("pickle_crc", zipped([("m/data.pkl", pickled(ONE), dict(crc=7)), ("m/data/0", bytes(16))]), "CRC"),
+    ("pickle_crc_0", zipped([("m/data.pkl", pickled(ONE), dict(crc=0)), ("m/data/0", bytes(16))]), "CRC"),
+    ("sizes_differ", zipped([("m/data.pkl", pickled(ONE)), ("m/data/0", bytes(16), dict(full=99))]), "compressed"),
+    ("size_beyond", zipped([("m/data.pkl", pickled(ONE)), ("m/data/0", bytes(16), dict(size=1 << 30, full=1 << 30))]),
+     "zip archive"),
+    ("offset_beyond", zipped([("m/data.pkl", pickled(ONE)), ("m/data/0", bytes(16), dict(offset=1 << 30))]), "zip archive"),
+    ("offset_shared", zipped([("m/data.pkl", pickled(ONE)), ("m/data/0", bytes(16), dict(offset=0))]), "zip archive"),
+    ("names_differ", zipped([("m/data.pkl", pickled(ONE), dict(local=b"m/evil.pkl")), ("m/data/0", bytes(16))]),
+     "zip archive"),
+    ("count_huge", zipped(ckpt_parts(pickled(ONE)), count=65534), "zip archive"),
+    ("count_small", zipped(ckpt_parts(pickled(ONE)), count=1), "zip archive"),
+    ("zip64_count", b"PK\3\4" + bytes(26) + b"PK\6\6" + struct.pack(
+        "<QHHIIQQQQ", 44, 45, 45, 0, 0, 1 << 40, 1 << 40, 46 << 40, 30) + b"PK\6\7" + struct.pack("<IQI", 0, 30, 1)
+     + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 65535, 65535, 0xffffffff, 0xffffffff, 0), "zip archive"),
+    ("cut_half", ckpt(ONE)[:len(ckpt(ONE)) // 2], "zip archive"),
+    ("cut_directory", ckpt(ONE)[:-30], "zip archive"),
+    ("cut_4", b"PK\3\4", "zip archive"),
+    ("only_zeros", b"PK\3\4" + bytes(500), "zip archive"),
+    ("behind_end", ckpt(ONE) + b"PK\5\6" + bytes(10), "zip archive"),
+    ("big_endian", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"big")]), "byteorder"),
+    ("odd_byteorder", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"middle")]), "byteorder"),
+    # other formats under the name
+    ("seven_zip", b"7z\xbc\xaf\x27\x1c\0\4" + bytes(40), "7z archive"),
+    ("rar", b"Rar!\x1a\x07\x01\0" + bytes(20), "rar archive"),
+    ("gzip", b"\x1f\x8b\x08" + bytes(20), "gzip"),
+    ("zstd", b"\x28\xb5\x2f\xfd" + bytes(20), "zstd"),
+    ("xz", b"\xfd7zXZ\0" + bytes(20), "xz"),
+    ("tar", b"m/" + bytes(255) + b"ustar\x0000" + bytes(300), "tar archive"),
+    ("gguf", b"GGUF\3\0\0\0" + bytes(20), "GGUF"),
+    ("hdf5", b"\x89HDF\r\n\x1a\n" + bytes(20), "HDF5"),
+    ("numpy", b"\x93NUMPY\1\0" + bytes(20), "numpy"),
+    ("html", b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+    ("html_bare", b"<html><body>Please log in</body></html>", "web page"),
+    ("lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4265380512\n", "Git LFS"),
+    ("bare_pickle", pickled(p_global("os", "system") + b"(" + p_text("id") + b"tR"), "a bare pickle"),
+    ("before_1_6", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", "the format before 1.6"),
+    ("empty", b"", ".ckpt: "),
+    ("text", b"not weights at all", ".ckpt: "),
+]:
+    put(f"ckpt/{name}.ckpt", data, name.replace("_", " "), says)
+
 # ---------------------------------------------------------------- the list of all cases
 
 # How the command line meets the files of a folder: the file of a good model, or of the current folder, that
@@ -785,6 +1041,7 @@ case("journal/folder", "a folder for the journal", "out/manifest.jsonl: ", 73)
 DRAW = "txt2img -m MODEL -p x --steps 1 -o x.png"
 MEETS = {
     "safetensors": ("-", "inspect FILE"),
+    "ckpt": ("-", "convert FILE x.safetensors"),
     "used": ("-", "run unet -m MODEL --in FILE --out x.safetensors"),
     "index": ("MODEL/unet/diffusion_pytorch_model.safetensors.index.json", DRAW),
     "pipeline": ("MODEL/model_index.json", "inspect MODEL"),

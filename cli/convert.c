@@ -1,0 +1,132 @@
+// calotype convert: weights into safetensors files.
+#include "cli/commands.h"
+#include "cli/leftovers.h"
+#include "cli/session.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    common common;
+    int dtype;
+    const char *shard, *only, *merge, *minus;
+    double weight;
+    bool force;
+} options;
+
+static const char *const DTYPES[] = {"keep", "f32", "f16", "bf16", NULL};
+
+static const option OPTIONS[] = {
+    {0, "dtype", OPTION_CHOICE, offsetof(options, dtype), "TYPE",
+     "of the floats: keep (default), f32, f16 or bf16", .choices = DTYPES},
+    {0, "max-shard-size", OPTION_TEXT, offsetof(options, shard), "SIZE",
+     "of the values in a file, as 5G, 500M; what is more goes into shards with an index"},
+    {0, "only", OPTION_TEXT, offsetof(options, only), "PREFIX[,PREFIX...]",
+     "only tensors whose names begin so"},
+    {0, "merge", OPTION_TEXT, offsetof(options, merge), "FILE",
+     "go this way towards another model: IN + W (FILE - IN)"},
+    {0, "minus", OPTION_TEXT, offsetof(options, minus), "FILE",
+     "with --merge, add the difference to this one: IN + W (FILE of --merge - FILE)"},
+    {0, "weight", OPTION_REAL, offsetof(options, weight), "W", "of a merge (default 0.5)", -10, 10},
+    {0, "force", OPTION_FLAG, offsetof(options, force), NULL, "replace existing files"},
+    {0}};
+
+const command_line CONVERT_LINE = {"convert",
+                                   "IN OUT.safetensors [OPTION...]",
+                                   "Writes weights as safetensors: from a file of torch (.ckpt, .pt, .pth, "
+                                   ".bin), in another number format, in or\n"
+                                   "out of shards, or merged with other models.",
+                                   "IN is a tensor file, an index of shards (*.index.json) or the folder of "
+                                   "a network. Files of torch are read as\n"
+                                   "data: nothing in them is run. Numbers are rounded to nearest, ties to "
+                                   "even; a merge is computed in double and\n"
+                                   "rounded once. Files appear whole or not at all.",
+                                   {OPTIONS, COMMON_OPTIONS},
+                                   2};
+
+// "5G", "500M", "1500000": bytes, or -1.
+static long long size_of(const char *text) {
+    static const char UNITS[] = "kMGT";
+    double n, unit = 1;
+    char letter = 0, more;
+    int read = sscanf(text, "%lf%c%c", &n, &letter, &more);
+    for (size_t i = 0; letter && i < sizeof UNITS - 1; i++)
+        if (unit *= 1000, letter == UNITS[i] || letter == (UNITS[i] ^ 0x20)) letter = 0;
+    return read < 1 || read > 2 || letter || !(n * unit >= 1 && n * unit < 1e18) ? -1 : (long long)(n * unit);
+}
+
+typedef struct {
+    session s;
+    double shown; // the session's second of the last bar
+    int percent;
+} job;
+
+static void show_file(job *j, const char *path) {
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    leftovers_remove(dir, 0);
+    session_clear(&j->s);
+    if (j->s.options->json) {
+        printf("{\"event\":\"file\",\"file\":");
+        print_json_string(path);
+        puts("}");
+    } else {
+        puts(path);
+    }
+    fflush(stdout);
+}
+
+static void show(void *user, const calo_convert_event *e) {
+    job *j = user;
+    double share = e->total ? (double)e->done / (double)e->total : 1, now = session_seconds(&j->s);
+    if (e->path) show_file(j, e->path);
+    if (e->path || j->s.options->quiet || (now - j->shown < 0.1 && j->shown)) return;
+    bool next = (int)(share * 10) > j->percent / 10;
+    j->shown = now;
+    j->percent = (int)(share * 100);
+    if (j->s.options->json && next)
+        printf("{\"event\":\"progress\",\"bytes\":%lld,\"total\":%lld}\n", (long long)e->done,
+               (long long)e->total);
+    else if (session_terminal())
+        session_bar(&j->s, share, "");
+    else if (next)
+        fprintf(stderr, "%3d%%\n", j->percent);
+}
+
+static int convert(job *j, const options *o, char **operands) {
+    calo_convert_request r = calo_convert_defaults();
+    r.in = operands[0];
+    r.out = operands[1];
+    r.type = (calo_weights_type)o->dtype;
+    r.only = o->only;
+    r.plus = o->merge;
+    r.minus = o->minus;
+    r.weight = o->weight;
+    r.overwrite = o->force;
+    r.on_event = show;
+    r.user = j;
+    if (o->shard && (r.max_shard = size_of(o->shard)) < 0)
+        return session_fail(&j->s, CALO_ERR_USAGE, "--max-shard-size is '%s', not a size such as 5G",
+                            o->shard);
+    if (o->minus && !o->merge) return session_fail(&j->s, CALO_ERR_USAGE, "--minus needs --merge");
+    int code = session_end(&j->s, calo_convert(j->s.ctx, &r));
+    if (!code && o->common.json) printf("{\"event\":\"done\",\"seconds\":%.6f}\n", session_seconds(&j->s));
+    return code;
+}
+
+int cmd_convert(int argc, char **argv) {
+    options o = {.common = common_defaults(), .weight = 0.5};
+    job j = {0};
+    int n = session_options(&CONVERT_LINE, &o.common, argc, argv);
+    if (n < 0) return options_code(n);
+    int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (!code && n < 2)
+        code =
+            session_fail(&j.s, CALO_ERR_USAGE,
+                         "convert needs a file to read and one to write; calotype convert --help tells more");
+    if (!code) code = convert(&j, &o, argv);
+    session_close(&j.s);
+    return code;
+}

@@ -1,0 +1,54 @@
+// Converting weights, as a caller of the library sees it.
+#include "core/api.h"
+#include "core/files/convert.h"
+
+void calo_convert_request_init(calo_convert_request *request, size_t size) {
+    calo_convert_request r = {.size = sizeof r, .weight = 0.5};
+    api_struct_fill(request, size, &r, sizeof r);
+}
+
+typedef struct {
+    calo_context *ctx;
+    const calo_convert_request *request;
+} job;
+
+static status tell(void *user, const char *file, uint64_t done, uint64_t total, error *err) {
+    const job *j = user;
+    calo_convert_event e = {sizeof e, file, (int64_t)done, (int64_t)total};
+    if (j->request->on_event) j->request->on_event(j->request->user, &e);
+    return api_cancelled(j->ctx) ? fail(err, ERR_CANCELLED, "stopped") : OK;
+}
+
+static status check(const calo_convert_request *r, error *err) {
+    if (!r->in || !r->out) return fail(err, ERR_USAGE, "converting needs a file to read and one to write");
+    if ((unsigned)r->type > CALO_WEIGHTS_BF16)
+        return fail(err, ERR_USAGE, "there is no weights type %d", (int)r->type);
+    if (r->max_shard < 0) return fail(err, ERR_USAGE, "a file cannot have fewer than 0 bytes");
+    if (r->minus && !r->plus) return fail(err, ERR_USAGE, "a model to subtract, but none to add");
+    return OK;
+}
+
+static status convert(calo_context *ctx, const calo_convert_request *request, error *err) {
+    static const int TYPES[] = {-1, DT_F32, DT_F16, DT_BF16};
+    calo_convert_request r = calo_convert_defaults();
+    job j = {ctx, &r};
+    TRY(api_struct_take(&r, sizeof r, request, "request", err));
+    TRY(check(&r, err));
+    conversion c = {.in = r.in,
+                    .out = r.out,
+                    .type = TYPES[r.type],
+                    .max_shard = (uint64_t)r.max_shard,
+                    .only = r.only,
+                    .plus = r.plus,
+                    .minus = r.minus,
+                    .weight = r.weight,
+                    .overwrite = r.overwrite,
+                    .log = &ctx->log,
+                    .progress = tell,
+                    .user = &j};
+    return convert_weights(&c, err);
+}
+
+calo_status calo_convert(calo_context *ctx, const calo_convert_request *request) {
+    return api_leave(convert(ctx, request, api_enter(ctx)));
+}

@@ -1,0 +1,31 @@
+// Weights from any tensor files into safetensors files: in another number format, a part of them, in shards
+// or out of shards, or moved by the difference of two other models.
+#pragma once
+#include "core/base/dtype.h"
+#include "core/base/log.h"
+#include "core/base/status.h"
+
+#include <stdbool.h>
+
+typedef struct {
+    const char *in;     // as for model_files_open: its names, shapes, types and metadata are the result's
+    const char *out;    // NAME.safetensors
+    int type;           // dtype of all that are floats: F32, F16, BF16; -1: as stored
+    uint64_t max_shard; // bytes of values in a file; what is more goes into NAME-00001-of-00002.safetensors,
+                        // ... and NAME.safetensors.index.json; 0: no limit
+    const char *only;   // beginnings of the names to take, with commas between; NULL or "": all
+
+    // in + weight · (plus − minus), computed in double and rounded once. minus NULL: `in` itself, so that the
+    // result is between `in` and `plus`. Floats that the others lack, and all else, stay as they are in `in`.
+    const char *plus, *minus; // plus NULL: no merge
+    double weight;
+
+    bool overwrite;
+    const log_sink *log; // a tensor with finite values that became infinite is a warning with its name
+    // After each piece and, with the path, after each file; not OK ends the conversion. May be NULL.
+    status (*progress)(void *user, const char *file, uint64_t done, uint64_t total, error *err);
+    void *user;
+} conversion;
+
+// Every file gets its name when it is whole, the index last. ERR_DATA when the models do not fit each other.
+status convert_weights(const conversion *c, error *err);

@@ -1,0 +1,216 @@
+// calotype convert: bit for bit what torch makes of the weights, in and out of shards, and what it says.
+#include "core/base/dtype.h"
+#include "core/base/fs.h"
+#include "core/calotype.h"
+#include "core/files/safetensors.h"
+#include "tests/shell.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GOLDEN "tests/golden/ckpt/"
+
+TestSuite(convert, .init = shell_begin, .fini = shell_end);
+
+// ---- values
+
+// Converts, and compares the whole file with torch's.
+static void same(const char *in, const char *options, const char *golden) {
+    char command[600];
+    snprintf(command, sizeof command,
+             "$C convert " GOLDEN "%s \"$D/x.safetensors\" --force -q %s && cmp \"$D/x.safetensors\" " GOLDEN
+             "%s.safetensors",
+             in, options, golden);
+    expect(command, 0, NULL, NULL);
+}
+
+Test(convert, files_of_torch_become_its_safetensors) {
+    static const char *const NAMES[] = {"types", "views", "module", "protocol4", "parameters", "trainer"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        char in[60];
+        snprintf(in, sizeof in, "%s.ckpt", NAMES[i]);
+        same(in, "", NAMES[i]);
+        snprintf(in, sizeof in, "%s.safetensors", NAMES[i]);
+        same(in, "", NAMES[i]); // and from itself
+    }
+}
+
+Test(convert, types_are_rounded_as_torch_rounds) {
+    same("model_a.ckpt", "--dtype f16", "to_f16");
+    same("model_a.ckpt", "--dtype bf16", "to_bf16");
+    same("model_a.ckpt", "--dtype f32", "to_f32");
+    same("to_f16.safetensors", "--dtype f16", "to_f16");
+    expect("$C convert " GOLDEN "model_a.ckpt \"$D/y.safetensors\" --dtype f16", 0, "y.safetensors",
+           "warning: tensor 'w': 2 values are too large for F16 and became infinite");
+}
+
+// From 16 bits to 32 and back nothing is lost.
+Test(convert, goes_there_and_back) {
+    static const char *const TYPES[] = {"f16", "bf16"};
+    for (int i = 0; i < 2; i++) {
+        char command[900];
+        snprintf(command, sizeof command,
+                 "$C convert -q \"$M/unet\" \"$D/a.safetensors\" --dtype %s && "
+                 "$C convert -q \"$D/a.safetensors\" \"$D/b.safetensors\" --dtype f32 && "
+                 "$C convert -q \"$D/b.safetensors\" \"$D/c.safetensors\" --dtype %s && "
+                 "cmp \"$D/a.safetensors\" \"$D/c.safetensors\" && rm \"$D\"/?.safetensors",
+                 TYPES[i], TYPES[i]);
+        expect(command, 0, NULL, NULL);
+    }
+}
+
+Test(convert, merges_are_torchs) {
+    same("model_a.ckpt", "--merge " GOLDEN "model_b.ckpt --weight 0.3", "merge");
+    same("model_a.ckpt", "--merge " GOLDEN "model_b.ckpt --minus " GOLDEN "model_c.ckpt --weight 1",
+         "difference");
+    expect("$C convert " GOLDEN "model_a.ckpt \"$D/y.safetensors\" --merge " GOLDEN "model_b.ckpt", 0, NULL,
+           "warning: 2 of 5 tensors are not in every model and stay as they are");
+    expect("$C convert " GOLDEN "views.ckpt \"$D/z.safetensors\" --merge " GOLDEN "model_b.ckpt", 0, NULL,
+           "stay");
+    expect("$C convert " GOLDEN "types.ckpt \"$D/f8.safetensors\" --merge " GOLDEN "types.ckpt", 65, NULL,
+           "tensor 'e4m3' is F8_E4M3");
+    expect("$C convert " GOLDEN "types.ckpt \"$D/f8.safetensors\" --merge " GOLDEN "types.ckpt --dtype f32",
+           0, NULL, NULL);
+}
+
+static void put(const char *name, const safetensors_item *items, size_t n) {
+    char path[600];
+    error err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(safetensors_save(path, items, n, NULL, 0, true, &err), OK, "%s", err.text);
+}
+
+Test(convert, models_that_do_not_fit) {
+    float v[4] = {1, 2, 3, 4};
+    put("a.safetensors", &(safetensors_item){.name = "x", .ndim = 2, .shape = {2, 2}, .data = v}, 1);
+    put("b.safetensors", &(safetensors_item){.name = "x", .ndim = 2, .shape = {1, 4}, .data = v}, 1);
+    expect("cd \"$D\" && $C convert a.safetensors c.safetensors --merge b.safetensors", 65, NULL,
+           "b.safetensors: tensor 'x' is (1, 4), expected (2, 2)");
+    cr_expect_not(there("c.safetensors"));
+}
+
+// A double is rounded once, not first to a float: both lie just above the middle of two neighbours.
+Test(convert, doubles_are_rounded_once) {
+    const double above[3] = {1 + 0x1p-11 + 0x1p-40, -1 - 0x1p-11 - 0x1p-40, 1 + 0x1p-11};
+    uint16_t h[3];
+    dtype_from_f64(DT_F16, above, h, 3);
+    cr_expect_eq(f16_to_f32(h[0]), 1 + 0x1p-10f);
+    cr_expect_eq(f16_to_f32(h[1]), -1 - 0x1p-10f);
+    cr_expect_eq(f16_to_f32(h[2]), 1.f);
+    const double below[3] = {1 + 0x1p-7 + 0x1p-8 - 0x1p-40, 1 + 0x1p-8 + 0x1p-40, 0x1.ffp127};
+    dtype_from_f64(DT_BF16, below, h, 3);
+    cr_expect_eq(bf16_to_f32(h[0]), 1 + 0x1p-7f);
+    cr_expect_eq(bf16_to_f32(h[1]), 1 + 0x1p-7f);
+    cr_expect(__builtin_isinf(bf16_to_f32(h[2])));
+}
+
+// ---- scaled 8-bit floats
+
+Test(convert, scaled_eight_bit_floats) {
+    const uint8_t w[4] = {0x38, 0xb8, 0x40, 0x08}; // 1, -1, 2, 2^-6 in E4M3
+    const float scale = 0.3f, want[4] = {0.3f, -0.3f, 0.6f, 0.3f / 64};
+    float got[4];
+    error err = {0};
+    char path[600];
+    const safetensors_item items[] = {
+        {.name = "l.weight", .type = DT_F8_E4M3, .ndim = 2, .shape = {2, 2}, .data = w},
+        {.name = "l.scale_weight", .ndim = 1, .shape = {1}, .data = &scale},
+        {.name = "l.scale_input", .ndim = 1, .shape = {1}, .data = &scale},
+        {.name = "scaled_fp8", .type = DT_F8_E4M3, .ndim = 1, .shape = {2}, .data = w},
+        {.name = "plain.weight", .type = DT_F8_E4M3, .ndim = 1, .shape = {2}, .data = w},
+    };
+    put("a.safetensors", items, 5);
+    expect("cd \"$D\" && $C convert a.safetensors b.safetensors --dtype f32 && $C inspect b.safetensors", 0,
+           "2 tensors, 6 values", NULL);
+    snprintf(path, sizeof path, "%s/b.safetensors", folder);
+    tensor_file *f = tensor_file_open(path, &err);
+    cr_assert(f, "%s", err.text);
+    cr_assert_eq(tensor_file_read_f32(f, tensor_file_find(f, "l.weight"), 0, 4, got, &err), OK, "%s",
+                 err.text);
+    cr_expect_arr_eq(got, want, sizeof want);
+    cr_assert_eq(tensor_file_read_f32(f, tensor_file_find(f, "plain.weight"), 0, 2, got, &err), OK);
+    cr_expect_eq(got[1], -1.f);
+    tensor_file_close(f);
+    expect("cd \"$D\" && $C convert -q a.safetensors c.safetensors && cmp a.safetensors c.safetensors", 0,
+           NULL, NULL);
+
+    const float rows[2] = {1, 2};
+    const safetensors_item by_rows[] = {items[0],
+                                        {.name = "l.scale_weight", .ndim = 2, .shape = {2, 1}, .data = rows}};
+    put("d.safetensors", by_rows, 2);
+    expect("cd \"$D\" && $C convert d.safetensors e.safetensors --dtype f32", 65, NULL,
+           "'l.weight' is scaled fp8 with 2 scales");
+}
+
+// ---- files
+
+Test(convert, shards_and_one_file) {
+    expect("$C convert \"$M/unet\" \"$D/one.safetensors\"", 0, "one.safetensors", NULL);
+    expect("cmp \"$D/one.safetensors\" \"$M/unet/diffusion_pytorch_model.safetensors\"", 0, NULL, NULL);
+    expect("$C convert \"$D/one.safetensors\" \"$D/s.safetensors\" --max-shard-size 20k", 0,
+           "s.safetensors.index.json", NULL);
+    expect("ls \"$D\"/s-00001-of-0*.safetensors \"$D\"/s-00002-of-0*.safetensors", 0, NULL, NULL);
+    expect("$C convert \"$D/s.safetensors.index.json\" \"$D/two.safetensors\" && "
+           "cmp \"$D/one.safetensors\" \"$D/two.safetensors\"",
+           0, NULL, NULL);
+    // the shards stand for the network
+    expect(
+        "mv \"$M/unet/diffusion_pytorch_model.safetensors\" \"$D/away\" && "
+        "$C convert -q \"$D/away\" \"$M/unet/diffusion_pytorch_model.safetensors\" --max-shard-size 50k && "
+        "$C txt2img -q -m \"$M\" -p x --steps 1 -s 1 -o \"$D/x.png\"",
+        0, NULL, NULL);
+}
+
+Test(convert, part_of_a_file) {
+    expect("$C convert " GOLDEN "types.ckpt \"$D/r.safetensors\" --only scalar,random. && "
+           "$C inspect \"$D/r.safetensors\"",
+           0, "7 tensors", NULL);
+    expect("$C convert " GOLDEN "types.ckpt \"$D/s.safetensors\" --only none,nothing", 65, NULL,
+           "no tensor whose name begins with none,nothing");
+}
+
+Test(convert, nothing_is_replaced_unasked) {
+    expect("echo mine >\"$D/a.safetensors\"; $C convert " GOLDEN "views.ckpt \"$D/a.safetensors\"", 73, NULL,
+           "a.safetensors: exists already");
+    expect("cat \"$D/a.safetensors\"", 0, "mine", NULL);
+    expect("$C convert " GOLDEN "views.ckpt \"$D/a.safetensors\" --force --json", 0, "\"event\":\"done\"",
+           NULL);
+    // onto itself
+    expect("$C convert \"$D/a.safetensors\" \"$D/a.safetensors\" --force && "
+           "cmp \"$D/a.safetensors\" " GOLDEN "views.safetensors",
+           0, NULL, NULL);
+}
+
+Test(convert, usage) {
+    expect("$C convert a.ckpt", 2, NULL, "convert needs a file to read and one to write");
+    expect("$C convert a.ckpt b.ckpt", 2, NULL, "what is written is called NAME.safetensors");
+    expect("$C convert a.ckpt b.safetensors", 66, NULL, "a.ckpt");
+    expect("$C convert a.ckpt b.safetensors --minus c", 2, NULL, "--minus needs --merge");
+    for (const char *const *bad = (const char *const[]){"0", "-1", "5X", "5GB", "G", "nan", "", NULL}; *bad;
+         bad++) {
+        char command[100];
+        snprintf(command, sizeof command, "$C convert a b.safetensors --max-shard-size '%s'", *bad);
+        expect(command, 2, NULL, "not a size such as 5G");
+    }
+    expect("$C convert " GOLDEN "old_format.pt \"$D/o.safetensors\"", 65, NULL, "the format before 1.6");
+}
+
+Test(convert, requests_are_checked) {
+    calo_context *ctx;
+    cr_assert_eq(calo_context_new(NULL, &ctx), CALO_OK);
+    calo_convert_request r = calo_convert_defaults();
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    r.in = r.out = "x.safetensors";
+    r.type = (calo_weights_type)9;
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    r.type = CALO_WEIGHTS_F32;
+    r.max_shard = -1;
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    r.max_shard = 0;
+    r.minus = "y";
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    r.size = 3;
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    calo_context_free(ctx);
+}
