@@ -81,7 +81,7 @@ static status choose_spacing(const calo_txt2img_request *r, spacing *how, error 
     const spacing_row *row = r->scheduler ? spacing_find(r->scheduler) : spacing_row_of((spacing)r->spacing);
     char names[400] = "";
     *how = row ? row->how : SPACING_AUTO;
-    if (row || (r->scheduler ? !strcmp(r->scheduler, "auto") : r->spacing == CALO_SPACING_AUTO)) return OK;
+    if (row || (r->scheduler ? spacing_is_auto(r->scheduler) : r->spacing == CALO_SPACING_AUTO)) return OK;
     if (!r->scheduler) return fail(err, ERR_USAGE, "no spacing has the number %d", (int)r->spacing);
     for (int i = 0; (row = spacing_at(i)); i++) add_name(names, sizeof names, row->name);
     return fail(err, ERR_USAGE, "no scheduler is called '%s'; there are%s", r->scheduler, names);
