@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 1
+#define CALO_API_VERSION 2
 
 typedef enum {
     CALO_OK = 0,
