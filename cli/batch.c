@@ -240,14 +240,21 @@ static void draw(batch *b, job **jobs, size_t n) {
     r.user = &g;
     b->s.first = (int)(b->done + b->failed);
     b->s.images = (int)(b->list.n - b->before);
-    calo_status s = calo_txt2img(b->model, &r, NULL);
+    char text[1200], why[1024];
+    drawing_pictures pictures;
+    int code = drawing_load_pictures(b->s.ctx, &jobs[0]->o.drawing, &r, &pictures, why, sizeof why);
+    calo_status s = code ? CALO_OK : calo_txt2img(b->model, &r, NULL);
+    drawing_free_pictures(&pictures);
+    for (size_t i = 0; code && i < n; i++) { // of equal shape, so they name the same
+        snprintf(text, sizeof text, "line %ld: %s", jobs[i]->line, why);
+        fail_job(b, jobs[i], code, text);
+    }
     if (!s || b->code) return;
     if (s == CALO_ERR_CANCELLED) {
         b->code = session_end(&b->s, s);
     } else if (n > 1) { // one of them spoils the others: each alone
         for (size_t i = g.at; i < n && !b->code; i++) draw(b, &jobs[i], 1);
     } else {
-        char text[1200];
         snprintf(text, sizeof text, "line %ld: %s", jobs[0]->line, calo_message(b->s.ctx));
         fail_job(b, jobs[0], (int)s, text);
     }

@@ -1,10 +1,14 @@
 #include "cli/drawing.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const PREDICTIONS[] = {"auto", "eps", "v", "x0", NULL};
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none", NULL};
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers", NULL};
+static const char *const RESIZES[] = {"stretch", "crop", "fill", NULL};
+static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros", NULL};
 static const char *const RNGS[] = {"cpu", "nv", NULL};
 
 #define AT(field) offsetof(drawing, field)
@@ -48,9 +52,21 @@ const option DRAWING_OPTIONS[] = {
      .choices = EMPHASES},
     {0, "clip-skip", OPTION_INT, AT(clip_skip), "N",
      "layer of the text encoder, 1 is the last (as the model was trained)", 1, 100},
+    {'i', "init-img", OPTION_TEXT, AT(init_img), "FILE", "begin from this picture"},
+    {0, "strength", OPTION_REAL, AT(strength), "X", "share of the steps that change it (0.75)", 0, 1},
+    {0, "resize-mode", OPTION_CHOICE, AT(resize_mode), "HOW",
+     "stretch, crop or fill: how it takes another size (stretch)", .choices = RESIZES},
+    {0, "mask", OPTION_TEXT, AT(mask), "FILE", "draw it anew where this picture is white"},
+    {0, "mask-blur", OPTION_INT, AT(mask_blur), "N", "pixels of its border (4)", 0, 256},
+    {0, "mask-content", OPTION_CHOICE, AT(mask_content), "WHAT",
+     "what is there at first: original, fill, noise or zeros (original)", .choices = CONTENTS},
+    {0, "inpaint-full-res", OPTION_FLAG, AT(only_masked), NULL, "draw what is masked alone, in full size"},
+    {0, "mask-padding", OPTION_INT, AT(mask_padding), "N", "and so many pixels around it (32)", 0, 8192},
+    {0, "outpaint", OPTION_TEXT, AT(outpaint), "L,R,T,B", "add pixels at left, right, top, bottom, masked"},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
     {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
+    {0, "only-masked", OPTION_FLAG, AT(only_masked), NULL, NULL},
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 
@@ -62,7 +78,10 @@ drawing drawing_defaults(void) {
                      .seed = -1,
                      .eta = -1,
                      .s_noise = 1,
-                     .cfg_end = 1};
+                     .cfg_end = 1,
+                     .strength = 0.75,
+                     .mask_blur = 4,
+                     .mask_padding = 32};
 }
 
 calo_txt2img_request drawing_request(const drawing *d) {
@@ -90,8 +109,101 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.rng = (calo_rng)d->rng;
     r.emphasis = (calo_emphasis)d->emphasis;
     r.clip_skip = d->clip_skip;
+    r.strength = d->strength;
+    r.resize = (calo_resize)d->resize_mode;
+    r.mask_content = (calo_mask_content)d->mask_content;
+    r.mask_blur = d->mask_blur;
+    r.mask_padding = d->mask_padding;
+    r.only_masked = d->only_masked;
     r.no_hash = d->no_metadata;
     return r;
+}
+
+// ---- pictures to begin with
+
+static int load(calo_context *ctx, const char *path, calo_images **list, const calo_image **picture) {
+    int code = path ? (int)calo_image_load(ctx, path, list) : 0;
+    *picture = calo_images_at(*list, 0);
+    return code;
+}
+
+// Four numbers that are not negative, and nothing behind them.
+static bool read_borders(const char *text, calo_txt2img_request *r) {
+    int *const to[] = {&r->outpaint_left, &r->outpaint_right, &r->outpaint_top, &r->outpaint_bottom};
+    char *end = (char *)(uintptr_t)text;
+    for (int i = 0; i < 4; i++) {
+        long v = *end >= '0' && *end <= '9' ? strtol(end, &end, 10) : -1;
+        if (v < 0 || v > 8192 || *end != (i < 3 ? ',' : 0)) return false;
+        *to[i] = (int)v;
+        end += i < 3;
+    }
+    return true;
+}
+
+int drawing_load_pictures(calo_context *ctx, const drawing *d, calo_txt2img_request *r, drawing_pictures *p,
+                          char *message, size_t size) {
+    *p = (drawing_pictures){0};
+    if ((d->mask || d->outpaint) && !d->init_img)
+        return snprintf(message, size, "a mask or outpainting needs a picture: name one with --init-img"),
+               CALO_ERR_USAGE;
+    if (d->outpaint && !read_borders(d->outpaint, r))
+        return snprintf(message, size,
+                        "--outpaint %s: four numbers of 0 to 8192 are meant, left,right,top,bottom",
+                        d->outpaint),
+               CALO_ERR_USAGE;
+    int code = load(ctx, d->init_img, &p->init, &r->init_image);
+    if (!code) code = load(ctx, d->mask, &p->mask, &r->mask);
+    if (code) snprintf(message, size, "%s", calo_message(ctx));
+    return code;
+}
+
+void drawing_free_pictures(drawing_pictures *p) {
+    calo_images_free(p->init);
+    calo_images_free(p->mask);
+}
+
+// ---- shapes
+
+static const char *or_none(const char *text) { return text ? text : ""; }
+
+// What is left as it usually is adds nothing, so that names which follow from it stay.
+// What is not as usual, so that jobs keep the identities they had before there was a choice.
+static void shape_tuning(FILE *f, const drawing *d) {
+    drawing usual = drawing_defaults();
+    if (d->scheduler) fprintf(f, "\nscheduler %s", d->scheduler);
+    if (d->noise_layout || d->ensd) fprintf(f, "\nnoise %d %d", d->noise_layout, d->ensd);
+    if (d->cfg_start != usual.cfg_start || d->cfg_end != usual.cfg_end)
+        fprintf(f, "\nguidance %.17g %.17g", d->cfg_start, d->cfg_end);
+    if (d->eta != usual.eta || d->s_noise != usual.s_noise || d->s_churn != usual.s_churn ||
+        d->s_tmin != usual.s_tmin || d->s_tmax != usual.s_tmax)
+        fprintf(f, "\ntuning %.17g %.17g %.17g %.17g %.17g", d->eta, d->s_noise, d->s_churn, d->s_tmin,
+                d->s_tmax);
+}
+
+char *drawing_shape(const drawing *d) {
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    if (!f) return NULL;
+    fprintf(f, "%d %d %d 0 %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps, d->prediction,
+            d->zero_snr, d->rng, d->no_metadata, d->cfg_scale, d->cfg_rescale, or_none(d->sampler));
+    if (d->emphasis || d->clip_skip) fprintf(f, "\n%d %d", d->emphasis, d->clip_skip);
+    if (d->init_img)
+        fprintf(f, "\n%s\n%s\n%.17g %d %d %d %d %d %s", d->init_img, or_none(d->mask), d->strength,
+                d->resize_mode, d->mask_content, d->mask_blur, d->mask_padding, d->only_masked,
+                or_none(d->outpaint));
+    shape_tuning(f, d);
+    if (!fclose(f)) return text;
+    free(text);
+    return NULL;
+}
+
+bool drawing_same_shape(const drawing *a, const drawing *b) {
+    char *x = drawing_shape(a), *y = drawing_shape(b);
+    bool same = x && y && !strcmp(x, y);
+    free(x);
+    free(y);
+    return same;
 }
 
 bool drawing_has_format(const char *path) {

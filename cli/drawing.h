@@ -8,6 +8,11 @@ typedef struct {
     const char *prompt, *negative, *sampler, *scheduler;
     int width, height, steps, prediction, zero_snr, count, rng, quality;
     int emphasis, clip_skip, noise_layout, ensd;
+    const char *init_img, *mask; // files
+    int resize_mode, mask_content, mask_blur, mask_padding;
+    const char *outpaint; // "left,right,top,bottom"
+    bool only_masked;
+    double strength;
     double cfg_scale, cfg_rescale, cfg_start, cfg_end;
     double eta, s_noise, s_churn, s_tmin, s_tmax;
     long long seed; // negative: random
@@ -18,5 +23,18 @@ extern const option DRAWING_OPTIONS[];
 drawing drawing_defaults(void);
 // All but the seed, which may have to be chosen. Texts are borrowed.
 calo_txt2img_request drawing_request(const drawing *d);
+// The pictures that a request begins with.
+typedef struct {
+    calo_images *init, *mask;
+} drawing_pictures;
+// Reads them where the drawing names them, and puts them into the request. Returns an exit code and why. Free
+// with drawing_free_pictures in any case.
+int drawing_load_pictures(calo_context *ctx, const drawing *d, calo_txt2img_request *r, drawing_pictures *p,
+                          char *message, size_t size);
+void drawing_free_pictures(drawing_pictures *p);
+// Whether two drawings may be one request: all but their texts and seeds.
+bool drawing_same_shape(const drawing *a, const drawing *b);
+// What makes a shape, as one text; NULL when memory is short. The caller frees it.
+char *drawing_shape(const drawing *d);
 // Whether a file of this name can be written.
 bool drawing_has_format(const char *path);

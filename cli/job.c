@@ -47,35 +47,18 @@ static digest hash(const char *text) {
     return d;
 }
 
-enum { MAX_SHAPE = 800 };
-
-// Everything of the drawing but texts and seed.
-static void shape_of(const drawing *d, char *out, size_t size) {
-    int n = snprintf(out, size, "%d %d %d %d %d %d %d %d %d %.17g %.17g %.80s %.80s", d->width, d->height,
-                     d->steps, d->prediction, d->zero_snr, d->rng, d->no_metadata, d->emphasis, d->clip_skip,
-                     d->cfg_scale, d->cfg_rescale, d->sampler ? d->sampler : "",
-                     d->scheduler ? d->scheduler : "");
-    snprintf(out + n, size - (size_t)n, " %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d %d", d->eta,
-             d->s_noise, d->s_churn, d->s_tmin, d->s_tmax, d->cfg_start, d->cfg_end, d->noise_layout,
-             d->ensd);
-}
-
-bool job_same_shape(const job *a, const job *b) {
-    char x[MAX_SHAPE], y[MAX_SHAPE];
-    shape_of(&a->o.drawing, x, sizeof x);
-    shape_of(&b->o.drawing, y, sizeof y);
-    return !strcmp(x, y);
-}
+bool job_same_shape(const job *a, const job *b) { return drawing_same_shape(&a->o.drawing, &b->o.drawing); }
 
 // The second of two equal jobs is another job: `occurrence` tells them apart.
 static int digest_of(const job *j, const job_rules *rules, long long occurrence, digest *h) {
-    char shape[MAX_SHAPE], *text;
     const drawing *d = &j->o.drawing;
-    shape_of(d, shape, sizeof shape);
-    if (asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", shape, d->quality, d->seed, occurrence,
-                 rules->model ? rules->model : "", j->o.output ? j->o.output : "",
-                 d->negative ? d->negative : "", d->prompt) < 0)
-        return CALO_ERR_TEMP;
+    char *text, *shape = drawing_shape(d);
+    if (!shape) return CALO_ERR_TEMP;
+    int n = asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", shape, d->quality, d->seed, occurrence,
+                     rules->model ? rules->model : "", j->o.output ? j->o.output : "",
+                     d->negative ? d->negative : "", d->prompt);
+    free(shape);
+    if (n < 0) return CALO_ERR_TEMP;
     *h = hash(text);
     free(text);
     return 0;

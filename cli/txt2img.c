@@ -223,7 +223,11 @@ static int draw(job *j, calo_model *m, const calo_tensor *init) {
         r.preview_every = j->o->preview_interval;
     }
     if (init->name) r.init_latents = init;
-    int code = session_end(&j->s, calo_txt2img(m, &r, NULL));
+    drawing_pictures pictures;
+    char why[1024];
+    int code = drawing_load_pictures(j->s.ctx, &j->o->drawing, &r, &pictures, why, sizeof why);
+    code = code ? session_fail(&j->s, code, "%s", why) : session_end(&j->s, calo_txt2img(m, &r, NULL));
+    drawing_free_pictures(&pictures);
     if (!code && j->o->save_latents)
         code =
             session_end(&j->s, calo_tensors_save(j->s.ctx, &j->latents, 1, j->o->save_latents, j->o->force));
@@ -258,7 +262,8 @@ static int work(job *j) {
 
 // What its file says that is no option: checked, or of no effect on the picture.
 static json_t *settings_of(const options *o, json_t *j) {
-    static const char *const OTHERS[] = {"format", "program", "model", "model_sha256", "init_latents"};
+    static const char *const OTHERS[] = {"format",       "program",    "model",     "model_sha256",
+                                         "init_latents", "init_image", "mask_image"};
     json_t *settings = json_copy(j);
     // Before prompts had a syntax they were plain text.
     if (!json_object_get(j, "emphasis")) json_object_set_new(settings, "emphasis", json_string("none"));
@@ -267,16 +272,20 @@ static json_t *settings_of(const options *o, json_t *j) {
     return settings;
 }
 
-// Anybody's file may set what a picture is drawn from, but not say where outputs go.
-static int take_settings(options *o) {
-    option precision[2] = {*options_find(&TXT2IMG_LINE, "precision")};
-    command_line line = {"txt2img", "", "", NULL, {DRAWING_OPTIONS, precision}, 0};
-    return options_json(&line, o, o->from_settings, o->from, NULL);
-}
-
 static int refuse_from(const options *o, const char *why) {
     fprintf(stderr, "calotype: --from %s: %s\n", o->from, why);
     return CALO_ERR_DATA;
+}
+
+// Anybody's file may set what a picture is drawn from, but not say where outputs go.
+static int take_settings(options *o) {
+    static const char *const FILES[] = {"init-img", "init_img", "mask"};
+    for (size_t i = 0; i < sizeof FILES / sizeof *FILES; i++)
+        if (json_object_get(o->from_settings, FILES[i]))
+            return refuse_from(o, "has an unknown key: a picture's description names no files");
+    option precision[2] = {*options_find(&TXT2IMG_LINE, "precision")};
+    command_line line = {"txt2img", "", "", NULL, {DRAWING_OPTIONS, precision}, 0};
+    return options_json(&line, o, o->from_settings, o->from, NULL);
 }
 
 // Of the text that calotype wrote, a JSON object; NULL where there is none.
@@ -291,6 +300,10 @@ static json_t *read_own(session *s, const options *o, int *code) {
         *code = refuse_from(o, "was made by a newer calotype");
     if (!*code && json_is_true(json_object_get(found, "init_latents")) && !o->init_latents)
         *code = refuse_from(o, "was made from initial latents: name them with --init-latents");
+    if (!*code && json_is_true(json_object_get(found, "init_image")) && !o->drawing.init_img)
+        *code = refuse_from(o, "began from a picture: name it with --init-img");
+    if (!*code && json_is_true(json_object_get(found, "mask_image")) && !o->drawing.mask)
+        *code = refuse_from(o, "was drawn under a mask: name it with --mask");
     const char *model = json_string_value(json_object_get(found, "model"));
     if (!*code && !o->drawing.common.model && (!model || strcmp(model, "talbot")))
         *code = refuse_from(o, "was made with another model: name its folder with -m");

@@ -19,7 +19,10 @@ void calo_txt2img_request_init(calo_txt2img_request *request, size_t size) {
                               .cfg_rescale = -1,
                               .eta = -1,
                               .s_noise = 1,
-                              .cfg_end = 1};
+                              .cfg_end = 1,
+                              .strength = 0.75,
+                              .mask_blur = 4,
+                              .mask_padding = 32};
     api_struct_fill(request, size, &r, sizeof r);
 }
 
@@ -112,6 +115,22 @@ calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, cal
 }
 
 // ---- files
+
+calo_status calo_image_load(calo_context *ctx, const char *path, calo_images **picture) {
+    error *err = api_enter(ctx);
+    image file = {0}, rgb = {0};
+    *picture = NULL;
+    calo_images *list = mem_calloc(1, sizeof *list);
+    calo_image *one = mem_realloc(NULL, 1, sizeof *one);
+    status s = list && one ? image_load(path, &file, err) : fail(err, ERR_TEMP, "out of memory");
+    if (!s) s = image_channels(&file, 3, &rgb, err);
+    image_free(&file);
+    if (s) return mem_free(list), mem_free(one), api_leave(s);
+    *one = (calo_image){.size = sizeof *one, .width = rgb.w, .height = rgb.h, .rgb = rgb.px};
+    *list = (calo_images){one, 1, 1};
+    *picture = list;
+    return CALO_OK;
+}
 
 void calo_save_options_init(calo_save_options *options, size_t size) {
     calo_save_options o = {.size = sizeof o};

@@ -167,6 +167,17 @@ typedef enum {
     CALO_EMPHASIS_NONE
 } calo_emphasis;
 
+// How a picture takes the size that is asked for: stretched; scaled until it covers all, and the rest cut;
+// scaled until all of it is to be seen, and its edges going on.
+typedef enum { CALO_RESIZE_STRETCH, CALO_RESIZE_CROP, CALO_RESIZE_FILL } calo_resize;
+// What the network finds under the mask at first: the picture, the colours around, noise, or nothing.
+typedef enum {
+    CALO_CONTENT_ORIGINAL,
+    CALO_CONTENT_FILL,
+    CALO_CONTENT_NOISE,
+    CALO_CONTENT_ZEROS
+} calo_mask_content;
+
 typedef struct calo_image calo_image;
 
 // Names follow diffusers. AUTO, 0 for a size and NULL mean: as the model is configured.
@@ -202,7 +213,21 @@ typedef struct {
     const uint64_t *seeds;
     // Prompts hold (weights:1.2), [from:to:when], [a|b] and BREAK; see docs/prompts.md.
     calo_emphasis emphasis;
-    int clip_skip;         // 0: as trained; 1: the text encoder's last layer, 2: the one before, ...
+    int clip_skip; // 0: as trained; 1: the text encoder's last layer, 2: the one before, ...
+    // Where not NULL, a picture to begin with, of any size; its rgb counts. Borrowed. The autoencoder's
+    // latents are drawn from their distribution by the seed, before the noise, as in diffusers.
+    const calo_image *init_image;
+    // White is drawn anew, black kept: outside of it the finished picture's bytes are those of init_image, in
+    // its new size. Taken to init_image's size. Borrowed. An inpainting model (of 9 channels) needs one.
+    const calo_image *mask;
+    double strength; // 0.75; 0 .. 1: floor(strength · steps) of the steps are taken, at least one
+    calo_resize resize;
+    calo_mask_content mask_content;
+    int mask_blur;    // 4; pixels of init_image, standard deviation
+    int only_masked;  // draw what the mask shows alone, in the size that is asked for
+    int mask_padding; // 32; and so many pixels around it
+    int outpaint_left, outpaint_right, outpaint_top, outpaint_bottom; // pixels added to init_image, masked
+    calo_noise_layout noise_layout;
     const char *scheduler; // a spacing by its name, see calo_spacing_name; NULL: `spacing`
     double eta;            // share of fresh noise at each step, 0 .. 1; negative: the sampler's own
     // 1, 0, 0, 0: factor of the steps' noise; how much noise euler, heun and dpm2 add before a step whose
@@ -210,8 +235,8 @@ typedef struct {
     double s_noise, s_churn, s_tmin, s_tmax;
     // 0, 1: guidance from this share of the steps on, up to that one; elsewhere the prompt is followed alone.
     double cfg_start, cfg_end;
-    calo_noise_layout noise_layout;
-    int eta_seed_delta; // 0; else the steps' noise comes from a generator of its own, of the seed plus this
+    int64_t
+        eta_seed_delta; // 0; else the steps' noise comes from a generator of its own, of the seed plus this
 } calo_txt2img_request;
 
 struct calo_image {
@@ -244,6 +269,9 @@ CALO_API size_t calo_images_count(const calo_images *images);
 // NULL behind the last. Belongs to the list.
 CALO_API const calo_image *calo_images_at(const calo_images *images, size_t i);
 CALO_API void calo_images_free(calo_images *images);
+// A picture from a file, as a list of one: PNG, JPEG, WebP, BMP or TGA; alpha is dropped. It has no latents
+// and no description. CALO_ERR_NOINPUT when there is none, CALO_ERR_DATA when it is malformed.
+CALO_API calo_status calo_image_load(calo_context *ctx, const char *path, calo_images **picture);
 
 // Row i of the samplers, NULL behind the last.
 CALO_API const char *calo_sampler_name(int i);

@@ -24,12 +24,12 @@ enum { MAX_SIDE = 8192, MAX_COUNT = 1 << 20, MAX_STEPS = 1000 };
 enum { GROUP_PIXELS = 64 * 64, MAX_GROUP = 8 };
 
 // Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
-static status tell(const txt2img *t, const char *stage, int done, int all, int image, int n, double seconds,
-                   error *err) {
+static status tell(const txt2img *t, const char *stage, int done, int all, int finished, int n,
+                   double seconds, error *err) {
     calo_progress p = {.stage = stage,
                        .step = done,
                        .steps = all,
-                       .image = image,
+                       .image = finished,
                        .group = n,
                        .images = t->count,
                        .seconds = seconds};
@@ -106,7 +106,9 @@ static status choose_sampler(txt2img *t, error *err) {
     if (!t->sampler) return unknown_sampler(r->sampler, err);
     if (how == SPACING_AUTO) how = named;
     choose_tuning(t);
-    return sampler_steps(t->sampler, &t->schedule, t->steps, how, &t->points, err);
+    s = sampler_steps(t->sampler, &t->schedule, t->steps, how, &t->points, err);
+    if (!s && r->init_image) schedule_steps_tail(&t->points, r->strength);
+    return s;
 }
 
 static status check_networks(txt2img *t, error *err) {
@@ -114,28 +116,44 @@ static status check_networks(txt2img *t, error *err) {
     const unet_config *u = model_unet(m, err);
     const vae_config *v = u ? model_vae(m, err) : NULL;
     if (!v) return err->code;
-    if (u->in_channels != v->latent_channels || u->out_channels != u->in_channels)
+    t->C = v->latent_channels;
+    t->inpaints = u->in_channels == 2 * t->C + 1;
+    if ((u->in_channels != t->C && !t->inpaints) || u->out_channels != t->C)
         return fail(err, ERR_DATA,
                     "%s: a UNet from %d to %d channels over latents of %d is not for text to image",
                     model_dir(m), (int)u->in_channels, (int)u->out_channels, (int)v->latent_channels);
+    if (t->inpaints && !t->request->init_image)
+        return fail(err, ERR_USAGE, "%s: an inpainting model needs an initial picture and a mask",
+                    model_dir(m));
+    if (t->request->init_image && v->in_channels != 3)
+        return fail(err, ERR_DATA, "%s: the autoencoder reads %d channels, not 3", model_dir(m),
+                    (int)v->in_channels);
     if (v->out_channels != 3)
         return fail(err, ERR_DATA, "%s: the autoencoder's pictures have %d channels, not 3", model_dir(m),
                     (int)v->out_channels);
     if (u->class_embed != CLASS_NONE)
         return fail(err, ERR_DATA, "%s: the UNet asks for class labels, which a prompt does not give",
                     model_dir(m));
-    t->C = u->in_channels;
     return OK;
 }
 
-// What the user left open is the size the UNet was trained on.
+// What the user left open is the initial picture's size, or else the one the UNet was trained on.
 static status choose_size(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
     int64_t f = vae_factor(model_vae(t->model->m, err)), side = model_unet(t->model->m, err)->sample_size;
     int usual = (int)((side ? side : 64) * f);
     const calo_tensor *init = r->init_latents;
-    t->width = r->width ? r->width : init ? (int)(init->shape[3] * f) : usual;
-    t->height = r->height ? r->height : init ? (int)(init->shape[2] * f) : usual;
+    int width = usual, height = usual;
+    if (r->init_image && !r->only_masked) {
+        beginning_size(r, &width, &height);
+        width = width < f ? (int)f : width - width % (int)f;
+        height = height < f ? (int)f : height - height % (int)f;
+    } else if (init) {
+        width = (int)(init->shape[3] * f);
+        height = (int)(init->shape[2] * f);
+    }
+    t->width = r->width ? r->width : width;
+    t->height = r->height ? r->height : height;
     if (t->width < 1 || t->height < 1 || t->width > MAX_SIDE || t->height > MAX_SIDE || t->width % f ||
         t->height % f)
         return fail(err, ERR_USAGE, "the size %dx%d is not made of multiples of %d up to %d", t->width,
@@ -222,6 +240,16 @@ static status check_numbers(txt2img *t, error *err) {
     return OK;
 }
 
+static status choose_beginning(txt2img *t, error *err) {
+    const calo_txt2img_request *r = t->request;
+    if (!r->init_image) return r->mask ? fail(err, ERR_USAGE, "a mask needs an initial picture") : OK;
+    int f = (int)vae_factor(model_vae(t->model->m, err));
+    TRY(beginning_make(&t->begin, r, t->width, t->height, f, err));
+    if (t->inpaints && !t->begin.latent_mask)
+        return fail(err, ERR_USAGE, "%s: an inpainting model needs a mask", model_dir(t->model->m));
+    return OK;
+}
+
 status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, error *err) {
     *t = (txt2img){.model = m, .request = r};
     t->steps = r->steps;
@@ -232,14 +260,17 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     t->compute = api_compute(m->ctx->options.precision);
     status s = check_numbers(t, err);
     if (!s) s = check_texts(t, err);
+    if (!s) s = beginning_check(r, err);
     if (!s) s = check_networks(t, err);
     if (!s) s = choose_size(t, err);
+    if (!s) s = choose_beginning(t, err);
     if (!s) s = choose_sampler(t, err);
     t->cfg_rescale = r->cfg_rescale >= 0 ? r->cfg_rescale : t->schedule.config.zero_snr ? 0.7 : 0;
     return s;
 }
 
 void txt2img_free(txt2img *t) {
+    beginning_free(&t->begin);
     schedule_steps_free(&t->points);
     schedule_free(&t->schedule);
 }
@@ -251,7 +282,7 @@ static text_rules rules_of(const txt2img *t) {
                         .compute = t->compute,
                         .how = t->emphasis,
                         .clip_skip = t->request->clip_skip,
-                        .steps = t->steps,
+                        .steps = t->points.n,
                         .guided = t->guided};
 }
 
@@ -284,7 +315,7 @@ static status read_prompts(const txt2img *t, int first, int *n, group_prompts *p
         picture_prompt *own = &p->at[p->n++];
         s = picture_prompt_plan(&rules, txt2img_prompt(t, first + i), txt2img_negative(t, first + i), own,
                                 err);
-        if (!s && i && !same_tokens(&p->at[0], own, t->steps)) {
+        if (!s && i && !same_tokens(&p->at[0], own, t->points.n)) {
             picture_prompt_free(&p->at[--p->n]);
             *n = i;
             break;
@@ -354,11 +385,12 @@ static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err)
 typedef struct {
     const txt2img *t;
     calo_image image;
-    uint8_t *rgb;
+    uint8_t *rgb, *whole; // what was drawn; with a mask, in its place
     float *latents;
 } drawing;
 
 static status drawing_init(drawing *d, const txt2img *t, error *err) {
+    const image *whole = t->begin.latent_mask ? &t->begin.whole : NULL;
     *d = (drawing){.t = t,
                    .rgb = mem_alloc(3 * (size_t)t->width * (size_t)t->height),
                    .latents = mem_alloc((size_t)latent_size(t) * sizeof *d->latents)};
@@ -368,11 +400,18 @@ static status drawing_init(drawing *d, const txt2img *t, error *err) {
                             .rgb = d->rgb,
                             .latents = d->latents,
                             .latent_shape = {(int)t->C, (int)t->h, (int)t->w}};
-    return d->rgb && d->latents ? OK : no_memory(err);
+    if (whole) {
+        d->whole = mem_alloc(3 * (size_t)whole->w * (size_t)whole->h);
+        d->image.rgb = d->whole;
+        d->image.width = whole->w;
+        d->image.height = whole->h;
+    }
+    return d->image.rgb && d->rgb && d->latents ? OK : no_memory(err);
 }
 
 static void drawing_free(drawing *d) {
     mem_free(d->rgb);
+    mem_free(d->whole);
     mem_free(d->latents);
 }
 
@@ -381,14 +420,81 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
     const txt2img *t = d->t;
     d->image.seed = txt2img_seed(t, index);
     nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
-    return decode(t, x, d->rgb, err);
+    TRY(decode(t, x, d->rgb, err));
+    return d->whole ? beginning_finish(&t->begin, d->rgb, d->whole, err) : OK;
 }
 
-// ---- 5. sampling a group of images
+// ---- 5. from a picture to latents
+
+// What the autoencoder makes of a picture: the means and standard deviations of its latents, [h,w,C].
+typedef struct {
+    float *mean, *deviation;
+} encoded;
+
+static void encoded_free(encoded *e) {
+    mem_free(e->mean);
+    mem_free(e->deviation);
+    *e = (encoded){0};
+}
+
+// The encoder's input, -1 .. 1: a picture, which is 0 where `hidden` is not NULL and more than half is
+// masked.
+static void fill_picture(const image *im, const image *hidden, float *in) {
+    for (size_t i = 0, n = 3 * (size_t)im->w * (size_t)im->h; i < n; i++)
+        in[i] = hidden && hidden->px[i / 3] >= 128 ? 0 : (float)(im->px[i] / 127.5 - 1);
+}
+
+// Whether the result is all numbers; *s says what else went wrong.
+static bool run_vae_encoder(const txt2img *t, dtype compute, const image *hidden, const encoded *to,
+                            status *s, error *err) {
+    const image *im = &t->begin.drawn;
+    network_shape size = {.net = NET_VAE_ENCODER, .compute = compute, .B = 1, .H = im->h, .W = im->w};
+    exec *e = api_network(t->model, &size, FAST, err);
+    float *in = e ? exec_input(e, "sample") : NULL;
+    if (in) fill_picture(im, hidden, in);
+    if ((*s = e ? exec_run(e, err) : err->code)) return false;
+    size_t n = (size_t)latent_size(t);
+    const float *mean = exec_output(e, 0), *logvar = exec_output(e, 1);
+    memcpy(to->mean, mean, n * sizeof *mean);
+    for (size_t i = 0; i < n; i++) to->deviation[i] = expf(0.5f * logvar[i]);
+    return all_finite(to->mean, n) && all_finite(to->deviation, n);
+}
+
+static status encode_picture(const txt2img *t, const image *hidden, encoded *to, error *err) {
+    size_t n = (size_t)latent_size(t);
+    *to = (encoded){mem_alloc(n * sizeof *to->mean), mem_alloc(n * sizeof *to->deviation)};
+    if (!to->mean || !to->deviation) return no_memory(err);
+    status s;
+    if (run_vae_encoder(t, t->compute, hidden, to, &s, err) || s) return s;
+    if (t->compute != DT_F32) {
+        log_put(&t->model->ctx->log, LOG_LEVEL_WARN,
+                "the initial picture's latents are not numbers in %s: encoding it again in F32",
+                dtype_name(t->compute));
+        if (run_vae_encoder(t, DT_F32, hidden, to, &s, err) || s) return s;
+    }
+    return fail(err, ERR_DATA, "nan: the initial picture's latents are not numbers, so nothing is drawn");
+}
+
+// The picture, and for an inpainting model what it is shown of it.
+typedef struct {
+    encoded all, kept;
+} encoded_pictures;
+
+static status encode_pictures(const txt2img *t, encoded_pictures *p, error *err) {
+    *p = (encoded_pictures){0};
+    if (!t->request->init_image) return OK;
+    double started = clock_seconds();
+    status s = encode_picture(t, NULL, &p->all, err);
+    if (!s && t->inpaints) s = encode_picture(t, &t->begin.hidden, &p->kept, err);
+    return s ? s : tell(t, "encode", 1, 1, 0, 0, clock_seconds() - started, err);
+}
+
+// ---- 6. sampling a group of images
 
 typedef struct {
     const txt2img *t;
     const group_prompts *prompts;
+    const encoded_pictures *pictures;
     int first, n;        // images first .. first + n - 1 of the request
     int reads;           // the step whose texts are in the UNet
     noise_source *noise; // [n], or one that draws for all images of the request
@@ -398,6 +504,7 @@ typedef struct {
     float *guided, *planar;   // [n,h,w,C], [1 or images,C,h,w]
     float *x;                 // [n,h,w,C]
     int told;                 // steps that the caller has heard of
+    float *init, *kept;       // [n,h,w,C]: the initial picture, what an inpainting model is shown of it
     double started;
 } group;
 
@@ -496,7 +603,7 @@ static status read_step(group *g, int step, error *err) {
     int before = g->reads;
     bool guided_before = g->guides;
     g->guides = guides(g->t, step);
-    g->reads = step < g->t->steps ? step : g->t->steps - 1;
+    g->reads = step < g->t->points.n ? step : g->t->points.n - 1;
     if (g->guides != guided_before) return take_unet(g, err);
     for (int i = 0; i < g->prompts->n; i++)
         if (!picture_prompt_same(&g->prompts->at[i], before, g->reads)) return take_unet(g, err);
@@ -513,7 +620,7 @@ static status check_finite(const group *g, const float *x0, int step, error *err
                         "nan: picture %d of %d (seed %llu) is not a number after step %d of %d, so it is not "
                         "drawn%s",
                         g->first + i + 1, t->count, (unsigned long long)txt2img_seed(t, g->first + i),
-                        step + 1, t->steps, t->compute == DT_BF16 ? " (try --precision f32)" : "");
+                        step + 1, t->points.n, t->compute == DT_BF16 ? " (try --precision f32)" : "");
     return OK;
 }
 
@@ -522,7 +629,7 @@ static status check_finite(const group *g, const float *x0, int step, error *err
 static status preview_group(group *g, const float *x0, int step, error *err) {
     const txt2img *t = g->t;
     const calo_txt2img_request *r = t->request;
-    if (!r->on_preview || !r->preview_every || step % r->preview_every || step == t->steps) return OK;
+    if (!r->on_preview || !r->preview_every || step % r->preview_every || step == t->points.n) return OK;
     drawing d;
     status s = drawing_init(&d, t, err);
     for (int i = 0; i < g->n && !s; i++) {
@@ -535,6 +642,33 @@ static status preview_group(group *g, const float *x0, int step, error *err) {
     return s ? s : take_unet(g, err);
 }
 
+// The UNet's input: x, and behind its channels for an inpainting model the mask and the kept picture.
+static void feed_unet(group *g, const float *x) {
+    const txt2img *t = g->t;
+    size_t n = (size_t)(g->n * latent_size(t)), C = (size_t)t->C, pixels = (size_t)(t->h * t->w);
+    int rows = g->guides ? 2 : 1;
+    if (!t->inpaints) {
+        for (int r = 0; r < rows; r++) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
+        return;
+    }
+    float *to = g->sample;
+    for (size_t i = 0; i < (size_t)rows * n; i += C, to += 2 * C + 1) {
+        memcpy(to, x + i % n, C * sizeof *x);
+        to[C] = t->begin.latent_mask[i / C % pixels];
+        memcpy(to + C + 1, g->kept + i % n, C * sizeof *x);
+    }
+}
+
+// A model that knows nothing of the mask: outside of it the clean latents are the picture's. An inpainting
+// model was trained to draw those itself.
+static void keep_unmasked(const group *g, float *x0) {
+    const txt2img *t = g->t;
+    size_t C = (size_t)t->C, pixels = (size_t)(t->h * t->w);
+    if (!t->begin.latent_mask || t->inpaints) return;
+    for (size_t i = 0; i < (size_t)g->n * pixels; i++)
+        if (!t->begin.latent_mask[i % pixels]) memcpy(x0 + i * C, g->init + i * C, C * sizeof *x0);
+}
+
 // x0 = what the UNet, with guidance, believes the clean latents to be.
 static status denoise(void *arg, const float *x, const schedule_point *at, int step, float *x0, error *err) {
     group *g = arg;
@@ -545,7 +679,7 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     if (!s) s = read_step(g, step, err);
     if (s) return s;
     int rows = g->guides ? 2 : 1;
-    for (int r = 0; r < rows; r++) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
+    feed_unet(g, x);
     for (int b = 0; b < rows * g->n; b++) g->timestep[b] = (float)at->t;
     if ((s = exec_run(g->unet, err))) return s;
     const float *out = exec_output(g->unet, 0);
@@ -555,9 +689,10 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     }
     combine_f32(x0, 2, (double[]){c.x, c.out}, (const float *[]){x, out}, n);
     if ((s = check_finite(g, x0, step, err))) return s;
+    keep_unmasked(g, x0);
     if (step < g->told) return OK; // a second look in one step
     g->told = step + 1;
-    s = tell(t, "sample", step + 1, t->steps, g->first, g->n, clock_seconds() - g->started, err);
+    s = tell(t, "sample", step + 1, t->points.n, g->first, g->n, clock_seconds() - g->started, err);
     if (!s) s = preview_group(g, x0, step + 1, err);
     g->started = clock_seconds();
     return s;
@@ -567,31 +702,72 @@ static status prepare_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
     g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
-    g->x = mem_calloc(2 * n + (shares_noise(t) ? (size_t)t->count : 1) * one, sizeof *g->x);
+    g->x = mem_calloc(4 * n + (shares_noise(t) ? (size_t)t->count : 1) * one, sizeof *g->x);
     if (!g->noise || !g->x) return no_memory(err);
     g->guided = g->x + n;
-    g->planar = g->guided + n;
+    g->init = g->guided + n;
+    g->kept = g->init + n;
+    g->planar = g->kept + n;
     g->guides = guides(t, 0);
     return take_unet(g, err);
+}
+
+// Latents of a picture, for each image its own by its generator, scaled for the UNet.
+static void draw_latents(group *g, const encoded *e, float *to) {
+    const txt2img *t = g->t;
+    const vae_config *v = model_vae(t->model->m, NULL);
+    size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
+    draw_noise(g, to, n);
+    for (size_t i = 0; i < n; i++)
+        to[i] =
+            (float)((e->mean[i % one] + e->deviation[i % one] * to[i] - v->shift_factor) * v->scaling_factor);
+}
+
+// x: unit noise → the latents at the first step. All of the strength leaves nothing of the picture under the
+// mask.
+static void start_from_picture(group *g, float scale) {
+    const txt2img *t = g->t;
+    const schedule_point *at = &t->points.at[0];
+    const float *mask = t->begin.latent_mask;
+    size_t C = (size_t)t->C, pixels = (size_t)(t->h * t->w);
+    calo_mask_content content = t->request->mask_content;
+    for (size_t i = 0; i < (size_t)(g->n * latent_size(t)); i++) {
+        bool masked = mask && mask[i / C % pixels] != 0;
+        double init = !masked || content < CALO_CONTENT_NOISE ? g->init[i]
+                      : content == CALO_CONTENT_NOISE         ? g->x[i]
+                                                              : 0;
+        bool fresh = mask && t->request->strength == 1 && (masked || t->inpaints);
+        g->x[i] = fresh ? scale * g->x[i] : (float)(at->alpha * init + at->sigma * g->x[i]);
+    }
 }
 
 static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
     seed_noise(g, 0);
+    bool begins = t->request->init_image != NULL;
+    // The order in which diffusers asks a generator.
+    if (begins && (!t->inpaints || t->request->strength < 1)) draw_latents(g, &g->pictures->all, g->init);
     if (t->request->init_latents)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
     else
         draw_noise(g, g->x, n);
+    if (t->inpaints) draw_latents(g, &g->pictures->kept, g->kept);
     begin_step_noise(g);
-    combine_f32(g->x, 1, (double[]){sampler_start_scale(t->sampler, &t->points)}, (const float *[]){g->x}, n);
+    double scale = sampler_start_scale(t->sampler, &t->points);
+    if (begins)
+        start_from_picture(g, (float)scale);
+    else
+        combine_f32(g->x, 1, &scale, (const float *[]){g->x}, n);
     g->started = clock_seconds();
     host_model m = {g, denoise, draw_noise};
-    return sampler_run_host(t->sampler, &t->points, &t->tune, &m, g->x, n, err);
+    status s = sampler_run_host(t->sampler, &t->points, &t->tune, &m, g->x, n, err);
+    if (!s) keep_unmasked(g, g->x);
+    return s;
 }
 
-// ---- 6. finished pictures
+// ---- 7. finished pictures
 
 typedef struct {
     status (*put)(void *user, const calo_image *im, error *err);
@@ -616,9 +792,9 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     return s ? s : tell(t, "decode", 1, 1, index + 1, 0, clock_seconds() - started, err);
 }
 
-static status run_group(const txt2img *t, int first, int n, const group_prompts *p, const receiver *to,
-                        error *err) {
-    group g = {.t = t, .prompts = p, .first = first, .n = n};
+static status run_group(const txt2img *t, int first, int n, const group_prompts *p,
+                        const encoded_pictures *pictures, const receiver *to, error *err) {
+    group g = {.t = t, .prompts = p, .pictures = pictures, .first = first, .n = n};
     double started = clock_seconds();
     status s = prepare_group(&g, err);
     if (!s) s = tell(t, "load", 1, 1, first, n, clock_seconds() - started, err);
@@ -629,18 +805,21 @@ static status run_group(const txt2img *t, int first, int n, const group_prompts 
     return s;
 }
 
-status txt2img_run(const txt2img *t, status (*image)(void *, const calo_image *, error *), void *user,
+status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, error *), void *user,
                    error *err) {
-    receiver to = {image, user};
+    receiver to = {put, user};
     group_prompts p = {0};
+    encoded_pictures pictures;
     int64_t fit = GROUP_PIXELS / (t->h * t->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
-    status s = OK;
+    status s = encode_pictures(t, &pictures, err);
     for (int i = 0, n; i < t->count && !s; i += n) {
         n = t->count - i < most ? t->count - i : most;
         if (i == 0 || has_own_texts(t)) s = read_prompts(t, i, &n, &p, err);
-        if (!s) s = run_group(t, i, n, &p, &to, err);
+        if (!s) s = run_group(t, i, n, &p, &pictures, &to, err);
     }
     prompts_free(&p);
+    encoded_free(&pictures.all);
+    encoded_free(&pictures.kept);
     return s;
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "core/api.h"
 #include "core/models/prompt.h"
+#include "core/pipeline_picture.h"
 #include "samplers/samplers.h"
 
 // A request with every choice made.
@@ -17,15 +18,17 @@ typedef struct {
     const sampler *sampler;
     sampler_tuning tune;
     schedule schedule;
-    schedule_steps points;
+    schedule_steps points; // of which a picture to begin with leaves the last
+    beginning begin;       // without a picture all zero
+    bool inpaints;         // the UNet is told of mask and kept picture: 2C + 1 channels
 } txt2img;
 
 // Fills in the model's defaults; ERR_USAGE names what is out of range. Free with txt2img_free in any case.
 status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, error *err);
 void txt2img_free(txt2img *t);
-// Draws all images, each handed to `image` as it is finished; the image is valid during the call.
-status txt2img_run(const txt2img *t, status (*image)(void *user, const calo_image *im, error *err),
-                   void *user, error *err);
+// Draws all images, each handed to `put` as it is finished; it is valid during the call.
+status txt2img_run(const txt2img *t, status (*put)(void *user, const calo_image *im, error *err), void *user,
+                   error *err);
 
 // What image i is drawn from. Without a negative prompt (NULL) SDXL may use zeros instead of the embedding of
 // "".

@@ -12,6 +12,8 @@
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
 static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers"};
+static const char *const RESIZES[] = {"stretch", "crop", "fill"};
+static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros"};
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -37,10 +39,20 @@ static void put_tuning(FILE *f, const calo_txt2img_request *r) {
     if (r->s_tmin != usual.s_tmin) fprintf(f, ", Sigma tmin: %g", r->s_tmin);
     if (r->s_tmax != usual.s_tmax) fprintf(f, ", Sigma tmax: %g", r->s_tmax);
     if (r->s_noise != usual.s_noise) fprintf(f, ", Sigma noise: %g", r->s_noise);
-    if (r->eta_seed_delta) fprintf(f, ", ENSD: %d", r->eta_seed_delta);
+    if (r->eta_seed_delta) fprintf(f, ", ENSD: %lld", (long long)r->eta_seed_delta);
     if (r->cfg_start != usual.cfg_start || r->cfg_end != usual.cfg_end)
         fprintf(f, ", Guidance: %g to %g", r->cfg_start, r->cfg_end);
     if (r->noise_layout) fprintf(f, ", Noise layout: %s", LAYOUTS[r->noise_layout]);
+}
+
+// In A1111's words where it has some.
+static void put_beginning(FILE *f, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!r->init_image) return;
+    fprintf(f, ", Denoising strength: %g", r->strength);
+    if (!t->begin.latent_mask) return;
+    fprintf(f, ", Mask blur: %d", r->mask_blur);
+    if (r->only_masked) fprintf(f, ", Inpaint area: Only masked, Masked area padding: %d", r->mask_padding);
 }
 
 static void put_parameters(FILE *f, const txt2img *t, int i) {
@@ -56,6 +68,7 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     fputs(", Model: ", f);
     put_value(f, model_name(t->model->m));
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
+    put_beginning(f, t);
     if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
     if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
     put_tuning(f, t->request);
@@ -83,6 +96,24 @@ static void describe_tuning(json_t *j, const calo_txt2img_request *r) {
     if (r->noise_layout) json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
 }
 
+static void describe_beginning(json_t *j, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!r->init_image) return;
+    json_object_set_new(j, "init_image", json_true());
+    json_object_set_new(j, "strength", json_real(r->strength));
+    json_object_set_new(j, "resize_mode", json_string(RESIZES[r->resize]));
+    if (!t->begin.latent_mask) return;
+    char borders[64];
+    snprintf(borders, sizeof borders, "%d,%d,%d,%d", r->outpaint_left, r->outpaint_right, r->outpaint_top,
+             r->outpaint_bottom);
+    if (r->mask) json_object_set_new(j, "mask_image", json_true());
+    json_object_set_new(j, "mask_blur", json_integer(r->mask_blur));
+    json_object_set_new(j, "mask_content", json_string(CONTENTS[r->mask_content]));
+    json_object_set_new(j, "inpaint_full_res", json_boolean(r->only_masked));
+    json_object_set_new(j, "mask_padding", json_integer(r->mask_padding));
+    json_object_set_new(j, "outpaint", json_string(borders));
+}
+
 static json_t *description(const txt2img *t, int i) {
     json_t *j = json_pack(
         "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s}", "format", 1,
@@ -95,6 +126,7 @@ static json_t *description(const txt2img *t, int i) {
     if (j) describe_tuning(j, t->request);
     if (j) json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis]));
     if (j && t->request->clip_skip) json_object_set_new(j, "clip_skip", json_integer(t->request->clip_skip));
+    if (j) describe_beginning(j, t);
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;
