@@ -174,18 +174,35 @@ void drawing_free_pictures(drawing_pictures *p) {
 
 static const char *or_none(const char *text) { return text ? text : ""; }
 
+// What is not as usual, so that jobs keep the identities they had before there was a choice.
+static void shape_tuning(FILE *f, const drawing *d) {
+    drawing usual = drawing_defaults();
+    if (d->scheduler) fprintf(f, "\nscheduler %s", d->scheduler);
+    if (d->noise_layout || d->ensd) fprintf(f, "\nnoise %d %d", d->noise_layout, d->ensd);
+    if (d->cfg_start != usual.cfg_start || d->cfg_end != usual.cfg_end)
+        fprintf(f, "\nguidance %.17g %.17g", d->cfg_start, d->cfg_end);
+    if (d->eta != usual.eta || d->s_noise != usual.s_noise || d->s_churn != usual.s_churn ||
+        d->s_tmin != usual.s_tmin || d->s_tmax != usual.s_tmax)
+        fprintf(f, "\ntuning %.17g %.17g %.17g %.17g %.17g", d->eta, d->s_noise, d->s_churn, d->s_tmin,
+                d->s_tmax);
+}
+
 char *drawing_shape(const drawing *d) {
     char *text = NULL;
-    int n = asprintf(
-        &text,
-        "%d %d %d %d %d %d %d %d %d %.17g %.17g %s\n%s\n%.17g %.17g %.17g %.17g %.17g %.17g %.17g %d %d\n"
-        "%s\n%s\n%s\n%.17g %d %d %d %d %d",
-        d->width, d->height, d->steps, d->prediction, d->zero_snr, d->rng, d->no_metadata, d->emphasis,
-        d->clip_skip, d->cfg_scale, d->cfg_rescale, or_none(d->sampler), or_none(d->scheduler), d->eta,
-        d->s_noise, d->s_churn, d->s_tmin, d->s_tmax, d->cfg_start, d->cfg_end, d->noise_layout, d->ensd,
-        or_none(d->init_img), or_none(d->mask), or_none(d->outpaint), d->strength, d->resize_mode,
-        d->mask_content, d->mask_blur, d->mask_padding, d->only_masked);
-    return n < 0 ? NULL : text;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    if (!f) return NULL;
+    fprintf(f, "%d %d %d 0 %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps, d->prediction,
+            d->zero_snr, d->rng, d->no_metadata, d->cfg_scale, d->cfg_rescale, or_none(d->sampler));
+    if (d->emphasis || d->clip_skip) fprintf(f, "\n%d %d", d->emphasis, d->clip_skip);
+    if (d->init_img)
+        fprintf(f, "\n%s\n%s\n%.17g %d %d %d %d %d %s", d->init_img, or_none(d->mask), d->strength,
+                d->resize_mode, d->mask_content, d->mask_blur, d->mask_padding, d->only_masked,
+                or_none(d->outpaint));
+    shape_tuning(f, d);
+    if (!fclose(f)) return text;
+    free(text);
+    return NULL;
 }
 
 bool drawing_has_format(const char *path) {

@@ -220,16 +220,7 @@ typedef struct {
     const uint64_t *seeds;
     // Prompts hold (weights:1.2), [from:to:when], [a|b] and BREAK; see docs/prompts.md.
     calo_emphasis emphasis;
-    int clip_skip;         // 0: as trained; 1: the text encoder's last layer, 2: the one before, ...
-    const char *scheduler; // a spacing by its name, see calo_spacing_name; NULL: `spacing`
-    double eta;            // share of fresh noise at each step, 0 .. 1; negative: the sampler's own
-    // 1, 0, 0, 0: factor of the steps' noise; how much noise euler, heun and dpm2 add before a step whose
-    // sigma/alpha is in tmin .. tmax (0: no limit).
-    double s_noise, s_churn, s_tmin, s_tmax;
-    // 0, 1: guidance from this share of the steps on, up to that one; elsewhere the prompt is followed alone.
-    double cfg_start, cfg_end;
-    calo_noise_layout noise_layout;
-    int eta_seed_delta; // 0; else the steps' noise comes from a generator of its own, of the seed plus this
+    int clip_skip; // 0: as trained; 1: the text encoder's last layer, 2: the one before, ...
     // Where not NULL, a picture to begin with, of any size; its rgb counts. Borrowed. The autoencoder's
     // latents are drawn from their distribution by the seed, before the noise, as in diffusers.
     const calo_image *init_image;
@@ -243,7 +234,16 @@ typedef struct {
     int only_masked;  // draw what the mask shows alone, in the size that is asked for
     int mask_padding; // 32; and so many pixels around it
     int outpaint_left, outpaint_right, outpaint_top, outpaint_bottom; // pixels added to init_image, masked
-    int reserved;                                                     // 0
+    calo_noise_layout noise_layout;
+    const char *scheduler; // a spacing by its name, see calo_spacing_name; NULL: `spacing`
+    double eta;            // share of fresh noise at each step, 0 .. 1; negative: the sampler's own
+    // 1, 0, 0, 0: factor of the steps' noise; how much noise euler, heun and dpm2 add before a step whose
+    // sigma/alpha is in tmin .. tmax (0: no limit).
+    double s_noise, s_churn, s_tmin, s_tmax;
+    // 0, 1: guidance from this share of the steps on, up to that one; elsewhere the prompt is followed alone.
+    double cfg_start, cfg_end;
+    // 0; else the steps' noise comes from a generator of its own, of the seed plus this
+    int64_t eta_seed_delta;
 } calo_txt2img_request;
 
 struct calo_image {

@@ -81,7 +81,7 @@ static status choose_spacing(const calo_txt2img_request *r, spacing *how, error 
     const spacing_row *row = r->scheduler ? spacing_find(r->scheduler) : spacing_row_of((spacing)r->spacing);
     char names[400] = "";
     *how = row ? row->how : SPACING_AUTO;
-    if (row || (r->scheduler ? !strcmp(r->scheduler, "auto") : r->spacing == CALO_SPACING_AUTO)) return OK;
+    if (row || (r->scheduler ? spacing_is_auto(r->scheduler) : r->spacing == CALO_SPACING_AUTO)) return OK;
     if (!r->scheduler) return fail(err, ERR_USAGE, "no spacing has the number %d", (int)r->spacing);
     for (int i = 0; (row = spacing_at(i)); i++) add_name(names, sizeof names, row->name);
     return fail(err, ERR_USAGE, "no scheduler is called '%s'; there are%s", r->scheduler, names);
@@ -678,8 +678,9 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     status s = prediction_x0(t->schedule.config.predicts, at->alpha, at->sigma, &c, err);
     if (!s) s = read_step(g, step, err);
     if (s) return s;
+    int rows = g->guides ? 2 : 1;
     feed_unet(g, x);
-    for (int b = 0; b < (g->guides ? 2 : 1) * g->n; b++) g->timestep[b] = (float)at->t;
+    for (int b = 0; b < rows * g->n; b++) g->timestep[b] = (float)at->t;
     if ((s = exec_run(g->unet, err))) return s;
     const float *out = exec_output(g->unet, 0);
     if (g->guides) {

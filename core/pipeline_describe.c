@@ -39,7 +39,7 @@ static void put_tuning(FILE *f, const calo_txt2img_request *r) {
     if (r->s_tmin != usual.s_tmin) fprintf(f, ", Sigma tmin: %g", r->s_tmin);
     if (r->s_tmax != usual.s_tmax) fprintf(f, ", Sigma tmax: %g", r->s_tmax);
     if (r->s_noise != usual.s_noise) fprintf(f, ", Sigma noise: %g", r->s_noise);
-    if (r->eta_seed_delta) fprintf(f, ", ENSD: %d", r->eta_seed_delta);
+    if (r->eta_seed_delta) fprintf(f, ", ENSD: %lld", (long long)r->eta_seed_delta);
     if (r->cfg_start != usual.cfg_start || r->cfg_end != usual.cfg_end)
         fprintf(f, ", Guidance: %g to %g", r->cfg_start, r->cfg_end);
     if (r->noise_layout) fprintf(f, ", Noise layout: %s", LAYOUTS[r->noise_layout]);

@@ -97,21 +97,11 @@ static status add_prompt(const text_rules *r, const char *prompt, int row, pictu
     return OK;
 }
 
-static status make_rows(const text_rules *r, model_part part, const picture_prompt *p, const char *text,
-                        prompt_rows *rows, error *err) {
+static status make_rows(const text_rules *r, model_part part, const char *text, prompt_rows *rows,
+                        error *err) {
     *rows = (prompt_rows){0};
-    model *m = r->model->m;
-    const tokenizer *tok = model_tokenizer(m, part, err);
-    const clip_config *c = tok ? model_clip(m, part, err) : NULL;
-    if (!c) return err->code;
-    const vocabulary *v = tokenizer_vocabulary(tok);
-    if ((int64_t)v->size > c->vocab_size || (int64_t)v->max_length != p->T ||
-        p->T > c->max_position_embeddings)
-        return fail(err, ERR_DATA,
-                    "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
-                    model_dir(m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
-                    (int)c->max_position_embeddings);
-    return prompt_rows_make(tok, text, r->how, rows, err);
+    const tokenizer *tok = model_tokenizer(r->model->m, part, err);
+    return tok ? prompt_rows_make(tok, text, r->how, rows, err) : err->code;
 }
 
 // How many rows the texts have, and whether some is weighed. The tokenizers of two encoders may disagree: the
@@ -122,7 +112,7 @@ static status count_rows(const text_rules *r, picture_prompt *p, bool *weighted,
     for (int i = 0; i < p->n && !s; i++)
         for (int k = 0; k < of.n && p->texts[i].text && !s; k++) {
             prompt_rows rows;
-            s = make_rows(r, of.parts[k], p, p->texts[i].text, &rows, err);
+            s = make_rows(r, of.parts[k], p->texts[i].text, &rows, err);
             if (rows.n > p->texts[i].rows) p->texts[i].rows = rows.n;
             *weighted = *weighted || rows.weighted;
             prompt_rows_free(&rows);
@@ -164,7 +154,20 @@ status picture_prompt_plan(const text_rules *r, const char *prompt, const char *
 
 // ---- 2. features
 
-static exec *run_encoder(const text_rules *r, model_part part, const int32_t *row, int64_t T, error *err) {
+static status check_tokenizer(model *m, model_part part, int64_t T, error *err) {
+    const vocabulary *v = tokenizer_vocabulary(model_tokenizer(m, part, err));
+    const clip_config *c = model_clip(m, part, err);
+    if ((int64_t)v->size <= c->vocab_size && (int64_t)v->max_length == T && T <= c->max_position_embeddings)
+        return OK;
+    return fail(err, ERR_DATA,
+                "%s: a tokenizer of %zu ids in rows of %zu does not fit a %s of %d ids in rows of %d",
+                model_dir(m), v->size, v->max_length, model_part_name(part), (int)c->vocab_size,
+                (int)c->max_position_embeddings);
+}
+
+// Row `row` through an encoder.
+static exec *run_encoder(const text_rules *r, model_part part, const prompt_rows *rows, int row, int64_t T,
+                         error *err) {
     const clip_config *c = model_clip(r->model->m, part, err);
     network_shape s = {.net = part == PART_TEXT_ENCODER ? NET_TEXT_ENCODER : NET_TEXT_ENCODER_2,
                        .compute = r->compute,
@@ -172,9 +175,9 @@ static exec *run_encoder(const text_rules *r, model_part part, const int32_t *ro
                        .T = T,
                        .skip = r->clip_skip};
     exec *e = c ? api_network(r->model, &s, FAST, err) : NULL;
-    if (!e) return NULL;
+    if (!e || check_tokenizer(r->model->m, part, T, err)) return NULL;
     int32_t *ids = exec_input(e, "input_ids"), *eos = exec_input(e, "eos");
-    memcpy(ids, row, (size_t)T * sizeof *ids);
+    memcpy(ids, rows->ids + row * T, (size_t)T * sizeof *ids);
     *eos = (int32_t)clip_eos_position(c, ids, T);
     return exec_run(e, err) ? NULL : e;
 }
@@ -187,7 +190,7 @@ static status encode_columns(const text_rules *r, const text_encoders *of, int w
     int64_t E = model_clip(r->model->m, of->parts[which], err)->hidden_size;
     for (int i = 0; i < t->rows; i++) {
         int row = i < rows->n ? i : 0; // this encoder's tokenizer made fewer rows than the other's
-        exec *e = run_encoder(r, of->parts[which], rows->ids + row * p->T, p->T, err);
+        exec *e = run_encoder(r, of->parts[which], rows, row, p->T, err);
         if (!e) return err->code;
         const float *x = exec_output(e, of->n == 2 ? 1 : 0);
         float *to = t->context + i * p->T * p->E + column;
@@ -208,7 +211,7 @@ static status encode_text(const text_rules *r, picture_prompt *p, int k, error *
     status s = t->context && t->pooled ? OK : no_memory(err);
     for (int64_t i = 0, column = 0; i < of.n && t->text && !s; i++) {
         prompt_rows rows;
-        s = make_rows(r, of.parts[i], p, t->text, &rows, err);
+        s = make_rows(r, of.parts[i], t->text, &rows, err);
         if (!s) s = encode_columns(r, &of, (int)i, &rows, p, k, column, err);
         prompt_rows_free(&rows);
         if (!s) column += model_clip(r->model->m, of.parts[i], err)->hidden_size;

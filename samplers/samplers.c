@@ -91,7 +91,8 @@ const sampler *sampler_find(const char *name, spacing *how) {
 
 status sampler_steps(const sampler *s, const schedule *sched, int n, spacing how, schedule_steps *steps,
                      error *err) {
-    if (how == SPACING_AUTO) how = sched->config.spacing;
+    bool own_list = s->spacing == SPACING_LCM; // what the model was distilled for
+    if (how == SPACING_AUTO && !own_list) how = sched->config.spacing;
     if (how == SPACING_AUTO) how = s->spacing;
     return schedule_steps_make(steps, sched, n, how, s->grid, s->to_one || sched->config.set_alpha_to_one,
                                err);

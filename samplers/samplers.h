@@ -66,8 +66,8 @@ const sampler *sampler_at(int i);
 // unknown.
 const sampler *sampler_find(const char *name, spacing *how);
 
-// The n steps of sampler s. how = SPACING_AUTO: the configuration's spacing, or else the sampler's own. The
-// steps remember `sched`, which outlives them.
+// The n steps of sampler s. how = SPACING_AUTO: the configuration's spacing, or else the sampler's own (which
+// lcm and tcd take in any case). The steps remember `sched`, which outlives them.
 status sampler_steps(const sampler *s, const schedule *sched, int n, spacing how, schedule_steps *steps,
                      error *err);
 // What unit noise is multiplied with to be x at steps->at[0].

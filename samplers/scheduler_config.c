@@ -76,9 +76,8 @@ static status read_choice(const json_t *file, const char *key, const char *const
 // Fields that change what the timesteps mean and that we have only switched off.
 static status refuse(const json_t *file, error *err) {
     static const char *const unsupported[] = {
-        "trained_betas",        "thresholding",   "use_exponential_sigmas",
-        "use_beta_sigmas",      "use_lu_lambdas", "use_flow_sigmas",
-        "use_dynamic_shifting", "shift_terminal", NULL};
+        "trained_betas",   "thresholding",         "use_beta_sigmas", "use_lu_lambdas",
+        "use_flow_sigmas", "use_dynamic_shifting", "shift_terminal",  NULL};
     for (int i = 0; unsupported[i]; i++) {
         const json_t *v = field(file, unsupported[i]);
         if (v && !json_is_false(v)) return fail(err, ERR_DATA, "%s is not supported", unsupported[i]);
@@ -110,7 +109,7 @@ static status read_fields(schedule_config *c, const json_t *file, error *err) {
     static const char *const predictions[] = {"epsilon", "v_prediction", "sample", NULL};
     static const char *const spacings[] = {"leading", "linspace", "trailing", NULL};
     int betas = c->betas, predicts = PREDICT_EPS, how = -1; // -1: absent
-    bool karras = false;
+    bool karras = false, exponential = false;
     status st = read_int(file, "num_train_timesteps", &c->train_steps, err);
     if (!st) st = read_choice(file, "beta_schedule", curves, &betas, err);
     if (!st) st = read_number(file, "beta_start", &c->beta_start, err);
@@ -119,11 +118,15 @@ static status read_fields(schedule_config *c, const json_t *file, error *err) {
     if (!st) st = read_choice(file, "prediction_type", predictions, &predicts, err);
     if (!st) st = read_choice(file, "timestep_spacing", spacings, &how, err);
     if (!st) st = read_bool(file, "use_karras_sigmas", &karras, err);
+    if (!st) st = read_bool(file, "use_exponential_sigmas", &exponential, err);
     if (!st) st = read_int(file, "steps_offset", &c->steps_offset, err);
     if (!st) st = read_bool(file, "set_alpha_to_one", &c->set_alpha_to_one, err);
     c->betas = (beta_curve)betas;
     c->predicts = (prediction)predicts;
-    c->spacing = karras ? SPACING_KARRAS : how < 0 ? SPACING_AUTO : (spacing)(SPACING_LEADING + how);
+    c->spacing = karras        ? SPACING_KARRAS
+                 : exponential ? SPACING_EXPONENTIAL
+                 : how < 0     ? SPACING_AUTO
+                               : (spacing)(SPACING_LEADING + how);
     return st;
 }
 

@@ -190,6 +190,11 @@ const spacing_row *spacing_find(const char *name) {
     return NULL;
 }
 
+bool spacing_is_auto(const char *name) {
+    char plain[MAX_NAME];
+    return name_plain(name, plain) > 0 && name_listed("auto, automatic, default", plain);
+}
+
 status spacing_fill(schedule_steps *steps, const schedule *s, step_grid grid, error *err) {
     const spacing_row *row = spacing_row_of(steps->how);
     int n = steps->n, T = s->config.train_steps;

@@ -22,6 +22,7 @@ const spacing_row *spacing_at(int i);
 const spacing_row *spacing_row_of(spacing how); // NULL for SPACING_AUTO
 // By name, label or alias, spelled as in sampler_find. NULL when unknown.
 const spacing_row *spacing_find(const char *name);
+bool spacing_is_auto(const char *name); // "auto", "automatic", "default"
 
 // Fills at[0 .. n-1]. ERR_USAGE when they do not fall.
 status spacing_fill(schedule_steps *steps, const schedule *s, step_grid grid, error *err);

@@ -833,7 +833,7 @@ Test(api, every_sampler_tells_every_step_once) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, reserved);
-ENDS_WITH(calo_txt2img_request, reserved);
+ENDS_WITH(calo_txt2img_request, eta_seed_delta);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);

@@ -138,6 +138,8 @@ Test(batch, jobs_without_ids_have_lasting_ones) {
     cr_expect_eq(a.at[4].code, 65);
     cr_expect(strstr(a.at[4].error, "'x' is there already"), "%s", a.at[4].error);
     cr_expect_eq(a.at[7].seed, 9);
+    // Names that a batch of an earlier version has given stay those of its jobs.
+    cr_expect_str_eq(a.at[0].id, "1d6014e3cfd6c561");
     r.defaults.drawing.steps = 3;
     job_list other = list_of(text, &r);
     cr_expect_str_neq(other.at[0].id, a.at[0].id, "other options, another picture");
@@ -390,6 +392,26 @@ Test(batch_runs, a_bad_job_fails_alone) {
     run("$B", 2, NULL, "which jobs?");
     run("$B bad.jsonl -o x --shard 3/2", 2, NULL, "3/2");
     run("echo x > file; $B bad.jsonl -o file", 73, NULL, "file");
+}
+
+// Jobs of one beginning are drawn together, and are the pictures that txt2img draws.
+Test(batch_runs, jobs_begin_from_pictures) {
+    run("$C txt2img -q -m \"$M\" -p a --steps 1 -s 1 -o one.png && $C txt2img -q -m \"$M\" -p b --steps 1 -s "
+        "2 -o two.png",
+        0, NULL, NULL);
+    run("printf '%s\\n' '{\"prompt\":\"c\",\"init-img\":\"one.png\",\"id\":\"x\"}' "
+        "'{\"prompt\":\"d\",\"init-img\":\"one.png\",\"id\":\"y\"}' "
+        "'{\"prompt\":\"c\",\"init-img\":\"two.png\",\"mask\":\"one.png\",\"strength\":0.5,\"id\":\"z\"}' "
+        "'{\"prompt\":\"c\",\"init-img\":\"none.png\",\"id\":\"u\"}' "
+        "'{\"prompt\":\"c\",\"mask\":\"one.png\",\"id\":\"v\"}' > begin.jsonl; "
+        "$B begin.jsonl -o begun --steps 3 --seed 5 --sampling-method ddim",
+        1, NULL, "line 4: none.png");
+    run("for j in 'x c one.png' 'y d one.png' 'z c two.png --mask one.png --strength 0.5'; do set -- $j; "
+        "id=$1; p=$2; shift 2; "
+        "$C txt2img -q -m \"$M\" --steps 3 -s 5 --sampling-method ddim -p $p -o alone.png --force -i \"$@\" "
+        "&& "
+        "cmp alone.png begun/$id.png || exit 9; done; ls begun | grep -c png",
+        0, "3", NULL);
 }
 
 Test(batch_runs, nan_fails_its_job_by_name) {

@@ -313,6 +313,54 @@ static void save_with_text(const char *name, const char *key, const char *text) 
 
 // Anybody's picture may be given to --from: it sets what is drawn, not where that goes, and steers no
 // terminal.
+// What it begins from has to be named again; everything else is in the file.
+Test(cli, from_repeats_what_began_from_a_picture) {
+    expect(
+        "cd \"$D\" && $C txt2img -q -m \"$M\" -p 'a boat' --steps 2 -s 1 -o first.png && "
+        "$C txt2img -q -m \"$M\" -p 'a (red:1.25) [boat|fog]' -n '[b]' --emphasis comfy --clip-skip 2 "
+        "--steps 4 -s 5 "
+        "-i first.png --mask first.png --strength 0.7 --mask-blur 1 --mask-content noise --inpaint-full-res "
+        "--mask-padding 3 --outpaint 4,0,4,0 -W 32 -H 32 --resize-mode crop --sampling-method euler_a -o "
+        "a.png",
+        0, NULL, NULL);
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" --from a.png -i first.png --mask first.png -o b.png && cmp "
+           "a.png b.png",
+           0, NULL, "");
+    expect("$C inspect \"$D/a.png\"", 0,
+           "Denoising strength: 0.7, Mask blur: 1, Inpaint area: Only masked, Masked area padding: 3, Clip "
+           "skip: 2, "
+           "Emphasis: Comfy",
+           NULL);
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from a.png -o c.png", 65, NULL, "name it with --init-img");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from a.png -i first.png -o c.png", 65, NULL,
+           "name it with --mask");
+}
+
+Test(cli, wrong_beginnings_are_told) {
+    static const struct {
+        const char *flags, *says;
+        int code;
+    } cases[] = {
+        {"--mask tests/golden/files/rgb.png", "--init-img", 2},
+        {"--outpaint 1,2,3,4", "--init-img", 2},
+        {"-i none.png", "none.png", 66},
+        {"-i tests/golden/tokenizer/vocab.json", "vocab.json", 65},
+        {"-i tests/golden/files/rgb.png --mask none.png", "none.png", 66},
+        {"-i tests/golden/files/rgb.png --outpaint 1,2,3", "--outpaint", 2},
+        {"-i tests/golden/files/rgb.png --outpaint 1,2,3,-4", "--outpaint", 2},
+        {"-i tests/golden/files/rgb.png --outpaint 1,2,3,4,", "--outpaint", 2},
+        {"-i tests/golden/files/rgb.png --outpaint 1,2,3,9999999999999999999", "--outpaint", 2},
+        {"--strength 2", "strength", 2},
+        {"--clip-skip 9", "clip skip", 2},
+        {"--emphasis loud", "loud", 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[300];
+        snprintf(line, sizeof line, "$C txt2img -m \"$M\" -p x --steps 1 -o \"$D/x.png\" %s", cases[i].flags);
+        expect(line, cases[i].code, "", cases[i].says);
+    }
+}
+
 Test(cli, from_takes_no_names_of_files) {
     static const char *const KEYS[] = {"\"output\": \"escaped.png\"",
                                        "\"force\": true",

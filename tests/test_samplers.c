@@ -685,6 +685,10 @@ Test(samplers, steps_follow_request_model_and_sampler) {
     cr_assert_eq(sampler_steps(ddim, &sched, 10, SPACING_AUTO, &steps, NULL), OK);
     cr_assert(steps.how == SPACING_TRAILING && steps.at[10].alpha == sched.alpha[0]);
     schedule_steps_free(&steps);
+    cr_assert_eq(sampler_steps(sampler_find("lcm", NULL), &sched, 4, SPACING_AUTO, &steps, NULL), OK);
+    cr_assert(steps.how == SPACING_LCM && steps.at[1].t == 759 && steps.at[2].t == 499 &&
+              steps.at[3].t == 259);
+    schedule_steps_free(&steps);
     cr_assert_eq(sampler_steps(euler, &sched, 10, SPACING_LEADING, &steps, NULL), OK);
     cr_assert_eq(steps.how, SPACING_LEADING);
     cr_assert_eq(sampler_start_scale(euler, &steps), 1.0);

@@ -208,6 +208,7 @@ Test(schedule, spacings_are_found_however_spelled) {
         cr_assert_eq(spacing_row_of(spacing_at(i)->how), spacing_at(i));
         cr_assert(!spacing_at(i)->ratio != !spacing_at(i)->timestep);
     }
+    cr_assert(spacing_is_auto("Automatic") && spacing_is_auto("auto") && !spacing_is_auto("karras"));
     cr_assert_null(spacing_find("kar"));
     cr_assert_null(spacing_find(""));
     cr_assert_null(spacing_row_of(SPACING_AUTO));
@@ -347,6 +348,8 @@ Test(schedule, absent_fields_take_class_defaults) {
               c.betas == BETAS_COSINE);
     cr_assert_eq(read_text(&c, "{\"use_karras_sigmas\": true, \"prediction_type\": \"sample\"}", NULL), OK);
     cr_assert(c.spacing == SPACING_KARRAS && c.predicts == PREDICT_X0);
+    cr_assert_eq(read_text(&c, "{\"use_exponential_sigmas\": true}", NULL), OK);
+    cr_assert_eq(c.spacing, SPACING_EXPONENTIAL);
 }
 
 Test(schedule, bad_fields_are_named) {

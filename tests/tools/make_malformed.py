@@ -541,6 +541,20 @@ for name, data, why in [
     put(f"prompt/{name}.txt", data, why, "prompt is not UTF-8")
 
 for name, data, why, says in [
+    ("open_64k", b"(" * 65000, "brackets of 64 KB", "more than 100 open brackets"),
+    ("square_64k", b"[" * 65000, "square brackets of 64 KB", "more than 100 open brackets"),
+    ("editing_64k", b"[a:" * 21000, "editing without an end", "more than 100 open brackets"),
+    ("long", b"a " * 32769, "more than 64 KiB", "longer than 65536 bytes"),
+    ("rows", b"a BREAK " * 65, "more rows than there may be", "longer than 64 rows"),
+    ("words_64k", b"a house, " * 7000, "64 KB of words", "longer than 64 rows"),
+    ("heavy", b"(a house:1e9) ((b:999):999)", "a weight beyond all use", "weight 998001"),
+    ("heavy_digits", b"(a house:" + b"9" * 300 + b")", "a weight of 300 digits", "weight 1e+300"),
+    ("restless", b"[a|b|c|d|e|f|g] [a|b|c|d|e|f|g|h|i|j|k] [a|b|c]", "more texts than steps may read",
+     "more than 128 different texts"),
+]:
+    put(f"prompt/{name}.txt", data, why, says)
+
+for name, data, why, says in [
     ("bare", b"a house\n", "no JSON", "line 1"),
     ("number", b'"good"\n17\n', "a number", "line 2"),
     ("object", b'{"prompt": "x"}\n', "an object", "line 1"),
@@ -1051,7 +1065,7 @@ MEETS = {
     "text_encoder": ("MODEL/text_encoder/config.json", DRAW),
     "scheduler": ("MODEL/scheduler/scheduler_config.json", DRAW),
     "tokenizer": ("MODEL/tokenizer/*", DRAW),
-    "prompt": ("-", "txt2img -m MODEL -p TEXT --steps 1 -o x.png"),
+    "prompt": ("-", "txt2img -m MODEL -p TEXT --steps 300 -o x.png"),
     "lines": ("-", "tokenize -m MODEL --json <"),
     "train_config": ("-", "train FILE --kind vae -m MODEL"),
     "train_folder": ("data", "train TRAIN --kind text2img -m MODEL"),
