@@ -6,9 +6,8 @@
 //
 // Heun (Karras et al., arXiv 2206.00364, alg. 2), at the end: y' = y + (r' - r)(eps + eps')/2, and as
 //   eps' = eps + (x0 - x0')/r', the factor of x0' - x0 is alpha' (r - r')/(2 r'): w = 1/(2q).
-// DPM-Solver-2 (Lu et al., arXiv 2206.00927, alg. 1; "DPM2"), at r_mid = sqrt(r r'): y' = y + (r' - r)
-// eps_mid,
-//   w = r/r_mid = 1/sqrt(q).
+// DPM-Solver-2 (Lu et al., arXiv 2206.00927, alg. 1; "DPM2"), at r_mid = sqrt(r r'):
+//   y' = y + (r' - r) eps_mid, w = r/r_mid = 1/sqrt(q).
 // DPM-Solver++(2S) (Lu et al., arXiv 2211.01095, alg. 1, r = 1/2), at r_mid: w = 1.
 // DPM-Solver++ SDE (the same with the reverse SDE's noise in both halves): w = 1.
 //
