@@ -94,30 +94,39 @@ static void vote_resnet(votes *v, const weights *w, const char *block, int i, in
     vote(v, size_of(w, 0, "%s_blocks.%d.resnets.%d.conv2.bias", block, i, j));
 }
 
-static int depth_of(const weights *w, const char *block, int i, int j) {
+// What all transformers agree on.
+typedef struct {
+    votes text;
+    int matrices, convolutions; // that project the tokens
+} reading;
+
+// Layers of the transformer behind resnet j of block i; 0 where there is none.
+static int read_transformer(reading *r, const weights *w, const char *block, int i, int j) {
     char pattern[MAX_NAME];
     snprintf(pattern, sizeof pattern, "%s_blocks.%d.attentions.%d.transformer_blocks.%%d.norm1.weight", block,
              i, j);
-    return derive_count(w, MAX_DEPTH, pattern);
+    int depth = derive_count(w, MAX_DEPTH, pattern);
+    if (!depth) return 0;
+    vote(&r->text,
+         size_of(w, 1, "%s_blocks.%d.attentions.%d.transformer_blocks.0.attn2.to_k.weight", block, i, j));
+    bool convolution = size_of(w, 3, "%s_blocks.%d.attentions.%d.proj_in.weight", block, i, j) > 0;
+    r->convolutions += convolution;
+    r->matrices += !convolution;
+    return depth;
 }
 
 // A whole block may be missing on one of the two ways: the other has as many channels.
-static void read_level(unet_shape *u, const weights *w, int i) {
+static void read_level(unet_shape *u, reading *r, const weights *w, int i) {
     level_shape *l = &u->level[i];
     int mirror = u->levels - 1 - i;
-    votes v = {0}, text = {0};
+    votes v = {0};
     for (int j = 0; j <= u->layers; j++) {
         if (j < u->layers) vote_resnet(&v, w, "down", i, j);
+        if (j < u->layers) l->down[j] = read_transformer(r, w, "down", i, j);
         vote_resnet(&v, w, "up", mirror, j);
-        if (j < u->layers) l->down[j] = depth_of(w, "down", i, j);
-        l->up[j] = depth_of(w, "up", mirror, j);
-        const char *reader = "up_blocks.%d.attentions.%d.transformer_blocks.0.attn2.to_k.weight";
-        vote(&text, size_of(w, 1, reader, mirror, j));
-        int64_t rank4 = size_of(w, 3, "up_blocks.%d.attentions.%d.proj_in.weight", mirror, j);
-        if (l->up[j]) u->linear = !rank4;
+        l->up[j] = read_transformer(r, w, "up", mirror, j);
     }
     l->channels = decide(&v);
-    if (text.n) u->text = decide(&text);
 }
 
 static void read_unet(unet_shape *u, const weights *w) {
@@ -129,7 +138,10 @@ static void read_unet(unet_shape *u, const weights *w) {
         if (n > u->levels) u->levels = n;
     }
     u->layers = derive_count(w, MAX_LAYERS, "down_blocks.0.resnets.%d.conv1.weight");
-    for (int i = 0; i < u->levels; i++) read_level(u, w, i);
+    reading r = {0};
+    for (int i = 0; i < u->levels; i++) read_level(u, &r, w, i);
+    u->text = decide(&r.text);
+    u->linear = r.matrices > r.convolutions;
     u->mid = derive_count(w, MAX_DEPTH, "mid_block.attentions.0.transformer_blocks.%d.norm1.weight");
     if (!u->mid && !w->find(w, "mid_block.resnets.1.conv1.weight")) u->mid = -1;
 }
@@ -184,12 +196,17 @@ static void set_depths(json_t *j, const unet_shape *u) {
         json_object_set_new(j, "reverse_transformer_layers_per_block", up);
 }
 
+// On both ways or on none, as in all models.
+static bool attends(const unet_shape *u, const level_shape *l) {
+    return any(l->down, u->layers) || any(l->up, u->layers + 1);
+}
+
 // attention_head_dim is the number of heads: always eight in SD 1, and of 64 features each since.
 static void set_levels(json_t *j, const unet_shape *u) {
     json_t *down = json_array(), *up = json_array(), *heads = json_array(), *channels = json_array();
     for (int i = 0; i < u->levels; i++) {
         const level_shape *l = &u->level[i], *mirror = &u->level[u->levels - 1 - i];
-        bool reads = any(l->down, u->layers), writes = any(mirror->up, u->layers + 1);
+        bool reads = attends(u, l), writes = attends(u, mirror);
         int64_t n = u->linear ? l->channels / HEAD_SIZE : 8;
         json_array_append_new(down, json_string(reads ? "CrossAttnDownBlock2D" : "DownBlock2D"));
         json_array_append_new(up, json_string(writes ? "CrossAttnUpBlock2D" : "UpBlock2D"));
