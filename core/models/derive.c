@@ -55,10 +55,12 @@ static int64_t decide(const votes *v) {
     return best;
 }
 
-static json_t *no_tensor(const char *where, const char *name, error *err) {
-    return fail(err, ERR_DATA, "%s: tensor '%s' is missing, from which the network could be told", where,
-                name),
-           NULL;
+static json_t *no_tensor(const weights *w, const char *where, const char *name, error *err) {
+    char theirs[512];
+    snprintf(theirs, sizeof theirs, "%s", name);
+    if (w->spell) w->spell(w, name, theirs, sizeof theirs);
+    fail(err, ERR_DATA, "%s: tensor '%s' is missing, from which the network could be told", where, theirs);
+    return NULL;
 }
 
 // Takes over what it is given; NULL where any of it is NULL.
@@ -74,6 +76,9 @@ static json_t *int_list(const int64_t *values, int n) {
 }
 
 // ---- the UNet
+
+// One of those that read the text.
+static const char TEXT_READER[] = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight";
 
 typedef struct {
     int64_t channels;
@@ -231,9 +236,9 @@ static void set_addition(json_t *j, const weights *w) {
 json_t *derive_unet(const weights *w, int64_t sample_size, const char *where, error *err) {
     unet_shape u;
     read_unet(&u, w);
-    if (!w->find(w, "conv_in.weight")) return no_tensor(where, "conv_in.weight", err);
-    if (!u.levels || !u.layers) return no_tensor(where, "down_blocks.0.resnets.0.conv1.weight", err);
-    if (!u.text) return no_tensor(where, "attn2.to_k.weight", err);
+    if (!w->find(w, "conv_in.weight")) return no_tensor(w, where, "conv_in.weight", err);
+    if (!u.levels || !u.layers) return no_tensor(w, where, "down_blocks.0.resnets.0.conv1.weight", err);
+    if (!u.text) return no_tensor(w, where, TEXT_READER, err);
     int64_t out = derive_size(w, "conv_out.weight", 0);
     json_t *j =
         json_pack("{s:s, s:I, s:I, s:I, s:i, s:I, s:b}", "_class_name", "UNet2DConditionModel", "sample_size",
@@ -254,7 +259,7 @@ json_t *derive_vae(const weights *w, double scaling_factor, const char *where, e
     int64_t channels[VAE_MAX_LEVELS];
     int levels = derive_count(w, VAE_MAX_LEVELS, "encoder.down_blocks.%d.resnets.0.conv1.weight");
     int layers = derive_count(w, MAX_LAYERS, "encoder.down_blocks.0.resnets.%d.conv1.weight");
-    if (!levels) return no_tensor(where, "encoder.down_blocks.0.resnets.0.conv1.weight", err);
+    if (!levels) return no_tensor(w, where, "encoder.down_blocks.0.resnets.0.conv1.weight", err);
     json_t *down = json_array(), *up = json_array();
     for (int i = 0; i < levels; i++) {
         votes v = {0};
@@ -288,9 +293,9 @@ json_t *derive_clip(const weights *w, const clip_traits *traits, const char *whe
     static const char tokens[] = "text_model.embeddings.token_embedding.weight";
     int64_t words = derive_size(w, tokens, 0), width = derive_size(w, tokens, 1);
     int layers = derive_count(w, MAX_CLIP_LAYERS, "text_model.encoder.layers.%d.layer_norm1.weight");
-    if (words < 2 || !width) return no_tensor(where, tokens, err);
+    if (words < 2 || !width) return no_tensor(w, where, tokens, err);
     if (layers <= traits->skipped)
-        return no_tensor(where, "text_model.encoder.layers.0.layer_norm1.weight", err);
+        return no_tensor(w, where, "text_model.encoder.layers.0.layer_norm1.weight", err);
     int64_t heads = width / HEAD_SIZE,
             inner = derive_size(w, "text_model.encoder.layers.0.mlp.fc1.weight", 0);
     int64_t places = derive_size(w, "text_model.embeddings.position_embedding.weight", 0);
