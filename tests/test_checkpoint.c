@@ -41,7 +41,8 @@ typedef struct {
     const char *reshape;                // this tensor has `size` as dimension `axis`
     int axis;
     int64_t size;
-    bool follows; // the UNet hands on its input
+    bool follows;      // the UNet hands on its input
+    const char *strip; // what all names begin with and shall not
     safetensors_pair metadata;
 } changes;
 
@@ -144,6 +145,7 @@ static const char *write_file(const char *name, const changes *c) {
         if (c->reshape && !strcmp(c->reshape, r.name)) r.shape[c->axis] = c->size;
         for (int k = 0; k < r.rank; k++) count *= r.shape[k];
         items[n] = (safetensors_item){.name = r.name, .type = list.type, .ndim = r.rank};
+        if (c->strip) items[n].name += strlen(c->strip);
         memcpy(items[n].shape, r.shape, sizeof r.shape);
         items[n++].data = make_values(&r, count, c->follows, &a);
     }
@@ -420,6 +422,68 @@ Test(checkpoint, a_picture_needs_a_vocabulary_and_an_autoencoder) {
     cr_expect_eq(memcmp(a->rgb, b->rgb, 3 * 32 * 32), 0);
     finish(&whole);
     finish(&apart);
+}
+
+// The autoencoder as a file of diffusers: its names, f32.
+static const char *write_diffusers_vae(const char *checkpoint_path) {
+    static char path[200];
+    safetensors_item *items = mem_calloc(MAX_ROWS, sizeof *items);
+    arena a = {0};
+    error err = {0};
+    size_t n = 0;
+    model *m = model_open(checkpoint_path, NULL, &err);
+    const weights *w = m ? model_weights(m, PART_VAE, &err) : NULL;
+    cr_assert_not_null(w, "%s", err.text);
+    for (int i = 0; i < list.n; i++) {
+        const row *r = &list.rows[i];
+        if (strcmp(r->part, "vae")) continue;
+        const weight *t = w->find(w, r->name);
+        float *x = arena_alloc(&a, (size_t)shape_count(t->shape) * sizeof *x);
+        cr_assert_eq(t->read(t, x, &err), OK, "%s", err.text);
+        items[n] = (safetensors_item){.name = r->name, .type = DT_F32, .ndim = r->rank};
+        memcpy(items[n].shape, r->shape, sizeof r->shape);
+        items[n++].data = x;
+    }
+    snprintf(path, sizeof path, "%s/diffusers-vae.safetensors", folder);
+    cr_assert_eq(safetensors_save(path, items, n, NULL, 0, true, &err), OK, "%s", err.text);
+    arena_free(&a);
+    mem_free(items);
+    model_free(m);
+    return path;
+}
+
+static void draws_the_same(const session *first, const char *path, const char *vae) {
+    session s;
+    cr_assert_eq(try_to_draw(&s, path, vae, "tests/golden/tokenizer"), CALO_OK, "%s: %s", vae,
+                 calo_message(s.ctx));
+    const calo_image *a = calo_images_at(first->images, 0), *b = calo_images_at(s.images, 0);
+    cr_expect_eq(memcmp(a->rgb, b->rgb, 3 * (size_t)a->width * (size_t)a->height), 0, "%s", vae);
+    finish(&s);
+}
+
+Test(checkpoint, an_autoencoder_may_lie_in_many_forms) {
+    session first;
+    char dir[200], vae[300], path[200], bare[200];
+    // 1. for a checkpoint: with and without its prefix, by diffusers' names
+    read_list("sd1");
+    strcpy(path, write_file("sd1", &(changes){0}));
+    strcpy(bare, write_file("bare", &(changes){.leave_out = {"first_stage_model."}}));
+    cr_assert_eq(try_to_draw(&first, path, NULL, "tests/golden/tokenizer"), CALO_OK, "%s",
+                 calo_message(first.ctx));
+    draws_the_same(&first, bare, path);
+    draws_the_same(&first, bare, write_diffusers_vae(path));
+    const changes plain = {.leave_out = {"diffusion_model.", "cond_stage_model."},
+                           .strip = "first_stage_model."};
+    draws_the_same(&first, bare, write_file("plain", &plain));
+    finish(&first);
+    // 2. for a folder: a component's folder, and a model's
+    tiny_model_write("sd", "eps", dir, sizeof dir);
+    snprintf(vae, sizeof vae, "%s/vae", dir);
+    cr_assert_eq(try_to_draw(&first, dir, NULL, NULL), CALO_OK, "%s", calo_message(first.ctx));
+    draws_the_same(&first, dir, vae);
+    draws_the_same(&first, dir, dir);
+    finish(&first);
+    tiny_model_remove(dir);
 }
 
 static void probed(const changes *c, const char *prediction) {
