@@ -28,7 +28,7 @@ static const option OPTIONS[] = {
 const command_line INSPECT_LINE = {
     "inspect",
     "[PATH] [--plan NETWORK]",
-    "Shows what a model folder, a tensor file or a picture holds. Without a path: the model.",
+    "Shows what a model, a tensor file or a picture holds. Without a path: the model.",
     NULL,
     {OPTIONS, COMMON_OPTIONS},
     1};
@@ -68,6 +68,24 @@ static void print_component(const json_t *c) {
     putchar('\n');
 }
 
+// What a checkpoint is, by what that is known, and what is wrong with it.
+static void print_detected(const json_t *j) {
+    size_t i;
+    json_t *f;
+    json_array_foreach(json_object_get(j, "detected"), i, f) {
+        printf("  %-18s ", string_of(f, "what"));
+        print_plain(string_of(f, "value"));
+        fputs("  (", stdout);
+        print_plain(string_of(f, "because"));
+        puts(")");
+    }
+    json_array_foreach(json_object_get(j, "problems"), i, f) {
+        fputs("  problem            ", stdout);
+        print_plain(json_string_value(f));
+        putchar('\n');
+    }
+}
+
 static void print_model(const json_t *j) {
     size_t i;
     json_t *c;
@@ -75,6 +93,7 @@ static void print_model(const json_t *j) {
     printf("  ");
     print_plain(string_of(j, "class"));
     printf("  (%s)\n", string_of(j, "folder"));
+    print_detected(j);
     json_array_foreach(json_object_get(j, "components"), i, c) print_component(c);
 }
 
@@ -102,6 +121,7 @@ static void print_tensors(const json_t *j, bool all) {
     printf("%zu tensors, ", json_array_size(list));
     print_size(number_of(j, "values"), "values, ");
     print_size(number_of(j, "bytes"), "B\n");
+    print_detected(j);
     json_object_foreach(json_object_get(j, "metadata"), key, v) {
         if (!all && shown++ == SHOWN) break;
         snprintf(cut, sizeof cut, "%s", json_string_value(v));

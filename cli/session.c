@@ -13,14 +13,21 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { MESSAGE = 3100 }; // bytes; the library's longest, and some
+
 static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
 static const char *const FAST[] = {"auto", "off", NULL};
 static const char *const COLORS[] = {"auto", "always", "never", NULL};
 enum { COLOR_AUTO, COLOR_ALWAYS };
 
 const option COMMON_OPTIONS[] = {
-    {'m', "model", OPTION_TEXT, offsetof(common, model), "DIR",
-     "model folder (default: talbot, which comes along)"},
+    {'m', "model", OPTION_TEXT, offsetof(common, model), "MODEL",
+     "a folder, a .safetensors checkpoint, or org/name in the hub's cache (default: talbot, which comes "
+     "along)"},
+    {0, "vae", OPTION_TEXT, offsetof(common, vae), "PATH",
+     "another autoencoder: a file, its folder or a model's"},
+    {0, "clip-vocab", OPTION_TEXT, offsetof(common, clip_vocab), "DIR",
+     "vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
     {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,
      1024},
     {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
@@ -133,7 +140,7 @@ void print_json_string(const char *text) {
 }
 
 static int report(session *s, int code, const char *message) {
-    char text[2000];
+    char text[MESSAGE];
     snprintf(text, sizeof text, "%s", message);
     text_tame(text);
     session_clear(s);
@@ -146,7 +153,7 @@ static int report(session *s, int code, const char *message) {
 }
 
 int session_fail(session *s, int code, const char *format, ...) {
-    char text[2000];
+    char text[MESSAGE];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
@@ -258,5 +265,8 @@ void session_close(session *s) {
 }
 
 int session_model(session *s, calo_model **model) {
-    return session_end(s, calo_model_open(s->ctx, s->options->model, model));
+    calo_model_options o = calo_model_defaults();
+    o.vae = s->options->vae;
+    o.vocabulary = s->options->clip_vocab;
+    return session_end(s, calo_model_open_with(s->ctx, s->options->model, &o, model));
 }

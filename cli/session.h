@@ -5,7 +5,7 @@
 
 // Begins the struct that a command's options are stored in.
 typedef struct {
-    const char *model;
+    const char *model, *vae, *clip_vocab;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
     int fast;               // index in auto, off
     int color;              // index in auto, always, never

@@ -148,7 +148,7 @@ static int embedded_places(arena *a, const char **places) {
     return n;
 }
 
-static model *open_embedded(error *err) {
+static model *open_embedded(const model_options *o, error *err) {
     arena a = {0};
     const char *places[MAX_PLACES];
     int n = embedded_places(&a, places);
@@ -157,7 +157,7 @@ static model *open_embedded(error *err) {
     for (int i = 0; i < n; i++) {
         const char *index = arena_printf(&a, "%s/model_index.json", places[i] ? places[i] : "");
         if (index && fs_exists(index)) {
-            m = model_open(places[i], err);
+            m = model_open(places[i], o, err);
             goto done;
         }
         looked = arena_printf(&a, "%s%s%s", looked ? looked : "", i ? ", " : "", places[i] ? places[i] : "?");
@@ -172,16 +172,30 @@ done:
     return m;
 }
 
-calo_status calo_model_open(calo_context *ctx, const char *dir, calo_model **out) {
+void calo_model_options_init(calo_model_options *options, size_t size) {
+    calo_model_options o = {.size = sizeof o};
+    api_struct_fill(options, size, &o, sizeof o);
+}
+
+calo_status calo_model_open_with(calo_context *ctx, const char *path, const calo_model_options *options,
+                                 calo_model **out) {
     error *err = api_enter(ctx);
     *out = NULL;
+    calo_model_options o = calo_model_defaults();
+    if (options && api_struct_take(&o, sizeof o, options, "options", err)) return api_leave(err->code);
+    model_options inner = {o.vae, o.vocabulary};
     calo_model *m = mem_calloc(1, sizeof *m);
     if (!m) return api_leave(fail(err, ERR_TEMP, "out of memory"));
     m->ctx = ctx;
-    if (!(m->m = dir ? model_open(dir, err) : open_embedded(err))) return mem_free(m), api_leave(err->code);
+    m->m = path ? model_open(path, &inner, err) : open_embedded(&inner, err);
+    if (!m->m) return mem_free(m), api_leave(err->code);
     log_put(&ctx->log, LOG_LEVEL_DEBUG, "model %s", model_dir(m->m));
     *out = m;
     return CALO_OK;
+}
+
+calo_status calo_model_open(calo_context *ctx, const char *path, calo_model **out) {
+    return calo_model_open_with(ctx, path, NULL, out);
 }
 
 void calo_model_free(calo_model *m) {

@@ -60,10 +60,51 @@ static json_t *describe_tensors(const tensor_file *f) {
     return j;
 }
 
+// ---- checkpoints in one file
+
+// What it is, and by what that is known.
+static json_t *describe_findings(const checkpoint *c) {
+    json_t *list = json_array();
+    const finding *f;
+    for (size_t i = 0, n = checkpoint_findings(c, &f); i < n; i++)
+        json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "what", f[i].what, "value",
+                                              text_of(f[i].value), "because", text_of(f[i].because)));
+    return list;
+}
+
+// What is missing or wrong of the networks that the file holds.
+static json_t *describe_problems(model *m) {
+    static const struct {
+        network net;
+        model_part part;
+    } NETS[] = {{NET_UNET, PART_UNET},
+                {NET_VAE_ENCODER, PART_VAE},
+                {NET_VAE_DECODER, PART_VAE},
+                {NET_TEXT_ENCODER, PART_TEXT_ENCODER},
+                {NET_TEXT_ENCODER_2, PART_TEXT_ENCODER_2}};
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof NETS / sizeof *NETS; i++) {
+        error err = {0};
+        if (model_has(m, NETS[i].part) && model_check(m, NETS[i].net, &err))
+            json_array_append_new(list, text_of(err.text));
+    }
+    return list;
+}
+
+static void add_checkpoint(json_t *j, model *m) {
+    json_object_set_new(j, "detected", describe_findings(model_checkpoint(m)));
+    json_object_set_new(j, "problems", describe_problems(m));
+}
+
 static status inspect_tensors(const char *path, char **json, error *err) {
     tensor_file *f = tensor_file_open(path, err);
     if (!f) return err->code;
-    status s = give(describe_tensors(f), json, err);
+    json_t *j = describe_tensors(f);
+    error none;
+    model *m = j ? model_open(path, NULL, &none) : NULL; // most files are no checkpoints
+    if (m) add_checkpoint(j, m);
+    status s = give(j, json, err);
+    model_free(m);
     tensor_file_close(f);
     return s;
 }
@@ -96,25 +137,28 @@ static status inspect_picture(const char *path, char **json, error *err) {
 
 // ---- models
 
-static json_t *describe_weights(const model_files *f) {
+// Of the tensors that begin with `prefix`.
+static json_t *describe_weights(const model_files *f, const char *prefix) {
     uint64_t values = 0, bytes = 0;
     json_t *types = json_object();
+    int tensors = 0;
     for (size_t i = 0; i < model_files_count(f); i++) {
         const tensor_entry *t = model_files_at(f, i).tensor;
+        if (strncmp(t->name, prefix, strlen(prefix))) continue;
+        tensors++;
         values += t->count;
         bytes += t->bytes;
         json_t *n = json_object_get(types, t->type_name);
         json_object_set_new(types, t->type_name, json_integer(json_integer_value(n) + (json_int_t)t->count));
     }
     return json_pack("{s:s, s:i, s:I, s:I, s:o}", "file", fs_basename(model_files_path(f)), "tensors",
-                     (int)model_files_count(f), "parameters", (json_int_t)values, "bytes", (json_int_t)bytes,
-                     "types", types);
+                     tensors, "parameters", (json_int_t)values, "bytes", (json_int_t)bytes, "types", types);
 }
 
-// A component's configuration file as it is, and a summary of its weights where it has some.
+// A folder's configuration file as it is, and a summary of its weights where it has some.
 static json_t *describe_component(const model *m, const model_component *c) {
     json_t *j = json_pack("{s:s, s:s}", "name", c->name, "class", c->class_name);
-    char *dir = fs_is_plain_name(c->name) ? model_component_dir(m, c->name) : NULL;
+    char *dir = fs_is_plain_name(c->name) ? fs_join(model_dir(m), c->name) : NULL;
     static const char *const CONFIGS[] = {"config.json", "scheduler_config.json", "tokenizer_config.json"};
     error ignored;
     for (size_t i = 0; dir && i < sizeof CONFIGS / sizeof *CONFIGS; i++) {
@@ -124,24 +168,51 @@ static json_t *describe_component(const model *m, const model_component *c) {
         mem_free(path);
     }
     model_files *f = dir && fs_is_dir(dir) ? model_files_open(dir, NULL, &ignored) : NULL;
-    if (f) json_object_set_new(j, "weights", describe_weights(f));
+    if (f) json_object_set_new(j, "weights", describe_weights(f, ""));
     model_files_close(f);
     mem_free(dir);
     return j;
 }
 
-static status inspect_model(const model *m, char **json, error *err) {
+static status list_components(const model *m, json_t *list, error *err) {
     model_index *x = model_index_open(model_dir(m), err);
     if (!x) return err->code;
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "kind", "model", "name", model_name(m), "folder",
-                          model_dir(m), "class", model_index_class(x));
-    json_t *list = json_array();
     for (size_t i = 0; i < model_index_count(x); i++) {
         model_component c = model_index_at(x, i);
         json_array_append_new(list, describe_component(m, &c));
     }
-    json_object_set_new(j, "components", list);
     model_index_close(x);
+    return OK;
+}
+
+// The configurations that were told from the tensors, and the tensors that belong to each component.
+static void list_parts(const model *m, json_t *list) {
+    static const char *const CLASSES[N_PARTS] = {"CLIPTextModel", "CLIPTextModelWithProjection",
+                                                 "UNet2DConditionModel", "AutoencoderKL"};
+    checkpoint *c = model_checkpoint(m);
+    for (int p = 0; p < N_PARTS; p++) {
+        const char *name = model_part_name((model_part)p), *prefix = checkpoint_prefix(c, name);
+        error ignored;
+        if (!prefix) continue;
+        json_t *j = json_pack("{s:s, s:s, s:o}", "name", name, "class", CLASSES[p], "weights",
+                              describe_weights(checkpoint_files(c), prefix));
+        json_t *config = checkpoint_config(c, name, &ignored);
+        if (config) json_object_set_new(j, "config", config);
+        json_array_append_new(list, j);
+    }
+}
+
+static status inspect_model(model *m, char **json, error *err) {
+    json_t *list = json_array();
+    status s = OK;
+    if (model_checkpoint(m))
+        list_parts(m, list);
+    else
+        s = list_components(m, list, err);
+    if (s) return json_decref(list), s;
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o}", "kind", "model", "name", model_name(m), "folder",
+                          model_dir(m), "class", model_class(m), "components", list);
+    if (j && model_checkpoint(m)) add_checkpoint(j, m);
     return give(j, json, err);
 }
 
@@ -159,7 +230,7 @@ calo_status calo_inspect(calo_context *ctx, const char *path, char **json) {
             tensor_file_is_named(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
         return api_leave(s);
     }
-    model *m = model_open(path, err);
+    model *m = model_open(path, NULL, err);
     status s = m ? inspect_model(m, json, err) : err->code;
     model_free(m);
     return api_leave(s);

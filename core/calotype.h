@@ -124,11 +124,33 @@ CALO_API const char *calo_precision_name(calo_context *ctx);
 
 // ---- models
 
-// A folder in the layout of diffusers (model_index.json and a folder for each component). NULL: the model
-// that comes with calotype, looked for in $CALOTYPE_DATA, beside the program, beside the library, and where
-// it was installed. Networks are loaded when they are first used, so what is wrong with one is said then:
-// CALO_ERR_NOINPUT names what is missing, CALO_ERR_DATA what is malformed. *model is freed before ctx.
-CALO_API calo_status calo_model_open(calo_context *ctx, const char *dir, calo_model **model);
+// A folder in the layout of diffusers (model_index.json and a folder for each component), a checkpoint in one
+// file
+// (.safetensors in the original layout of SD 1, SD 2 or SDXL), or "org/name", which is looked for in the
+// cache of the Hugging Face hub and never downloaded. NULL: the model that comes with calotype, looked for in
+// $CALOTYPE_DATA, beside the program, beside the library, and where it was installed. Networks are loaded
+// when they are first used, so what is wrong with one is said then: CALO_ERR_NOINPUT names what is missing,
+// CALO_ERR_DATA what is malformed. *model is freed before ctx.
+CALO_API calo_status calo_model_open(calo_context *ctx, const char *path, calo_model **model);
+
+typedef struct {
+    size_t size;     // of this struct, set by the init function
+    const char *vae; // an autoencoder in place of the model's: a file, its folder, or a model's; may be NULL
+    const char *vocabulary; // folder of vocab.json and merges.txt for checkpoints in one file; NULL:
+                            // calotype/clip in $XDG_DATA_HOME or ~/.local/share
+} calo_model_options;
+
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_model_options_init(calo_model_options *options, size_t size);
+static inline calo_model_options calo_model_defaults(void) {
+    calo_model_options o;
+    calo_model_options_init(&o, sizeof o);
+    return o;
+}
+
+// calo_model_open with choices; `options` may be NULL.
+CALO_API calo_status calo_model_open_with(calo_context *ctx, const char *path,
+                                          const calo_model_options *options, calo_model **model);
 CALO_API void calo_model_free(calo_model *model);
 
 // The *n tokens of a text of `length` bytes, without start and end, not cut, as the model's first text
@@ -440,8 +462,9 @@ CALO_API calo_status calo_convert(calo_context *ctx, const calo_convert_request 
 
 // ---- looking inside
 
-// What a model folder, a tensor file or a picture holds, as a JSON object with a key "kind": "model",
-// "tensors" or "picture". *json is freed with calo_free. CALO_ERR_NOINPUT when there is nothing at `path`,
+// What a model, a tensor file or a picture holds, as a JSON object with a key "kind": "model",
+// "tensors" or "picture"; of a checkpoint in one file also what it is and by what that is known, and what is
+// missing or wrong of it. *json is freed with calo_free. CALO_ERR_NOINPUT when there is nothing at `path`,
 // CALO_ERR_DATA when it is none of the three or malformed.
 CALO_API calo_status calo_inspect(calo_context *ctx, const char *path, char **json);
 // The same of an open model.

@@ -96,7 +96,7 @@ static void remember(const char *file, const char *sha256) {
 status model_sha256(calo_model *m, error *err) {
     if (*m->sha256) return OK;
     enum { MAX_FILES = 1000 };
-    char *dir = model_component_dir(m->m, model_part_name(PART_UNET));
+    char *dir = model_part_path(m->m, PART_UNET);
     model_files *files = dir ? model_files_open(dir, NULL, err) : NULL;
     const char **paths = files ? mem_calloc(MAX_FILES, sizeof *paths) : NULL;
     status s = paths ? OK : dir && !files ? err->code : fail(err, ERR_TEMP, "out of memory");

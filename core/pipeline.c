@@ -41,12 +41,11 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 // ---- 1. what is asked for, what the model says
 
 static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
-    char *dir = model_component_dir(t->model->m, "scheduler");
-    char *path = dir ? fs_join(dir, "scheduler_config.json") : NULL;
-    json_t *j = path ? js_load(path, 1 << 20, err) : NULL;
+    char *where;
+    json_t *j = model_config(t->model->m, "scheduler", &where, err);
     schedule_config c;
-    status s = j ? scheduler_config_read(&c, j, err) : path ? err->code : no_memory(err);
-    if (s && j) fail_in(err, "%s", path);
+    status s = j ? scheduler_config_read(&c, j, err) : err->code;
+    if (s && j) fail_in(err, "%s", where);
     *suggested = NULL;
     if (!s) {
         const calo_txt2img_request *r = t->request;
@@ -54,11 +53,10 @@ static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
         if (class_name) *suggested = sampler_find(class_name, NULL);
         if (r->prediction) c.predicts = (prediction)(r->prediction - CALO_PREDICT_EPS);
         if (r->zero_snr) c.zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
-        if ((s = schedule_init(&t->schedule, &c, err))) fail_in(err, "%s", path);
+        if ((s = schedule_init(&t->schedule, &c, err))) fail_in(err, "%s", where);
     }
     json_decref(j);
-    mem_free(path);
-    mem_free(dir);
+    mem_free(where);
     return s;
 }
 
@@ -135,6 +133,16 @@ static status check_networks(txt2img *t, error *err) {
         return fail(err, ERR_DATA, "%s: the UNet asks for class labels, which a prompt does not give",
                     model_dir(m));
     return OK;
+}
+
+// All that is wrong with any of the networks is said before the first one runs.
+static status check_tensors(const txt2img *t, error *err) {
+    model *m = t->model->m;
+    status s = OK;
+    if (model_has(m, PART_TEXT_ENCODER)) s = model_check(m, NET_TEXT_ENCODER, err);
+    if (!s && model_has(m, PART_TEXT_ENCODER_2)) s = model_check(m, NET_TEXT_ENCODER_2, err);
+    if (!s) s = model_check(m, NET_UNET, err);
+    return s ? s : model_check(m, NET_VAE_DECODER, err);
 }
 
 // What the user left open is the initial picture's size, or else the one the UNet was trained on.
@@ -262,6 +270,8 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     if (!s) s = check_texts(t, err);
     if (!s) s = beginning_check(r, err);
     if (!s) s = check_networks(t, err);
+    if (!s) s = check_tensors(t, err);
+    if (!s) s = probe_prediction(t, err);
     if (!s) s = choose_size(t, err);
     if (!s) s = choose_beginning(t, err);
     if (!s) s = choose_sampler(t, err);

@@ -20,7 +20,7 @@ typedef enum {
 
 typedef struct {
     status code;
-    char text[1000]; // UTF-8, no trailing newline
+    char text[3000]; // UTF-8, no trailing newline
 } error;
 
 // Sets code and text and returns code. `err` may be NULL.

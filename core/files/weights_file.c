@@ -1,21 +1,24 @@
 #include "core/files/weights_file.h"
 
 #include "core/base/mem.h"
-#include "core/files/model_dir.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+// A tensor of the files. A weight is made of it when it is first asked for: one for all of it, or one for
+// each third.
 typedef struct {
-    weight weight;
+    const char *name;
     model_tensor place;
+    weight weight[3];
 } entry;
 
 struct weights_file {
     weights provider;
-    model_files *files;
-    entry *entries; // by name
+    model_files *own_files; // NULL: borrowed
+    file_names names;       // rows NULL: ours, and OTHER_NAMES
+    entry *entries;         // by name
     size_t n;
 };
 
@@ -31,15 +34,78 @@ static const struct {
     {".to_out.0.", ".proj_attn."},
 };
 
-static int by_name(const void *name, const void *e) { return strcmp(name, ((const entry *)e)->weight.name); }
+// ---- values
 
-static const entry *find_exact(const weights_file *f, const char *name) {
+static status read_all(const weight *w, float *dst, error *err) {
+    const model_tensor *p = w->source;
+    return tensor_file_read_f32(p->file, p->tensor, 0, p->tensor->count, dst, err);
+}
+
+// Row `which` of three blocks of rows.
+static status read_third(const weight *w, int which, float *dst, error *err) {
+    const model_tensor *p = w->source;
+    uint64_t count = p->tensor->count / 3;
+    return tensor_file_read_f32(p->file, p->tensor, (uint64_t)which * count, count, dst, err);
+}
+
+static status read_first(const weight *w, float *dst, error *err) { return read_third(w, 0, dst, err); }
+static status read_second(const weight *w, float *dst, error *err) { return read_third(w, 1, dst, err); }
+static status read_last(const weight *w, float *dst, error *err) { return read_third(w, 2, dst, err); }
+
+// The file's matrix is [I,O], the weight [O,I].
+static status read_transposed(const weight *w, float *dst, error *err) {
+    const model_tensor *p = w->source;
+    int64_t O = w->shape.d[0], I = w->shape.d[1];
+    float *row = mem_calloc((size_t)O, sizeof *row);
+    status s = row ? OK : fail(err, ERR_TEMP, "out of memory");
+    for (int64_t i = 0; i < I && !s; i++) {
+        s = tensor_file_read_f32(p->file, p->tensor, (uint64_t)(i * O), (uint64_t)O, row, err);
+        for (int64_t o = 0; o < O && !s; o++) dst[o * I + i] = row[o];
+    }
+    mem_free(row);
+    return s;
+}
+
+// A tensor that cannot be seen this way keeps its own shape, which then fits nowhere.
+static const weight *view_of(entry *e, tensor_view view) {
+    static status (*const READERS[])(const weight *, float *, error *) = {
+        [VIEW_WHOLE] = read_all,       [VIEW_FIRST_THIRD] = read_first,     [VIEW_SECOND_THIRD] = read_second,
+        [VIEW_LAST_THIRD] = read_last, [VIEW_TRANSPOSED] = read_transposed,
+    };
+    bool third = view >= VIEW_FIRST_THIRD && view <= VIEW_LAST_THIRD;
+    weight *w = &e->weight[third ? view - VIEW_FIRST_THIRD : 0];
+    if (w->name) return w;
+    const tensor_entry *t = e->place.tensor;
+    *w = (weight){.name = t->name, .read = READERS[view], .source = &e->place, .id = weight_new_id()};
+    w->shape.rank = t->ndim;
+    for (int i = 0; i < t->ndim; i++) w->shape.d[i] = t->shape[i];
+    if (third && t->ndim >= 1 && t->shape[0] % 3 == 0) w->shape.d[0] /= 3;
+    if (view == VIEW_TRANSPOSED && t->ndim == 2) w->shape = SHAPE(t->shape[1], t->shape[0]);
+    return w;
+}
+
+// ---- names
+
+static int by_name(const void *name, const void *e) { return strcmp(name, ((const entry *)e)->name); }
+
+static entry *find_exact(const weights_file *f, const char *name) {
     return f->n ? bsearch(name, f->entries, f->n, sizeof *f->entries, by_name) : NULL;
+}
+
+static const weight *find_mapped(const weights_file *f, const char *name) {
+    char theirs[NAME_SIZE];
+    tensor_view view;
+    for (const name_row *row = f->names.rows; row->ours; row++) {
+        entry *e = names_translate(&f->names, row, name, theirs, &view) ? find_exact(f, theirs) : NULL;
+        if (e) return view_of(e, view);
+    }
+    return NULL;
 }
 
 static const weight *find(const weights *self, const char *name) {
     const weights_file *f = (const weights_file *)self;
-    const entry *e = find_exact(f, name);
+    if (f->names.rows) return find_mapped(f, name);
+    entry *e = find_exact(f, name);
     for (size_t i = 0; i < sizeof OTHER_NAMES / sizeof *OTHER_NAMES && !e; i++) {
         const char *at = strstr(name, OTHER_NAMES[i].ours);
         char other[1024];
@@ -48,45 +114,62 @@ static const weight *find(const weights *self, const char *name) {
                          at + strlen(OTHER_NAMES[i].ours));
         if (n < (int)sizeof other) e = find_exact(f, other);
     }
-    return e ? &e->weight : NULL;
+    return e ? view_of(e, VIEW_WHOLE) : NULL;
 }
 
-static status read_all(const weight *w, float *dst, error *err) {
-    const model_tensor *p = w->source;
-    return tensor_file_read_f32(p->file, p->tensor, 0, p->tensor->count, dst, err);
+// By the first row that knows the name.
+static void spell(const weights *self, const char *name, char *buf, size_t size) {
+    const weights_file *f = (const weights_file *)self;
+    char theirs[NAME_SIZE];
+    tensor_view view;
+    for (const name_row *row = f->names.rows; row->ours; row++) {
+        if (!names_translate(&f->names, row, name, theirs, &view)) continue;
+        snprintf(buf, size, "%s", theirs);
+        return;
+    }
+    snprintf(buf, size, "%s", name);
 }
+
+// ---- opening
 
 // Tensors of more dimensions than a graph knows belong to no network of ours and are left out.
-static void add(weights_file *f, model_tensor place) {
-    const tensor_entry *t = place.tensor;
-    if (t->ndim > MAX_RANK) return;
-    entry *e = &f->entries[f->n++];
-    e->place = place;
-    e->weight = (weight){.name = t->name, .read = read_all, .source = &e->place, .id = weight_new_id()};
-    e->weight.shape.rank = t->ndim;
-    for (int i = 0; i < t->ndim; i++) e->weight.shape.d[i] = t->shape[i];
-}
-
-weights_file *weights_file_open(const char *path, const char *variant, error *err) {
-    model_files *files = model_files_open(path, variant, err);
-    if (!files) return NULL;
+static weights_file *open_files(const model_files *files, error *err) {
     size_t n = model_files_count(files);
     weights_file *f = mem_calloc(1, sizeof *f);
     entry *entries = mem_calloc(n + 1, sizeof *entries);
     if (!f || !entries) {
         mem_free(f);
         mem_free(entries);
-        model_files_close(files);
         return fail(err, ERR_TEMP, "out of memory"), NULL;
     }
-    *f = (weights_file){{find, model_files_path(files)}, files, entries, 0};
-    for (size_t i = 0; i < n; i++) add(f, model_files_at(files, i));
+    *f = (weights_file){.provider = {find, model_files_path(files)}, .entries = entries};
+    for (size_t i = 0; i < n; i++) {
+        model_tensor t = model_files_at(files, i);
+        if (t.tensor->ndim <= MAX_RANK) entries[f->n++] = (entry){.name = t.tensor->name, .place = t};
+    }
+    return f;
+}
+
+weights_file *weights_file_of(const model_files *files, const file_names *names, error *err) {
+    weights_file *f = open_files(files, err);
+    if (!f) return NULL;
+    f->names = *names;
+    if (names->rows) f->provider.spell = spell;
+    return f;
+}
+
+weights_file *weights_file_open(const char *path, const char *variant, error *err) {
+    model_files *files = model_files_open(path, variant, err);
+    weights_file *f = files ? open_files(files, err) : NULL;
+    if (!f) return model_files_close(files), NULL;
+    f->own_files = files;
+    for (size_t i = 0; i < f->n; i++) view_of(&f->entries[i], VIEW_WHOLE); // so that find changes nothing
     return f;
 }
 
 void weights_file_close(weights_file *f) {
     if (!f) return;
-    model_files_close(f->files);
+    model_files_close(f->own_files);
     mem_free(f->entries);
     mem_free(f);
 }

@@ -3,6 +3,8 @@
 #include "core/base/status.h"
 #include "core/graph/shape.h"
 
+#include <stddef.h>
+
 // One named tensor, in torch's layout (linear [out, in], convolution [out, in, kh, kw]). Owned by its
 // provider and unchanged while any graph or plan built from it lives.
 typedef struct weight {
@@ -24,7 +26,12 @@ typedef struct weights {
     // (optional) Asked instead of find: makes the tensor when there is none yet, as a set of parameters to be
     // trained from scratch does. NULL when memory is short.
     const weight *(*create)(const struct weights *self, const char *name, shape s);
+    // (optional) What the tensor is called where it comes from, for messages, into `buf` of `size` bytes.
+    void (*spell)(const struct weights *self, const char *name, char *buf, size_t size);
 } weights;
 
 // An id that no other weight of this process has.
 uint64_t weight_new_id(void);
+// Whether a tensor of one shape may stand where another is asked for: equal, or a linear [O,I] for a
+// convolution [O,I,1,1], or the reverse.
+bool weight_fits(shape have, shape want);

@@ -2,12 +2,18 @@
 
 #include <string.h>
 
+#include "core/base/arena.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/files/hub.h"
 #include "core/files/model_dir.h"
 #include "core/graph/runner.h"
+#include "core/graph/weights_check.h"
 #include "core/models/config.h"
+#include "core/models/derive.h"
+
+#include <stdlib.h>
 
 // Plans kept: a picture needs three; the rest serves changing sizes and batches. Their bytes are inputs,
 // outputs and what depends on the prompt.
@@ -27,9 +33,19 @@ typedef struct {
     tokenizer *tokenizer;
 } component;
 
+// An autoencoder of another place than the model's.
+typedef struct {
+    char *path; // a folder with a config.json, or a file; NULL: the model's own
+    model_files *files;
+    file_names names;
+} other_vae;
+
 struct model {
-    char *dir, *name, *class_name;
-    json_t *index;
+    char *dir, *name, *class_name, *vocabulary;
+    json_t *index;          // of a folder
+    checkpoint *checkpoint; // of a file
+    other_vae vae_file;
+    bool checked[N_NETS];
     component part[N_PARTS];
     clip_config clip[2];
     unet_config unet;
@@ -46,7 +62,7 @@ const char *model_name(const model *m) { return m->name; }
 const char *model_class(const model *m) { return m->class_name; }
 bool model_has(const model *m, model_part part) { return m->part[part].present; }
 const char *model_part_name(model_part part) { return PART_NAMES[part]; }
-char *model_component_dir(const model *m, const char *name) { return fs_join(m->dir, name); }
+checkpoint *model_checkpoint(const model *m) { return m->checkpoint; }
 
 bool model_flag(const model *m, const char *key, bool otherwise) {
     const json_t *v = json_object_get(m->index, key);
@@ -55,20 +71,28 @@ bool model_flag(const model *m, const char *key, bool otherwise) {
 
 // ---- opening
 
-// "/models/talbot/" is called "talbot".
-static char *name_of(const char *dir) {
-    char *copy = mem_strdup(dir);
+static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"); }
+
+// "/models/talbot/" is called "talbot", and "/models/dream.safetensors" "dream".
+static char *name_of(const char *path) {
+    char *copy = mem_strdup(path);
     for (size_t n = copy ? strlen(copy) : 0; n > 1 && copy[n - 1] == '/'; n--) copy[n - 1] = 0;
     char *name = copy ? mem_strdup(fs_basename(copy)) : NULL;
+    if (name && !fs_is_dir(path) && *fs_extension(name)) name[fs_extension(name) - name - 1] = 0;
     mem_free(copy);
     return name;
 }
 
+static status make_stores(model *m, error *err) {
+    for (int p = 0; p < N_PARTS; p++)
+        if (!(m->part[p].values = store_new())) return no_memory(err);
+    return OK;
+}
+
 static status find_parts(model *m, const model_index *index, error *err) {
     for (int p = 0; p < N_PARTS; p++) {
-        char *dir = model_component_dir(m, PART_NAMES[p]);
-        if (!dir || !(m->part[p].values = store_new()))
-            return mem_free(dir), fail(err, ERR_TEMP, "out of memory");
+        char *dir = fs_join(m->dir, PART_NAMES[p]);
+        if (!dir) return no_memory(err);
         m->part[p].present = model_index_find(index, PART_NAMES[p]) && fs_is_dir(dir);
         mem_free(dir);
     }
@@ -76,12 +100,11 @@ static status find_parts(model *m, const model_index *index, error *err) {
 }
 
 static status open_index(model *m, error *err) {
-    if (!m->dir || !m->name) return fail(err, ERR_TEMP, "out of memory");
     model_index *index = model_index_open(m->dir, err);
     if (!index) return err->code;
     char *path = fs_join(m->dir, "model_index.json");
     m->class_name = mem_strdup(model_index_class(index));
-    status s = path && m->class_name ? OK : fail(err, ERR_TEMP, "out of memory");
+    status s = path && m->class_name ? OK : no_memory(err);
     if (!s && !(m->index = js_load(path, CONFIG_BYTES, err))) s = err->code;
     if (!s) s = find_parts(m, index, err);
     mem_free(path);
@@ -89,14 +112,83 @@ static status open_index(model *m, error *err) {
     return s;
 }
 
-model *model_open(const char *dir, error *err) {
+static status open_checkpoint(model *m, error *err) {
+    if (!(m->checkpoint = checkpoint_open(m->dir, err))) return err->code;
+    m->class_name = mem_strdup(checkpoint_class(m->checkpoint));
+    for (int p = 0; p < N_PARTS; p++)
+        m->part[p].present = checkpoint_prefix(m->checkpoint, PART_NAMES[p]) != NULL;
+    return m->class_name ? OK : no_memory(err);
+}
+
+// A name may be that of a file or folder, or a model's in the hub's cache.
+static char *find_path(const char *path, error *err) {
+    if (!fs_exists(path) && hub_is_name(path)) return hub_find(path, err);
+    char *copy = mem_strdup(path);
+    if (!copy) no_memory(err);
+    return copy;
+}
+
+// ---- an autoencoder of its own
+
+// A model's folder stands for the autoencoder in it.
+static status find_vae_folder(other_vae *v, error *err) {
+    char *config = fs_join(v->path, "config.json"), *inner = fs_join(v->path, "vae");
+    status s = config && inner ? OK : no_memory(err);
+    if (!s && !fs_exists(config)) {
+        if (fs_is_dir(inner)) {
+            mem_free(v->path);
+            v->path = inner;
+            inner = NULL;
+        } else {
+            s = fail(err, ERR_NOINPUT, "%s: neither an autoencoder's folder nor a model's", v->path);
+        }
+    }
+    mem_free(config);
+    mem_free(inner);
+    return s;
+}
+
+static status open_vae(model *m, const char *path, error *err) {
+    other_vae *v = &m->vae_file;
+    if (!path) return OK;
+    if (!(v->path = find_path(path, err))) return err->code;
+    m->part[PART_VAE].present = true;
+    if (fs_is_dir(v->path)) return find_vae_folder(v, err);
+    if (!(v->files = model_files_open(v->path, NULL, err))) return err->code;
+    if (checkpoint_vae_names(v->files, &v->names)) return OK;
+    return fail(err, ERR_DATA, "%s: holds no autoencoder of a layout that is known", v->path);
+}
+
+// The latents are the model's, so their scale is too.
+static double vae_scaling(const model *m) {
+    if (m->checkpoint) return checkpoint_vae_scaling(checkpoint_kind_of(m->checkpoint));
+    char *path = fs_join(m->dir, "vae/config.json");
+    json_t *own = path && fs_exists(path) ? js_load(path, CONFIG_BYTES, NULL) : NULL;
+    double scaling = json_number_value(json_object_get(own, "scaling_factor"));
+    json_decref(own);
+    mem_free(path);
+    if (scaling > 0) return scaling;
+    return checkpoint_vae_scaling(m->part[PART_TEXT_ENCODER_2].present ? CHECKPOINT_SDXL : CHECKPOINT_SD1);
+}
+
+// ---- opening and closing
+
+static status set_options(model *m, const model_options *o, error *err) {
+    if (o->vocabulary && !(m->vocabulary = mem_strdup(o->vocabulary))) return no_memory(err);
+    return open_vae(m, o->vae, err);
+}
+
+model *model_open(const char *path, const model_options *o, error *err) {
     error local = {0};
     if (!err) err = &local;
     model *m = mem_calloc(1, sizeof *m);
-    if (!m) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    m->dir = mem_strdup(dir);
-    m->name = name_of(dir);
-    if (!open_index(m, err)) return m;
+    if (!m) return no_memory(err), NULL;
+    status s = (m->dir = find_path(path, err)) ? OK : err->code;
+    if (!s && !(m->name = name_of(path))) s = no_memory(err);
+    if (!s) s = make_stores(m, err);
+    if (!s) s = fs_exists(m->dir) && !fs_is_dir(m->dir) ? open_checkpoint(m, err) : open_index(m, err);
+    if (!s && o) s = set_options(m, o, err);
+    if (!s) return m;
     model_free(m);
     return NULL;
 }
@@ -109,7 +201,11 @@ void model_free(model *m) {
         weights_file_close(m->part[p].weights);
         tokenizer_free(m->part[p].tokenizer);
     }
+    checkpoint_close(m->checkpoint);
+    model_files_close(m->vae_file.files);
+    mem_free(m->vae_file.path);
     json_decref(m->index);
+    mem_free(m->vocabulary);
     mem_free(m->class_name);
     mem_free(m->name);
     mem_free(m->dir);
@@ -124,30 +220,78 @@ size_t model_bytes(const model *m) {
 
 // ---- components
 
-static status parse_config(model *m, model_part p, const char *where, error *err) {
-    json_t *j = js_load(where, CONFIG_BYTES, err);
-    if (!j) return err->code;
-    status s;
-    if (p == PART_UNET)
-        s = unet_config_parse(&m->unet, j, where, err);
-    else if (p == PART_VAE)
-        s = vae_config_parse(&m->vae, j, where, err);
+static const char *config_file(const char *name) {
+    if (!strcmp(name, "scheduler")) return "scheduler_config.json";
+    return strncmp(name, "tokenizer", strlen("tokenizer")) ? "config.json" : "tokenizer_config.json";
+}
+
+static json_t *load_config(const char *dir, const char *name, char **where, error *err) {
+    char *path = dir ? fs_join(dir, config_file(name)) : NULL;
+    json_t *j = path ? js_load(path, CONFIG_BYTES, err) : NULL;
+    if (!path) no_memory(err);
+    if (where)
+        *where = path;
     else
-        s = clip_config_parse(&m->clip[p], j, where, err);
+        mem_free(path);
+    return j;
+}
+
+// What the shapes of tensors say, of the file `path`.
+static json_t *told_config(json_t *j, const char *path, char **where, error *err) {
+    if (where && !(*where = mem_strdup(path))) no_memory(err);
+    if (!where || *where) return j;
     json_decref(j);
-    return s;
+    return NULL;
+}
+
+// Reads shapes only, so the provider does not outlive the call.
+static json_t *derive_other_vae(const model *m, error *err) {
+    weights_file *w = weights_file_of(m->vae_file.files, &m->vae_file.names, err);
+    json_t *j = w ? derive_vae(weights_file_weights(w), vae_scaling(m), m->vae_file.path, err) : NULL;
+    weights_file_close(w);
+    return j;
+}
+
+json_t *model_config(const model *m, const char *name, char **where, error *err) {
+    if (where) *where = NULL;
+    bool vae = m->vae_file.path && !strcmp(name, PART_NAMES[PART_VAE]);
+    if (vae && m->vae_file.files) return told_config(derive_other_vae(m, err), m->vae_file.path, where, err);
+    if (!vae && m->checkpoint)
+        return told_config(checkpoint_config(m->checkpoint, name, err), m->dir, where, err);
+    char *dir = vae ? mem_strdup(m->vae_file.path) : fs_join(m->dir, name);
+    json_t *j = load_config(dir, name, where, err);
+    mem_free(dir);
+    return j;
+}
+
+static status no_part(const model *m, model_part p, error *err) {
+    const char *way = p == PART_VAE ? " (name one with --vae)" : "";
+    return fail(err, ERR_NOINPUT, "%s: the model has no %s%s", m->dir, PART_NAMES[p], way);
+}
+
+static status parse_config(model *m, model_part p, const json_t *j, const char *where, error *err) {
+    if (p == PART_UNET) return unet_config_parse(&m->unet, j, where, err);
+    if (p == PART_VAE) return vae_config_parse(&m->vae, j, where, err);
+    return clip_config_parse(&m->clip[p], j, where, err);
 }
 
 static status configure(model *m, model_part p, error *err) {
     component *c = &m->part[p];
     if (c->configured) return OK;
-    if (!c->present) return fail(err, ERR_NOINPUT, "%s: the model has no %s", m->dir, PART_NAMES[p]);
-    char *dir = model_component_dir(m, PART_NAMES[p]), *path = dir ? fs_join(dir, "config.json") : NULL;
-    status s = path ? parse_config(m, p, path, err) : fail(err, ERR_TEMP, "out of memory");
-    mem_free(path);
-    mem_free(dir);
+    if (!c->present) return no_part(m, p, err);
+    char *where;
+    json_t *j = model_config(m, PART_NAMES[p], &where, err);
+    status s = j ? parse_config(m, p, j, where, err) : err->code;
+    json_decref(j);
+    mem_free(where);
     c->configured = !s;
     return s;
+}
+
+status model_settle(model *m, const char *prediction, const char *because, error *err) {
+    checkpoint_settle(m->checkpoint, prediction, because);
+    m->part[PART_UNET].configured = false;
+    return configure(m, PART_UNET, err);
 }
 
 const clip_config *model_clip(model *m, model_part p, error *err) {
@@ -157,25 +301,77 @@ const clip_config *model_clip(model *m, model_part p, error *err) {
 const unet_config *model_unet(model *m, error *err) { return configure(m, PART_UNET, err) ? NULL : &m->unet; }
 const vae_config *model_vae(model *m, error *err) { return configure(m, PART_VAE, err) ? NULL : &m->vae; }
 
+// ---- tokenizers
+
+// vocab.json and merges.txt serve all checkpoints, so they lie in the user's data folder.
+static const char *vocabulary_folder(const model *m, arena *a) {
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    if (m->vocabulary) return m->vocabulary;
+    if (xdg && *xdg == '/') return arena_printf(a, "%s/calotype/clip", xdg);
+    return arena_printf(a, "%s/.local/share/calotype/clip", home ? home : "");
+}
+
+static tokenizer *open_shared_tokenizer(const model *m, const char *name, error *err) {
+    arena a = {0};
+    tokenizer *t = NULL;
+    const char *dir = vocabulary_folder(m, &a), *vocab = dir ? arena_printf(&a, "%s/vocab.json", dir) : NULL;
+    json_t *config = vocab ? checkpoint_config(m->checkpoint, name, err) : NULL;
+    char *text = config ? json_dumps(config, JSON_COMPACT) : NULL;
+    if (!vocab || (config && !text))
+        no_memory(err);
+    else if (text && !fs_exists(vocab))
+        fail(err, ERR_NOINPUT,
+             "%s: no such file: a checkpoint comes without the tokenizer's vocabulary (./dev vocab in "
+             "calotype's "
+             "source makes it; --clip-vocab names another folder)",
+             vocab);
+    else if (text)
+        t = tokenizer_open_with(dir, text, err);
+    free(text); // jansson's default allocator
+    json_decref(config);
+    arena_free(&a);
+    return t;
+}
+
+static tokenizer *open_own_tokenizer(const model *m, const char *name, error *err) {
+    char *dir = fs_join(m->dir, name);
+    tokenizer *t = NULL;
+    if (!dir)
+        no_memory(err);
+    else if (fs_is_dir(dir))
+        t = tokenizer_open(dir, err);
+    else
+        fail(err, ERR_NOINPUT, "%s: the model has no %s", m->dir, name);
+    mem_free(dir);
+    return t;
+}
+
 const tokenizer *model_tokenizer(model *m, model_part p, error *err) {
     component *c = &m->part[p];
-    if (c->tokenizer) return c->tokenizer;
-    char *dir = model_component_dir(m, TOKENIZER_NAMES[p]);
-    if (!dir) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    if (fs_is_dir(dir))
-        c->tokenizer = tokenizer_open(dir, err);
-    else
-        fail(err, ERR_NOINPUT, "%s: the model has no %s", m->dir, TOKENIZER_NAMES[p]);
-    mem_free(dir);
+    if (!c->tokenizer && m->checkpoint && !c->present) return no_part(m, p, err), NULL;
+    if (!c->tokenizer)
+        c->tokenizer = m->checkpoint ? open_shared_tokenizer(m, TOKENIZER_NAMES[p], err)
+                                     : open_own_tokenizer(m, TOKENIZER_NAMES[p], err);
     return c->tokenizer;
+}
+
+// ---- weights
+
+char *model_part_path(const model *m, model_part p) {
+    if (p == PART_VAE && m->vae_file.path) return mem_strdup(m->vae_file.path);
+    return m->checkpoint ? mem_strdup(m->dir) : fs_join(m->dir, PART_NAMES[p]);
 }
 
 const weights *model_weights(model *m, model_part p, error *err) {
     component *c = &m->part[p];
-    if (!c->present) return fail(err, ERR_NOINPUT, "%s: the model has no %s", m->dir, PART_NAMES[p]), NULL;
-    if (!c->weights) {
-        char *dir = model_component_dir(m, PART_NAMES[p]);
-        if (!dir) return fail(err, ERR_TEMP, "out of memory"), NULL;
+    bool other = p == PART_VAE && m->vae_file.path;
+    if (!c->present) return no_part(m, p, err), NULL;
+    if (m->checkpoint && !other) return checkpoint_weights(m->checkpoint, PART_NAMES[p], err);
+    if (!c->weights && other && m->vae_file.files) {
+        c->weights = weights_file_of(m->vae_file.files, &m->vae_file.names, err);
+    } else if (!c->weights) {
+        char *dir = model_part_path(m, p);
+        if (!dir) return no_memory(err), NULL;
         c->weights = weights_file_open(dir, NULL, err);
         mem_free(dir);
     }
@@ -269,11 +465,35 @@ int network_find(const char *name) {
     return -1;
 }
 
+// Any size does: nothing is run.
+status model_check(model *m, network net, error *err) {
+    const network_row *row = &NETWORKS[net];
+    if (m->checked[net]) return OK;
+    const weights *w = model_weights(m, row->part, err);
+    if (!w || configure(m, row->part, err)) return err->code;
+    enum { SIDE = 256 }; // at least a latent at all levels
+    network_shape s = {.net = net, .compute = DT_F32, .B = 1, .H = SIDE, .W = SIDE, .T = 1};
+    weights_check check;
+    graph g;
+    node *out[4];
+    weights_check_init(&check, w);
+    graph_init(&g, DT_F32);
+    g.weights = &check.provider;
+    row->build(&g, m, &s, out);
+    error built = g.err;
+    graph_free(&g);
+    status listed = weights_check_end(&check, err);
+    if (!listed && built.code) *err = built;
+    m->checked[net] = !listed && !built.code;
+    return listed ? listed : built.code;
+}
+
 static status make_plan(model *m, const network_shape *s, const backend *be, workspace *ws, cached_plan *c,
                         error *err) {
     const network_row *row = &NETWORKS[s->net];
+    if (model_check(m, s->net, err)) return err->code;
     const weights *w = model_weights(m, row->part, err);
-    if (!w || configure(m, row->part, err)) return err->code;
+    if (!w) return err->code;
     graph g;
     node *out[4];
     graph_init(&g, s->compute);

@@ -1,8 +1,9 @@
-// A model folder in the layout of diffusers: its components, each read when first needed, and the plans of
-// their networks.
+// A model: a folder in the layout of diffusers or a checkpoint in one file; its components, each read when
+// first needed, and the plans of their networks.
 #pragma once
 #include "core/files/weights_file.h"
 #include "core/graph/plan.h"
+#include "core/models/checkpoint.h"
 #include "core/models/clip.h"
 #include "core/models/tokenizer.h"
 #include "core/models/unet.h"
@@ -12,20 +13,35 @@ typedef enum { PART_TEXT_ENCODER, PART_TEXT_ENCODER_2, PART_UNET, PART_VAE, N_PA
 
 typedef struct model model;
 
-// `dir` holds model_index.json. Components that it lists but that have no folder count as absent. NULL on
-// failure.
-model *model_open(const char *dir, error *err);
+// NULL: the component of the model itself, the user's data folder.
+typedef struct {
+    const char *vae;        // an autoencoder in place of the model's: a file, its folder, or a model's folder
+    const char *vocabulary; // folder of vocab.json and merges.txt for checkpoints, which come without
+} model_options;
+
+// `path` is a folder that holds model_index.json, a checkpoint in one file, or the name "org/model" of a
+// folder in the hub's cache. Components that an index lists but that have no folder count as absent. `o` may
+// be NULL. NULL on failure.
+model *model_open(const char *path, const model_options *o, error *err);
 void model_free(model *m); // NULL is fine; frees the plans too
 
-const char *model_dir(const model *m);
-const char *model_name(const model *m);  // last part of the path
-const char *model_class(const model *m); // "StableDiffusionPipeline"
+const char *model_dir(const model *m);        // the folder or the file
+const char *model_name(const model *m);       // last part of the path, of a file without its extension
+const char *model_class(const model *m);      // "StableDiffusionPipeline"
+checkpoint *model_checkpoint(const model *m); // NULL: it is a folder
 bool model_has(const model *m, model_part part);
 const char *model_part_name(model_part part); // "unet": its folder
-// A component's folder by any name ("scheduler"); mem_free. NULL when memory is short.
-char *model_component_dir(const model *m, const char *name);
+// Where a component's tensors are, for model_files_open; mem_free. NULL when memory is short.
+char *model_part_path(const model *m, model_part part);
+// A component's configuration by the name of its folder ("scheduler", "unet"), and in `where`, which may be
+// NULL, what messages call it (mem_free). NULL on failure.
+json_t *model_config(const model *m, const char *component, char **where, error *err);
 // A flag of model_index.json.
 bool model_flag(const model *m, const char *key, bool otherwise);
+
+// Of a checkpoint: tells what its UNet predicts, "epsilon" or "v_prediction", and by what that is known; the
+// size it was trained on may depend on it.
+status model_settle(model *m, const char *prediction, const char *because, error *err);
 
 // Configurations and tables belong to the model. NULL on failure: ERR_NOINPUT when the model lacks the
 // component.
@@ -60,6 +76,10 @@ typedef struct {
 
 const char *network_name(network net); // "vae_decoder"
 int network_find(const char *name);    // -1 when unknown
+
+// Whether the network's tensors are all there and as its configuration says, without reading them: ERR_DATA
+// lists those that are not.
+status model_check(model *m, network net, error *err);
 
 // The network ready to run, from the cache or made now. Images are NHWC, all floats F32. Inputs, by name:
 //     text encoders  input_ids I32 [B,T], eos I32 [B] (row b·T + position) → last_hidden_state, penultimate,

@@ -455,12 +455,26 @@ static status read_file(const char *dir, const char *name, tokenizer_file *file,
     return s;
 }
 
+typedef struct {
+    const char *name;
+    tokenizer_file *file;
+} wanted_file;
+
+static tokenizer *open_files(const char *dir, const wanted_file *wanted, int n, const tokenizer_files *f,
+                             error *err) {
+    tokenizer *t = NULL;
+    error inner = {0};
+    int i = 0;
+    while (i < n && !read_file(dir, wanted[i].name, wanted[i].file, &inner)) i++;
+    if (i == n && !(t = tokenizer_from_memory(f, &inner))) fail_in(&inner, "%s", dir);
+    if (!t && err) *err = inner;
+    for (i = 0; i < n; i++) mem_free((void *)wanted[i].file->data);
+    return t;
+}
+
 tokenizer *tokenizer_open(const char *dir, error *err) {
     tokenizer_files f = {0};
-    const struct {
-        const char *name;
-        tokenizer_file *file;
-    } files[] = {
+    const wanted_file wanted[] = {
         {"tokenizer.json", &f.tokenizer_json},
         {"vocab.json", &f.vocab},
         {"merges.txt", &f.merges},
@@ -468,13 +482,11 @@ tokenizer *tokenizer_open(const char *dir, error *err) {
         {"special_tokens_map.json", &f.special_tokens_map},
         {"added_tokens.json", &f.added_tokens},
     };
-    enum { N = sizeof files / sizeof *files };
-    tokenizer *t = NULL;
-    error inner = {0};
-    int i = 0;
-    while (i < N && !read_file(dir, files[i].name, files[i].file, &inner)) i++;
-    if (i == N && !(t = tokenizer_from_memory(&f, &inner))) fail_in(&inner, "%s", dir);
-    if (!t && err) *err = inner;
-    for (i = 0; i < N; i++) mem_free((void *)files[i].file->data);
-    return t;
+    return open_files(dir, wanted, sizeof wanted / sizeof *wanted, &f, err);
+}
+
+tokenizer *tokenizer_open_with(const char *dir, const char *config, error *err) {
+    tokenizer_files f = {.config = {config, strlen(config)}};
+    const wanted_file wanted[] = {{"vocab.json", &f.vocab}, {"merges.txt", &f.merges}};
+    return open_files(dir, wanted, sizeof wanted / sizeof *wanted, &f, err);
 }

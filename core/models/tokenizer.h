@@ -17,6 +17,8 @@ typedef struct tokenizer tokenizer;
 // Reads a folder: vocab.json and merges.txt, or tokenizer.json; and tokenizer_config.json,
 // special_tokens_map.json, added_tokens.json where they exist. NULL on failure.
 tokenizer *tokenizer_open(const char *dir, error *err);
+// vocab.json and merges.txt of a folder, with this text in the place of tokenizer_config.json.
+tokenizer *tokenizer_open_with(const char *dir, const char *config, error *err);
 // The same from memory; nothing of `files` is kept.
 tokenizer *tokenizer_from_memory(const tokenizer_files *files, error *err);
 void tokenizer_free(tokenizer *t); // NULL is fine

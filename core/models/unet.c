@@ -133,7 +133,7 @@ static node *projection(node *x, const char *name, const scene *s, int64_t C) {
                                        : conv(x, name, C, 1, (conv_geometry){.stride = 1}, true);
 }
 
-static node *transformer(node *x, const scene *s, const unet_level *l) {
+static node *transformer(node *x, const scene *s, const unet_level *l, int depth) {
     if (is_poison(x)) return x;
     graph *g = x->g;
     if (s->style.recompute) block_begin(g);
@@ -141,7 +141,7 @@ static node *transformer(node *x, const scene *s, const unet_level *l) {
     node *h = projection(norm_group(x, "norm", s->style.groups, 1e-6, ACT_NONE), "proj_in", s, l->channels);
     h = as_tokens(h); // [B,H·W,C]
     // 2. layers
-    for (int i = 0; i < l->transformer_layers; i++) {
+    for (int i = 0; i < depth; i++) {
         int mark = path_push(g, "transformer_blocks.%d", i);
         h = transformer_layer(h, s, l);
         path_pop(g, mark);
@@ -155,17 +155,22 @@ static node *transformer(node *x, const scene *s, const unet_level *l) {
 
 // ---- blocks
 
-// Layer i of a block: a resnet, and behind it what the block's type adds.
-static node *block_layer(node *x, const scene *s, const unet_level *l, unet_block type, int head_size,
-                         int i) {
+// What a block adds behind its resnets.
+typedef struct {
+    unet_block type;
+    int head_size, depth;
+} addition;
+
+// Layer i of a block.
+static node *block_layer(node *x, const scene *s, const unet_level *l, addition add, int i) {
     graph *g = s->g;
     int mark = path_push(g, "resnets.%d", i);
     x = resnet(x, s->time, l->channels, &s->style);
     path_pop(g, mark);
-    if (type == UNET_RESNETS) return x;
+    if (add.type == UNET_RESNETS) return x;
     path_push(g, "attentions.%d", i);
-    x = type == UNET_ATTENTION ? pixel_attention(x, (int)(l->channels / head_size), &s->style)
-                               : transformer(x, s, l);
+    x = add.type == UNET_ATTENTION ? pixel_attention(x, (int)(l->channels / add.head_size), &s->style)
+                                   : transformer(x, s, l, add.depth);
     path_pop(g, mark);
     return x;
 }
@@ -179,8 +184,10 @@ typedef struct {
 static node *down_block(node *x, const scene *s, int level, skips *kept) {
     const unet_level *l = &s->c->level[level];
     int mark = path_push(s->g, "down_blocks.%d", level);
-    for (int i = 0; i < l->layers; i++)
-        kept->x[kept->n++] = x = block_layer(x, s, l, l->down, l->down_head_size, i); // [B,H,W,C]
+    for (int i = 0; i < l->layers; i++) {
+        addition add = {l->down, l->down_head_size, l->down_depth[i]};
+        kept->x[kept->n++] = x = block_layer(x, s, l, add, i); // [B,H,W,C]
+    }
     if (level < s->c->n_levels - 1) {
         path_push(s->g, "downsamplers.0");
         kept->x[kept->n++] = x = downsample(x, s->c->downsample_padding); // [B,⌈H/2⌉,⌈W/2⌉,C]
@@ -197,8 +204,9 @@ static node *mid_block(node *x, const scene *s) {
     l.only_cross_attention = false;
     int mark = path_push(s->g, "mid_block");
     bool cross = s->c->mid == UNET_MID_CROSS_ATTENTION;
-    x = block_layer(x, &m, &l, cross ? UNET_CROSS_ATTENTION : UNET_RESNETS, 0, 0);
-    if (cross) x = block_layer(x, &m, &l, UNET_RESNETS, 0, 1);
+    x = block_layer(x, &m, &l, (addition){cross ? UNET_CROSS_ATTENTION : UNET_RESNETS, 0, s->c->mid_depth},
+                    0);
+    if (cross) x = block_layer(x, &m, &l, (addition){UNET_RESNETS, 0, 0}, 1);
     path_pop(s->g, mark);
     return x;
 }
@@ -208,7 +216,7 @@ static node *up_block(node *x, const scene *s, int level, skips *kept) {
     int mark = path_push(s->g, "up_blocks.%d", s->c->n_levels - 1 - level);
     for (int i = 0; i < l->layers + 1; i++) {
         x = concat(x, kept->x[--kept->n], 3); // [B,H,W,C + skip]
-        x = block_layer(x, s, l, l->up, l->up_head_size, i);
+        x = block_layer(x, s, l, (addition){l->up, l->up_head_size, l->up_depth[i]}, i);
     }
     if (level > 0) {
         path_push(s->g, "upsamplers.0");

@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-enum { UNET_MAX_LEVELS = 8 };
+enum { UNET_MAX_LEVELS = 8, UNET_MAX_LAYERS = 100 };
 
 typedef enum {
     UNET_RESNETS,        // DownBlock2D, UpBlock2D
@@ -33,7 +33,8 @@ typedef struct {
     // attention_head_dim: as every model uses it, the number of heads of a transformer. Attention without
     // text takes it as the size of a head, and in up blocks that of the mirrored level, as in diffusers.
     int heads, down_head_size, up_head_size;
-    int transformer_layers;
+    int down_depth[UNET_MAX_LAYERS],
+        up_depth[UNET_MAX_LAYERS + 1]; // layers of the transformer behind each resnet
     int64_t cross_attention_dim;
     bool only_cross_attention;
 } unet_level;
@@ -44,6 +45,7 @@ typedef struct {
     int n_levels;
     unet_level level[UNET_MAX_LEVELS];
     unet_mid mid;
+    int mid_depth;
     double mid_block_scale_factor;
     int norm_num_groups;
     double norm_eps;

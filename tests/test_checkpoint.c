@@ -1,0 +1,540 @@
+// Checkpoints in one file, in the original layout: their tensors under our names are bit for bit what
+// diffusers' conversion makes of them (tests/golden/checkpoint, by tests/parity/checkpoint.py), what they are
+// is detected, and what is wrong with them is said.
+#include "core/api.h"
+#include "core/base/arena.h"
+#include "core/base/fs.h"
+#include "core/base/json.h"
+#include "core/base/mem.h"
+#include "core/files/hub.h"
+#include "core/files/safetensors.h"
+#include "core/models/model.h"
+#include "tests/tiny_model.h"
+#include "tests/tools/genweights.h"
+
+#include <criterion/criterion.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_ROWS = 2000, MAX_CHANGES = 4 };
+
+// A row of a golden list.
+typedef struct {
+    const char *part, *name, *hash;
+    int rank;
+    int64_t shape[4];
+} row;
+
+typedef struct {
+    char *text;
+    dtype type;
+    row rows[MAX_ROWS];
+    int n;
+} listing;
+
+// What a test changes of a file.
+typedef struct {
+    const char *leave_out[MAX_CHANGES]; // parts of names
+    const char *add[MAX_CHANGES];       // names of tensors of no values
+    const char *reshape;                // this tensor has `size` as dimension `axis`
+    int axis;
+    int64_t size;
+    bool follows;      // the UNet hands on its input
+    const char *strip; // what all names begin with and shall not
+    metadata_pair metadata;
+} changes;
+
+static char folder[64];
+static listing list;
+
+static void begin(void) {
+    strcpy(folder, "/tmp/calotype-XXXXXX");
+    cr_assert_not_null(mkdtemp(folder));
+    setenv("XDG_CACHE_HOME", folder, 1);
+    setenv("XDG_DATA_HOME", folder, 1);
+}
+
+static void end(void) {
+    remove_tree(folder);
+    mem_free(list.text);
+}
+
+TestSuite(checkpoint, .init = begin, .fini = end, .timeout = 300);
+
+// ---- the list, and a file made of it
+
+static void read_row(char *line, row *r) {
+    r->part = strsep(&line, "\t");
+    r->name = strsep(&line, "\t");
+    char *sizes = strsep(&line, "\t");
+    r->hash = line;
+    for (char *d; (d = strsep(&sizes, "x"));)
+        if (strcmp(d, "scalar")) r->shape[r->rank++] = atoll(d);
+}
+
+static void read_list(const char *name) {
+    char path[100];
+    size_t n;
+    error err = {0};
+    snprintf(path, sizeof path, "tests/golden/checkpoint/%s.tsv", name);
+    cr_assert_eq(fs_read_file(path, 1 << 20, &list.text, &n, &err), OK, "%s", err.text);
+    char *rest = list.text, *first = strsep(&rest, "\n");
+    list.type = (dtype)dtype_from_name(first + strlen("type\t"));
+    for (char *line; (line = strsep(&rest, "\n")) && *line;) {
+        cr_assert_lt(list.n, MAX_ROWS);
+        read_row(line, &list.rows[list.n++]);
+    }
+}
+
+static bool left_out(const changes *c, const row *r) {
+    bool out = strcmp(r->part, "file") != 0;
+    for (int i = 0; i < MAX_CHANGES && c->leave_out[i]; i++) out = out || strstr(r->name, c->leave_out[i]);
+    return out;
+}
+
+// ε follows x: in, skip and out carry x and −x in pairs of channels past everything else, and
+// silu(x) − silu(−x) = x.
+static void follow(const row *r, int64_t count, float *x) {
+    static const char *const SILENT[] = {"input_blocks.0.0.", "output_blocks.8.0.skip_connection.",
+                                         "output_blocks.8.0.out_layers.3.", "output_blocks.8.1.proj_out.",
+                                         "diffusion_model.out."};
+    bool silent = false;
+    for (size_t i = 0; i < sizeof SILENT / sizeof *SILENT; i++) silent = silent || strstr(r->name, SILENT[i]);
+    if (!silent) return;
+    memset(x, 0, (size_t)count * sizeof *x);
+    int64_t in = r->shape[1], out = r->shape[0];
+    for (int64_t k = 0; k < 4; k++) {
+        if (strstr(r->name, "input_blocks.0.0.weight")) {
+            x[(2 * k * in + k) * 9 + 4] = 1;
+            x[((2 * k + 1) * in + k) * 9 + 4] = -1;
+        }
+        if (strstr(r->name, "skip_connection.weight"))
+            for (int64_t c = 2 * k; c < 2 * k + 2; c++) x[c * in + in - out + c] = 1;
+        if (strstr(r->name, "out.2.weight")) {
+            x[(k * in + 2 * k) * 9 + 4] = 1;
+            x[(k * in + 2 * k + 1) * 9 + 4] = -1;
+        }
+    }
+    for (int64_t i = 0; strstr(r->name, "out.0.weight") && i < count; i++) x[i] = 1;
+}
+
+// Values of the list's type.
+static void *make_values(const row *r, int64_t count, bool follows, arena *a) {
+    float *x = arena_alloc(a, (size_t)count * sizeof *x);
+    uint16_t *half = arena_alloc(a, (size_t)count * sizeof *half);
+    cr_assert(x && half);
+    gen_weight(r->name, r->rank, r->shape, x);
+    if (follows) follow(r, count, x);
+    if (list.type == DT_F32) return x;
+    for (int64_t i = 0; i < count; i++) half[i] = list.type == DT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
+    return half;
+}
+
+static const char *write_file(const char *name, const changes *c) {
+    static char path[200];
+    safetensors_item *items = mem_calloc(MAX_ROWS, sizeof *items);
+    arena a = {0};
+    error err = {0};
+    size_t n = 0;
+    for (int i = 0; i < list.n; i++) {
+        row r = list.rows[i];
+        int64_t count = 1;
+        if (left_out(c, &r)) continue;
+        if (c->reshape && !strcmp(c->reshape, r.name)) r.shape[c->axis] = c->size;
+        for (int k = 0; k < r.rank; k++) count *= r.shape[k];
+        items[n] = (safetensors_item){.name = r.name, .type = list.type, .ndim = r.rank};
+        if (c->strip) items[n].name += strlen(c->strip);
+        memcpy(items[n].shape, r.shape, sizeof r.shape);
+        items[n++].data = make_values(&r, count, c->follows, &a);
+    }
+    for (int i = 0; i < MAX_CHANGES && c->add[i]; i++)
+        items[n++] = (safetensors_item){.name = c->add[i], .type = DT_F32, .ndim = 1, .data = ""};
+    snprintf(path, sizeof path, "%s/%s.safetensors", folder, name);
+    cr_assert_eq(safetensors_save(path, items, n, &c->metadata, c->metadata.key != NULL, true, &err), OK,
+                 "%s", err.text);
+    arena_free(&a);
+    mem_free(items);
+    return path;
+}
+
+static model *open_changed(const char *name, const changes *c) {
+    error err = {0};
+    if (!list.n) read_list(name);
+    model *m = model_open(write_file(name, c), NULL, &err);
+    cr_assert_not_null(m, "%s", err.text);
+    return m;
+}
+
+// ---- tensors
+
+static void check_tensor(const weights *w, const row *r) {
+    char digest[9];
+    unsigned char md[EVP_MAX_MD_SIZE];
+    error err = {0};
+    const weight *t = w->find(w, r->name);
+    shape want = {.rank = r->rank};
+    memcpy(want.d, r->shape, sizeof r->shape);
+    cr_assert_not_null(t, "%s", r->name);
+    cr_expect(weight_fits(t->shape, want), "%s", r->name);
+    size_t bytes = (size_t)shape_count(t->shape) * sizeof(float);
+    float *x = mem_alloc(bytes);
+    cr_assert_eq(t->read(t, x, &err), OK, "%s", err.text);
+    EVP_Digest(x, bytes, md, NULL, EVP_sha256(), NULL);
+    snprintf(digest, sizeof digest, "%02x%02x%02x%02x", md[0], md[1], md[2], md[3]);
+    cr_expect_str_eq(digest, r->hash, "%s", r->name);
+    mem_free(x);
+}
+
+static void check_case(const char *name, int parts) {
+    model *m = open_changed(name, &(changes){0});
+    int seen[N_PARTS] = {0};
+    for (int i = 0; i < list.n; i++)
+        for (int p = 0; p < N_PARTS; p++) {
+            if (strcmp(list.rows[i].part, model_part_name((model_part)p))) continue;
+            error err = {0};
+            const weights *w = model_weights(m, (model_part)p, &err);
+            cr_assert_not_null(w, "%s", err.text);
+            check_tensor(w, &list.rows[i]);
+            seen[p]++;
+        }
+    int found = 0;
+    for (int p = 0; p < N_PARTS; p++) found += seen[p] > 0;
+    cr_expect_eq(found, parts);
+    for (network net = 0; net < N_NETS; net++) {
+        error err = {0};
+        if (net == NET_TEXT_ENCODER_2 && !model_has(m, PART_TEXT_ENCODER_2)) continue;
+        cr_expect_eq(model_check(m, net, &err), OK, "%s", err.text);
+    }
+    model_free(m);
+}
+
+Test(checkpoint, tensors_of_sd1_are_those_of_diffusers) { check_case("sd1", 3); }
+Test(checkpoint, tensors_of_sd2_are_those_of_diffusers) { check_case("sd2", 3); }
+Test(checkpoint, tensors_of_sdxl_are_those_of_diffusers) { check_case("sdxl", 4); }
+
+// ---- what it is
+
+static void expect_finding(const model *m, const char *what, const char *value) {
+    const finding *f;
+    size_t n = checkpoint_findings(model_checkpoint(m), &f), i = 0;
+    while (i < n && strcmp(f[i].what, what)) i++;
+    if (!value) {
+        cr_expect_eq(i, n, "%s: %s", what, i < n ? f[i].value : "");
+        return;
+    }
+    cr_assert_lt(i, n, "nothing is said about %s", what);
+    cr_expect_str_eq(f[i].value, value);
+    cr_expect_gt(strlen(f[i].because), 0);
+}
+
+Test(checkpoint, configurations_follow_from_the_tensors) {
+    error err = {0};
+    model *m = open_changed("sdxl", &(changes){0});
+    expect_finding(m, "kind", "SDXL");
+    expect_finding(m, "task", "text to image");
+    expect_finding(m, "prediction", "epsilon");
+    expect_finding(m, "zero SNR", NULL);
+    const unet_config *u = model_unet(m, &err);
+    cr_assert_not_null(u, "%s", err.text);
+    cr_expect_eq(u->n_levels, 3);
+    cr_expect_eq(u->level[0].down, UNET_RESNETS);
+    cr_expect_eq(u->level[2].up, UNET_CROSS_ATTENTION);
+    cr_expect_eq(u->level[2].down_depth[1], 2);
+    cr_expect_eq(u->level[1].up_depth[2], 1);
+    cr_expect_eq(u->mid_depth, 2);
+    cr_expect_eq(u->addition_embed, ADDITION_TEXT_TIME);
+    cr_expect_eq(u->projection_input_dim, 64 + 6 * 256);
+    cr_expect_eq(u->level[0].cross_attention_dim, 128);
+    cr_expect(u->use_linear_projection);
+    cr_expect_eq(u->sample_size, 128);
+    cr_expect_float_eq(model_vae(m, &err)->scaling_factor, 0.13025, 1e-9);
+    const clip_config *second = model_clip(m, PART_TEXT_ENCODER_2, &err);
+    cr_assert_not_null(second, "%s", err.text);
+    cr_expect(second->with_projection && second->hidden_act == UNARY_GELU);
+    cr_expect_eq(model_clip(m, PART_TEXT_ENCODER, &err)->hidden_act, UNARY_QUICK_GELU);
+    model_free(m);
+}
+
+Test(checkpoint, the_last_layer_of_sd2s_text_encoder_is_not_used) {
+    error err = {0};
+    model *m = open_changed("sd2", &(changes){0});
+    expect_finding(m, "kind", "SD 2.x");
+    const clip_config *c = model_clip(m, PART_TEXT_ENCODER, &err);
+    cr_assert_not_null(c, "%s", err.text);
+    cr_expect_eq(c->num_hidden_layers, 2);
+    cr_expect_eq(c->eos_token_id, 599);
+    cr_expect_not(c->with_projection);
+    cr_expect_not(checkpoint_prediction_known(model_checkpoint(m)));
+    model_free(m);
+}
+
+// As SSD-1B is: a middle of one resnet, and transformers that differ within a level.
+Test(checkpoint, pruned_models_have_transformers_of_differing_depth) {
+    error err = {0};
+    const changes c = {
+        .leave_out = {"middle_block.1.", "middle_block.2.", "output_blocks.1.1.transformer_blocks.1."}};
+    model *m = open_changed("sdxl", &c);
+    const unet_config *u = model_unet(m, &err);
+    cr_assert_not_null(u, "%s", err.text);
+    cr_expect_eq(u->mid, UNET_MID_RESNET);
+    cr_expect_eq(u->level[2].up_depth[0], 2);
+    cr_expect_eq(u->level[2].up_depth[1], 1);
+    cr_expect_eq(u->level[2].down_depth[0], 2);
+    cr_expect_eq(model_check(m, NET_UNET, &err), OK, "%s", err.text);
+    model_free(m);
+}
+
+Test(checkpoint, the_first_convolution_tells_the_task) {
+    const char *in = "model.diffusion_model.input_blocks.0.0.weight";
+    model *m = open_changed("sd1", &(changes){.reshape = in, .axis = 1, .size = 9});
+    expect_finding(m, "kind", "SD 1.x");
+    expect_finding(m, "task", "inpainting");
+    model_free(m);
+    m = open_changed("sd1", &(changes){.reshape = in, .axis = 1, .size = 8});
+    expect_finding(m, "task", "instruct-pix2pix");
+    model_free(m);
+}
+
+Test(checkpoint, marks_and_metadata_tell_what_is_predicted) {
+    model *m = open_changed("sdxl", &(changes){.add = {"v_pred", "ztsnr"}});
+    expect_finding(m, "prediction", "v_prediction");
+    expect_finding(m, "zero SNR", "yes");
+    model_free(m);
+    m = open_changed("sd2", &(changes){.metadata = {"modelspec.prediction_type", "v"}});
+    expect_finding(m, "prediction", "v_prediction");
+    model_free(m);
+    m = open_changed("sd2", &(changes){.metadata = {"modelspec.architecture", "stable-diffusion-v2-512"}});
+    expect_finding(m, "prediction", "epsilon");
+    model_free(m);
+    m = open_changed("sd2", &(changes){.metadata = {"modelspec.resolution", "640x640"}});
+    expect_finding(m, "size", "640x640");
+    model_free(m);
+}
+
+// ---- what is wrong with it
+
+static void refused(const char *name, const changes *c, network net, const char *says, const char *also) {
+    error err = {0};
+    model *m = open_changed(name, c);
+    cr_expect_eq(model_check(m, net, &err), ERR_DATA);
+    cr_expect(strstr(err.text, says) && strstr(err.text, also), "'%s' and '%s' in: %s", says, also, err.text);
+    model_free(m);
+}
+
+Test(checkpoint, all_that_is_missing_or_wrong_is_said_by_the_files_names) {
+    const char *wrong = "first_stage_model.decoder.up.0.block.0.conv1.weight";
+    changes c = {.leave_out = {"decoder.up.1.block.0.norm2.bias", "decoder.mid.attn_1.q.bias"},
+                 .reshape = wrong,
+                 .axis = 0,
+                 .size = 31};
+    refused("sd1", &c, NET_VAE_DECODER,
+            "first_stage_model.decoder.up.0.block.0.conv1.weight is 31x64x3x3, expected 32x64x3x3",
+            "first_stage_model.decoder.mid.attn_1.q.bias 64 is missing");
+    c = (changes){.leave_out = {"diffusion_model.output_blocks."}};
+    refused("sd1", &c, NET_UNET, "model.diffusion_model.output_blocks.0.0.in_layers.0.weight 128 is missing",
+            " more");
+    c = (changes){.reshape = "cond_stage_model.transformer.text_model.encoder.layers.1.mlp.fc1.weight",
+                  .axis = 1,
+                  .size = 7};
+    refused("sd1", &c, NET_TEXT_ENCODER,
+            "text_model.encoder.layers.1.mlp.fc1.weight is 256x7, expected 256x64", "sd1");
+}
+
+Test(checkpoint, a_matrix_of_three_must_have_rows_for_three) {
+    const char *fused = "cond_stage_model.model.transformer.resblocks.1.attn.in_proj_weight";
+    refused("sd2", &(changes){.reshape = fused, .axis = 0, .size = 191}, NET_TEXT_ENCODER,
+            "in_proj_weight is 191x64, expected 64x64", "resblocks.1");
+}
+
+static void not_opened(const changes *c, const char *says) {
+    error err = {0};
+    cr_expect_null(model_open(write_file("bad", c), NULL, &err));
+    cr_expect_eq(err.code, ERR_DATA);
+    cr_expect(strstr(err.text, says), "%s", err.text);
+}
+
+Test(checkpoint, other_files_are_refused_by_what_they_are) {
+    read_list("sd1");
+    not_opened(&(changes){.leave_out = {"model.diffusion_model."}},
+               "no tensor begins with 'model.diffusion_model.'");
+    not_opened(&(changes){.add = {"edm_vpred.sigma_max"}}, "EDM");
+    not_opened(&(changes){.add = {"model.diffusion_model.label_emb.weight"}}, "upscaler");
+    not_opened(&(changes){.leave_out = {".attn2.", "cond_stage_model."}}, "reads no text");
+}
+
+// ---- drawing
+
+typedef struct {
+    calo_context *ctx;
+    calo_model *m;
+    calo_images *images;
+} session;
+
+static calo_status try_to_draw(session *s, const char *path, const char *vae, const char *words) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    calo_model_options o = calo_model_defaults();
+    calo_context_options of = calo_context_defaults();
+    of.precision = CALO_PRECISION_F32;
+    o.vae = vae;
+    o.vocabulary = words;
+    r.prompt = "a red boat";
+    r.width = r.height = 32;
+    r.steps = 1;
+    r.seed = 5;
+    *s = (session){0};
+    cr_assert_eq(calo_context_new(&of, &s->ctx), CALO_OK);
+    calo_status code = calo_model_open_with(s->ctx, path, &o, &s->m);
+    return code ? code : calo_txt2img(s->m, &r, &s->images);
+}
+
+static void finish(session *s) {
+    calo_images_free(s->images);
+    calo_model_free(s->m);
+    calo_context_free(s->ctx);
+}
+
+static void fails(const char *path, const char *vae, calo_status code, const char *says) {
+    session s;
+    cr_expect_eq(try_to_draw(&s, path, vae, NULL), code);
+    cr_expect(strstr(calo_message(s.ctx), says), "%s", calo_message(s.ctx));
+    finish(&s);
+}
+
+Test(checkpoint, a_picture_needs_a_vocabulary_and_an_autoencoder) {
+    session whole, apart;
+    read_list("sd1");
+    char path[200], bare[200], vae[200];
+    strcpy(path, write_file("sd1", &(changes){0}));
+    strcpy(bare, write_file("bare", &(changes){.leave_out = {"first_stage_model."}}));
+    strcpy(vae, write_file("vae", &(changes){.leave_out = {"diffusion_model.", "cond_stage_model."}}));
+    // 1. without them: the way out is said
+    fails(path, NULL, CALO_ERR_NOINPUT, "./dev vocab");
+    fails(bare, NULL, CALO_ERR_NOINPUT, "--vae");
+    fails(bare, "/nowhere.safetensors", CALO_ERR_NOINPUT, "nowhere");
+    // 2. with them: the same picture from one file and from two
+    cr_assert_eq(try_to_draw(&whole, path, NULL, "tests/golden/tokenizer"), CALO_OK, "%s",
+                 calo_message(whole.ctx));
+    cr_assert_eq(try_to_draw(&apart, bare, vae, "tests/golden/tokenizer"), CALO_OK, "%s",
+                 calo_message(apart.ctx));
+    const calo_image *a = calo_images_at(whole.images, 0), *b = calo_images_at(apart.images, 0);
+    cr_expect_eq(memcmp(a->rgb, b->rgb, 3 * 32 * 32), 0);
+    finish(&whole);
+    finish(&apart);
+}
+
+// The autoencoder as a file of diffusers: its names, f32.
+static const char *write_diffusers_vae(const char *checkpoint_path) {
+    static char path[200];
+    safetensors_item *items = mem_calloc(MAX_ROWS, sizeof *items);
+    arena a = {0};
+    error err = {0};
+    size_t n = 0;
+    model *m = model_open(checkpoint_path, NULL, &err);
+    const weights *w = m ? model_weights(m, PART_VAE, &err) : NULL;
+    cr_assert_not_null(w, "%s", err.text);
+    for (int i = 0; i < list.n; i++) {
+        const row *r = &list.rows[i];
+        if (strcmp(r->part, "vae")) continue;
+        const weight *t = w->find(w, r->name);
+        float *x = arena_alloc(&a, (size_t)shape_count(t->shape) * sizeof *x);
+        cr_assert_eq(t->read(t, x, &err), OK, "%s", err.text);
+        items[n] = (safetensors_item){.name = r->name, .type = DT_F32, .ndim = r->rank};
+        memcpy(items[n].shape, r->shape, sizeof r->shape);
+        items[n++].data = x;
+    }
+    snprintf(path, sizeof path, "%s/diffusers-vae.safetensors", folder);
+    cr_assert_eq(safetensors_save(path, items, n, NULL, 0, true, &err), OK, "%s", err.text);
+    arena_free(&a);
+    mem_free(items);
+    model_free(m);
+    return path;
+}
+
+static void draws_the_same(const session *first, const char *path, const char *vae) {
+    session s;
+    cr_assert_eq(try_to_draw(&s, path, vae, "tests/golden/tokenizer"), CALO_OK, "%s: %s", vae,
+                 calo_message(s.ctx));
+    const calo_image *a = calo_images_at(first->images, 0), *b = calo_images_at(s.images, 0);
+    cr_expect_eq(memcmp(a->rgb, b->rgb, 3 * (size_t)a->width * (size_t)a->height), 0, "%s", vae);
+    finish(&s);
+}
+
+Test(checkpoint, an_autoencoder_may_lie_in_many_forms) {
+    session first;
+    char dir[200], vae[300], path[200], bare[200];
+    // 1. for a checkpoint: with and without its prefix, by diffusers' names
+    read_list("sd1");
+    strcpy(path, write_file("sd1", &(changes){0}));
+    strcpy(bare, write_file("bare", &(changes){.leave_out = {"first_stage_model."}}));
+    cr_assert_eq(try_to_draw(&first, path, NULL, "tests/golden/tokenizer"), CALO_OK, "%s",
+                 calo_message(first.ctx));
+    draws_the_same(&first, bare, path);
+    draws_the_same(&first, bare, write_diffusers_vae(path));
+    const changes plain = {.leave_out = {"diffusion_model.", "cond_stage_model."},
+                           .strip = "first_stage_model."};
+    draws_the_same(&first, bare, write_file("plain", &plain));
+    finish(&first);
+    // 2. for a folder: a component's folder, and a model's
+    tiny_model_write("sd", "eps", dir, sizeof dir);
+    snprintf(vae, sizeof vae, "%s/vae", dir);
+    cr_assert_eq(try_to_draw(&first, dir, NULL, NULL), CALO_OK, "%s", calo_message(first.ctx));
+    draws_the_same(&first, dir, vae);
+    draws_the_same(&first, dir, dir);
+    finish(&first);
+    tiny_model_remove(dir);
+}
+
+static void probed(const changes *c, const char *prediction) {
+    session s;
+    cr_expect_eq(try_to_draw(&s, write_file("sd2", c), NULL, "tests/golden/tokenizer"), CALO_OK, "%s",
+                 calo_message(s.ctx));
+    expect_finding(s.m->m, "prediction", prediction);
+    finish(&s);
+}
+
+// Random weights share nothing with their input, as v does at the last step.
+Test(checkpoint, one_evaluation_tells_what_sd2_predicts) {
+    read_list("sd2");
+    probed(&(changes){.follows = true}, "epsilon");
+    probed(&(changes){0}, "v_prediction");
+}
+
+// ---- the hub's cache
+
+static void write_text(const char *path, const char *text) {
+    char *dir = fs_dirname(path);
+    cr_assert_eq(fs_mkdirs(dir, NULL), OK);
+    cr_assert_eq(fs_write_atomic(path, text, strlen(text), true, NULL), OK);
+    mem_free(dir);
+}
+
+Test(checkpoint, names_are_looked_for_in_the_hubs_cache) {
+    char ref[200], snapshot[200], dir[200];
+    error err = {0};
+    tiny_model_write("sd", "eps", dir, sizeof dir);
+    setenv("HF_HUB_CACHE", folder, 1);
+    snprintf(ref, sizeof ref, "%s/models--org--tiny-sd/refs/main", folder);
+    snprintf(snapshot, sizeof snapshot, "%s/models--org--tiny-sd/snapshots/0123abcd", folder);
+    write_text(ref, "0123abcd\n");
+    char *parent = fs_dirname(snapshot);
+    cr_assert_eq(fs_mkdirs(parent, NULL), OK);
+    cr_assert_eq(symlink(dir, snapshot), 0);
+    model *m = model_open("org/tiny-sd", NULL, &err);
+    cr_assert_not_null(m, "%s", err.text);
+    cr_expect_str_eq(model_name(m), "tiny-sd");
+    cr_expect_str_eq(model_dir(m), snapshot);
+    model_free(m);
+    cr_expect_null(model_open("org/other", NULL, &err));
+    cr_expect_eq(err.code, ERR_NOINPUT);
+    write_text(ref, "../../..");
+    cr_expect_null(model_open("org/tiny-sd", NULL, &err));
+    cr_expect_eq(err.code, ERR_DATA);
+    static const char *const NO_NAMES[] = {"org", "org/", "/name", "a/b/c", "../x", "a/..", "a b/c", "./x"};
+    for (size_t i = 0; i < sizeof NO_NAMES / sizeof *NO_NAMES; i++)
+        cr_expect_not(hub_is_name(NO_NAMES[i]), "%s", NO_NAMES[i]);
+    mem_free(parent);
+    tiny_model_remove(dir);
+}
