@@ -77,8 +77,10 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
 }
 
-// The same under the names of the options.
-static void describe_tuning(json_t *j, const calo_txt2img_request *r) {
+// Each returns whether all of it is in `j`.
+
+// What is not as usual, under the names of the options.
+static bool describe_tuning(json_t *j, const calo_txt2img_request *r) {
     calo_txt2img_request usual = calo_txt2img_defaults();
     const struct {
         const char *key;
@@ -91,27 +93,39 @@ static void describe_tuning(json_t *j, const calo_txt2img_request *r) {
                  {"cfg_start", r->cfg_start, usual.cfg_start},
                  {"cfg_end", r->cfg_end, usual.cfg_end}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
-        if (reals[i].value != reals[i].usual) json_object_set_new(j, reals[i].key, json_real(reals[i].value));
-    if (r->eta_seed_delta) json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta));
-    if (r->noise_layout) json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
+        if (reals[i].value != reals[i].usual &&
+            json_object_set_new(j, reals[i].key, json_real(reals[i].value)))
+            return false;
+    if (r->eta_seed_delta && json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta))) return false;
+    return !r->noise_layout || !json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
 }
 
-static void describe_beginning(json_t *j, const txt2img *t) {
+static bool describe_mask(json_t *j, const txt2img *t) {
     const calo_txt2img_request *r = t->request;
-    if (!r->init_image) return;
-    json_object_set_new(j, "init_image", json_true());
-    json_object_set_new(j, "strength", json_real(r->strength));
-    json_object_set_new(j, "resize_mode", json_string(RESIZES[r->resize]));
-    if (!t->begin.latent_mask) return;
     char borders[64];
     snprintf(borders, sizeof borders, "%d,%d,%d,%d", r->outpaint_left, r->outpaint_right, r->outpaint_top,
              r->outpaint_bottom);
-    if (r->mask) json_object_set_new(j, "mask_image", json_true());
-    json_object_set_new(j, "mask_blur", json_integer(r->mask_blur));
-    json_object_set_new(j, "mask_content", json_string(CONTENTS[r->mask_content]));
-    json_object_set_new(j, "inpaint_full_res", json_boolean(r->only_masked));
-    json_object_set_new(j, "mask_padding", json_integer(r->mask_padding));
-    json_object_set_new(j, "outpaint", json_string(borders));
+    return !json_object_set_new(j, "mask_image", json_boolean(r->mask != NULL)) &&
+           !json_object_set_new(j, "mask_blur", json_integer(r->mask_blur)) &&
+           !json_object_set_new(j, "mask_content", json_string(CONTENTS[r->mask_content])) &&
+           !json_object_set_new(j, "inpaint_full_res", json_boolean(r->only_masked)) &&
+           !json_object_set_new(j, "mask_padding", json_integer(r->mask_padding)) &&
+           !json_object_set_new(j, "outpaint", json_string(borders));
+}
+
+static bool describe_beginning(json_t *j, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!r->init_image) return true;
+    return !json_object_set_new(j, "init_image", json_true()) &&
+           !json_object_set_new(j, "strength", json_real(r->strength)) &&
+           !json_object_set_new(j, "resize_mode", json_string(RESIZES[r->resize])) &&
+           (!t->begin.latent_mask || describe_mask(j, t));
+}
+
+static bool describe_text(json_t *j, const txt2img *t) {
+    int skip = t->request->clip_skip;
+    return !json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis])) &&
+           (!skip || !json_object_set_new(j, "clip_skip", json_integer(skip)));
 }
 
 static json_t *description(const txt2img *t, int i) {
@@ -123,10 +137,10 @@ static json_t *description(const txt2img *t, int i) {
         "cfg_rescale", t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
-    if (j) describe_tuning(j, t->request);
-    if (j) json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis]));
-    if (j && t->request->clip_skip) json_object_set_new(j, "clip_skip", json_integer(t->request->clip_skip));
-    if (j) describe_beginning(j, t);
+    if (j && !(describe_tuning(j, t->request) && describe_text(j, t) && describe_beginning(j, t))) {
+        json_decref(j);
+        return NULL;
+    }
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;

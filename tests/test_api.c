@@ -336,15 +336,16 @@ Test(api, bytes_do_not_depend_on_threads_or_batch) {
 }
 
 static void texts_and_seeds_of_their_own(const char *model) {
-    static const char *const PROMPTS[] = {"a boat", NULL, "a red tree on a hill", "x", "a boat", "y", "z",
-                                          "w",      "v"},
+    static const char *const PROMPTS[] =
+        {"a boat", NULL, "a red tree on a hill", "(x:1.3) [g|h] BREAK x", "a boat", "a BREAK b BREAK c", "z",
+         "w",      "v"},
                              *const NEGATIVES[] = {NULL, "grey", "", NULL, "fog", NULL, NULL, NULL, "u"};
     static const uint64_t SEEDS[] = {5, 1, 5, 900, 0, 7, 8, 9, 10};
     enum { N = sizeof SEEDS / sizeof *SEEDS }; // more than go through the UNet together
     fixture f;
     begin(&f, model, "eps");
     calo_txt2img_request r = calo_txt2img_defaults();
-    r.steps = 2;
+    r.steps = 3;
     r.count = N;
     r.prompts = PROMPTS;
     r.negative_prompts = NEGATIVES;
@@ -352,7 +353,7 @@ static void texts_and_seeds_of_their_own(const char *model) {
     calo_images *together = draw(&f, &r);
     for (int i = 0; i < N; i++) {
         calo_txt2img_request one = calo_txt2img_defaults();
-        one.steps = 2;
+        one.steps = 3;
         one.prompt = PROMPTS[i];
         one.negative_prompt = NEGATIVES[i];
         one.seed = SEEDS[i];
