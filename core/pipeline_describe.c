@@ -96,9 +96,8 @@ static bool describe_tuning(json_t *j, const calo_txt2img_request *r) {
         if (reals[i].value != reals[i].usual &&
             json_object_set_new(j, reals[i].key, json_real(reals[i].value)))
             return false;
-    return (!r->eta_seed_delta || !json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta))) &&
-           (!r->noise_layout ||
-            !json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout])));
+    if (r->eta_seed_delta && json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta))) return false;
+    return !r->noise_layout || !json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
 }
 
 static bool describe_mask(json_t *j, const txt2img *t) {

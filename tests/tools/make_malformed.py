@@ -810,7 +810,7 @@ for name, data, why, says in [
     ("truth", keys(no_metadata="perhaps"), "a word for a truth value", "line 1: no-metadata"),
     ("size_33", keys(width=33), "a width that the model cannot draw", "line 1: "),
     ("count_huge", keys(batch_count=1 << 30), "more pictures than there may be", "line 1: batch-count"),
-    ("sampler", keys(sampler="eulr"), "a sampler we do not have", "line 1: "),
+    ("sampler", keys(sampler="plmz"), "a sampler we do not have", "line 1: "),
     ("same_id", keys(id="x") + keys(id="x"), "one id twice", "line 2: id 'x' is there already"),
     ("id_list", keys(id=["x"]), "a list for an id", "line 1: id"),
     ("id_empty", keys(id=""), "an empty id", "line 1: id"),
