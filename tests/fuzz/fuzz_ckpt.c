@@ -78,10 +78,14 @@ static void read_all(const tensor_file *f) {
     for (size_t i = 0; i < tensor_file_count(f); i++) {
         const tensor_entry *t = tensor_file_at(f, i);
         error err;
-        float *v = mem_alloc(t->bytes * 8); // at most 8 floats from a byte of any type
+        float *v = mem_alloc(t->count * sizeof *v);
+        double *w = mem_alloc(t->count * sizeof *w);
         if (tensor_file_find(f, t->name) != t) abort();
         if (v && tensor_file_read_f32(f, t, 0, t->count, v, &err) && !t->scale) abort();
+        if (w && tensor_file_read_f64(f, t, t->count / 2, t->count - t->count / 2, w, &err) && !t->scale)
+            abort();
         mem_free(v);
+        mem_free(w);
     }
 }
 
