@@ -16,7 +16,7 @@
 #include <zip.h>
 
 // The pickle of a model with its optimiser has a few MB. Names of tensors have some 100 bytes.
-enum { MAX_PICKLE = 16 << 20, MAX_ENTRIES = 1 << 20, MAX_NAME = 1000, MAX_DEPTH = 16 };
+enum { MAX_PICKLE = 16 << 20, MAX_NAME = 1000, MAX_DEPTH = 16 };
 
 static status short_of_memory(error *err, const tensor_file *f) {
     return fail(err, ERR_TEMP, "%s: out of memory", f->path);
@@ -112,8 +112,7 @@ static int by_name(const void *a, const void *b) {
 static status read_parts(archive *a, const tensor_file *f, error *err) {
     zip_int64_t n = zip_get_num_entries(a->zip, 0);
     const char *first = n > 0 ? zip_get_name(a->zip, 0, 0) : NULL, *slash = first ? strchr(first, '/') : NULL;
-    if (!slash || n > MAX_ENTRIES)
-        return fail(err, ERR_DATA, "%s: a zip archive, but not one that torch.save wrote", f->path);
+    if (!slash) return fail(err, ERR_DATA, "%s: a zip archive, but not one that torch.save wrote", f->path);
     if (!(a->parts = mem_calloc((size_t)n, sizeof *a->parts))) return short_of_memory(err, f);
     status s = OK;
     for (zip_int64_t i = 0; i < n && !s; i++)

@@ -1033,6 +1033,7 @@ for name, data, says in [
     ("only_zeros", b"PK\3\4" + bytes(500), "zip archive"),
     ("behind_end", ckpt(ONE) + b"PK\5\6" + bytes(10), "zip archive"),
     ("big_endian", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"big")]), "byteorder"),
+    ("byteorder_crc", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"little", dict(crc=1))]), "CRC"),
     ("odd_byteorder", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"middle")]), "byteorder"),
     # other formats under the name
     ("seven_zip", b"7z\xbc\xaf\x27\x1c\0\4" + bytes(40), "7z archive"),
