@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #ifdef __has_feature // clang
 #define SANITIZED (__has_feature(address_sanitizer) || __has_feature(memory_sanitizer))
@@ -96,6 +97,34 @@ Test(ckpt, stands_for_a_network) {
     cr_expect_eq(model_files_read_f32(m, "2.weight", 2, (const int64_t[]){3, 2}, got, &err), ERR_DATA);
     cr_expect_str_eq(err.text, GOLDEN "module.ckpt: tensor '2.weight' is (2, 3), expected (3, 2)");
     model_files_close(m);
+}
+
+// Where a folder has no safetensors, what torch wrote is taken.
+Test(ckpt, stands_in_a_folder) {
+    char dir[] = P_tmpdir "/calotype-ckpt-XXXXXX", here[4096], to[5000];
+    error err = {0};
+    cr_assert(mkdtemp(dir) && getcwd(here, sizeof here));
+    char *bin = fs_join(dir, "diffusion_pytorch_model.fp16.bin"),
+         *whole = fs_join(dir, "model.fp16.safetensors");
+    snprintf(to, sizeof to, "%s/" GOLDEN "module.ckpt", here);
+    cr_assert_eq(symlink(to, bin), 0);
+    cr_expect_null(model_files_open(dir, NULL, &err));
+    cr_expect_eq(err.code, ERR_NOINPUT);
+    model_files *m = model_files_open(dir, "fp16", &err);
+    cr_assert(m, "%s", err.text);
+    cr_expect_str_eq(model_files_path(m), bin);
+    model_files_close(m);
+    snprintf(to, sizeof to, "%s/" GOLDEN "module.safetensors", here);
+    cr_assert_eq(symlink(to, whole), 0);
+    m = model_files_open(dir, "fp16", &err);
+    cr_assert(m, "%s", err.text);
+    cr_expect_str_eq(model_files_path(m), whole);
+    model_files_close(m);
+    unlink(bin);
+    unlink(whole);
+    rmdir(dir);
+    mem_free(bin);
+    mem_free(whole);
 }
 
 // ---------------------------------------------------------------- 8-bit floats
