@@ -1,6 +1,6 @@
-// Memory that runs out and files that fail, at every single call: a small txt2img, batch and training run end
-// with the right code, leave earlier outputs alone and nothing half done, lose no memory and no
-// descriptor; a call that was only interrupted changes nothing.
+// Memory that runs out and files that fail, at every single call: a small txt2img, batch, conversion and
+// training run end with the right code, leave earlier outputs alone and nothing half done, lose no memory and
+// no descriptor; a call that was only interrupted changes nothing.
 //
 // Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
 // stack.
@@ -140,6 +140,23 @@ static calo_status run_train(char *message, size_t size, bool again) {
     return finish(ctx, s, message, size);
 }
 
+// From files of torch, which are zip archives, into shards.
+static calo_status run_convert(char *message, size_t size, bool again) {
+    (void)again;
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_convert_request r = calo_convert_defaults();
+    r.in = "tests/golden/ckpt/model_a.ckpt";
+    r.plus = "tests/golden/ckpt/model_b.ckpt";
+    r.minus = "tests/golden/ckpt/model_c.ckpt";
+    r.out = at("out/m.safetensors");
+    r.type = CALO_WEIGHTS_F32;
+    r.max_shard = 1000;
+    r.overwrite = 1;
+    if (!s) s = calo_convert(ctx, &r);
+    return finish(ctx, s, message, size);
+}
+
 // As calotype does. What it prints goes to memory.
 static calo_status run_batch(char *message, size_t size, bool again) {
     (void)again;
@@ -163,6 +180,12 @@ static calo_status run_batch(char *message, size_t size, bool again) {
 static const job TXT2IMG = {"txt2img", run_txt2img, {"out/1.png", "out/2.webp", "out/3.jpg"}, false};
 static const job TRAIN = {
     "train", run_train, {"out/run/loss.csv", "out/run/model/vae/diffusion_pytorch_model.safetensors"}, true};
+
+static const job CONVERT = {
+    "convert",
+    run_convert,
+    {"out/m-00001-of-00002.safetensors", "out/m-00002-of-00002.safetensors", "out/m.safetensors.index.json"},
+    true};
 
 static const job BATCH = {
     "batch", run_batch, {"out/a.png", "out/b.png", "out/c.webp"}, true, "out/manifest.jsonl"};
@@ -411,6 +434,10 @@ Test(sweep, batch_without_memory) {
 Test(sweep, batch_with_failing_files) {
     make_jobs();
     for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&BATCH, k);
+}
+
+Test(sweep, convert) {
+    for (fault_kind k = FAULT_MEMORY; k < FAULT_KINDS; k++) sweep(&CONVERT, k);
 }
 
 Test(sweep, train_without_memory) {

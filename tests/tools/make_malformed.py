@@ -961,6 +961,14 @@ ONE = p_dict(("a", rebuilt()))
 assert len(ckpt(ONE)) < 1000
 put("ckpt/good.ckpt", ckpt(ONE), "the file that the others break", good=True)
 
+BYTES = rebuilt(stored(kind="UntypedStorage", module="torch.storage", n=16), shape=p_ints(16), strides=p_ints(1),
+                how="_rebuild_tensor_v3", more=p_global("torch", "float8_e4m3fn"))
+ROW = rebuilt(stored("1", n=2), shape=p_ints(2), strides=p_ints(1))
+put("ckpt/good_scaled.ckpt", ckpt(p_dict(("a.weight", BYTES), ("a.scale_weight", rebuilt(shape=p_ints(), strides=p_ints())),
+                                         ("b.weight", BYTES), ("b.weight_scale", ROW), ("c", BYTES),
+                                         ("t", rebuilt(strides=p_ints(1, 2)))), bytes(16), bytes(8)),
+    "8-bit floats with a scale, with two, and without", good=True)
+
 
 def deep(n):
     return b"".join(b"}" + p_text("a") for _ in range(n)) + rebuilt() + b"s" * n
@@ -1065,6 +1073,11 @@ for name, data, says in [
     ("storage_kind", ckpt(p_dict(("a", rebuilt(stored(kind="OrderedDict", module="collections"))))), "names no storage"),
     ("storage_complex", ckpt(p_dict(("a", rebuilt(stored(kind="ComplexFloatStorage"))))), "torch.ComplexFloatStorage"),
     ("storage_untyped", ckpt(p_dict(("a", rebuilt(stored(kind="UntypedStorage", module="torch.storage", n=16))))), "no type"),
+    ("storage_key_number", ckpt(p_dict(("a", rebuilt(stored().replace(p_text("0") + p_text("cpu"), p_int(0) + p_text("cpu")))))),
+     "names no storage"),
+    ("storage_no_count", ckpt(p_dict(("a", rebuilt(stored().replace(p_int(4) + b"tQ", b"NtQ"))))), "names no storage"),
+    ("storage_type_text", ckpt(p_dict(("a", rebuilt(stored().replace(p_global("torch", "FloatStorage"), p_text("f")))))),
+     "names no storage"),
     ("not_stored", ckpt(p_dict(("a", rebuilt(b"}")))), "names no storage"),
     ("first_negative", ckpt(p_dict(("a", rebuilt(first=p_int(-1))))), "leaves its storage"),
     ("first_beyond", ckpt(p_dict(("a", rebuilt(first=p_int(4))))), "leaves its storage"),
@@ -1083,10 +1096,17 @@ for name, data, says in [
     ("strides_few", ckpt(p_dict(("a", rebuilt(strides=p_ints(1))))), "not described"),
     ("strides_negative", ckpt(p_dict(("a", rebuilt(strides=p_ints(-2, 1))))), "leaves its storage"),
     ("strides_wrap", ckpt(p_dict(("a", rebuilt(strides=p_ints(1 << 62, 1 << 62))))), "leaves its storage"),
+    ("strides_times_size_wrap", ckpt(p_dict(("a", rebuilt(shape=p_ints(5, 2), strides=p_ints(1 << 62, 1))))), "leaves its"),
+    ("strides_sum_wraps", ckpt(p_dict(("a", rebuilt(shape=p_ints(4, 4), strides=p_ints(1 << 62, 1 << 62))))), "leaves its"),
     ("strides_product_wraps", ckpt(p_dict(("a", rebuilt(shape=p_ints(2, 2), strides=p_ints(1 << 63 >> 1, 3))))), "leaves its"),
     ("strides_expand", ckpt(p_dict(("a", rebuilt(shape=p_ints(4, 1 << 20), strides=p_ints(1, 0))))), "repeats its elements"),
     ("few_arguments", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_tensor_v2") + b")R"))), "not described"),
     ("v3_without_type", ckpt(p_dict(("a", rebuilt(how="_rebuild_tensor_v3")))), "not described"),
+    ("v3_with_a_number", ckpt(p_dict(("a", rebuilt(how="_rebuild_tensor_v3", more=b"N")))), "not described"),
+    ("v3_of_a_storage", ckpt(p_dict(("a", rebuilt(how="_rebuild_tensor_v3", more=p_global("torch", "FloatStorage"))))),
+     "not described"),
+    ("state_dict_list", ckpt(p_dict(("state_dick", b"N"), ("state_dict", b"]"), ("state", b"N"))[:-1] + p_int(1) + b"Nu"),
+     "holds no tensor"),
     ("v3_of_floats", ckpt(p_dict(("a", rebuilt(how="_rebuild_tensor_v3", more=p_global("torch", "uint16"))))), "no type"),
     ("parameter_of_none", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_parameter") + b"(Nt" + b"R"))), "no tensor"),
     ("parameter_of_parameter", ckpt(p_dict(("a", p_global("torch._utils", "_rebuild_parameter") + b"(" +
@@ -1132,6 +1152,7 @@ for name, data, says in [
     ("only_zeros", b"PK\3\4" + bytes(500), "zip archive"),
     ("behind_end", ckpt(ONE) + b"PK\5\6" + bytes(10), "zip archive"),
     ("big_endian", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"big")]), "byteorder"),
+    ("byteorder_crc", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"little", dict(crc=1))]), "CRC"),
     ("odd_byteorder", zipped(ckpt_parts(pickled(ONE)) + [("m/byteorder", b"middle")]), "byteorder"),
     # other formats under the name
     ("seven_zip", b"7z\xbc\xaf\x27\x1c\0\4" + bytes(40), "7z archive"),
