@@ -100,7 +100,7 @@ static status inspect_tensors(const char *path, char **json, error *err) {
     tensor_file *f = tensor_file_open(path, err);
     if (!f) return err->code;
     json_t *j = describe_tensors(f);
-    error none;
+    error none = {0};
     model *m = j ? model_open(path, NULL, &none) : NULL; // most files are no checkpoints
     if (m) add_checkpoint(j, m);
     status s = give(j, json, err);
@@ -192,7 +192,7 @@ static void list_parts(const model *m, json_t *list) {
     checkpoint *c = model_checkpoint(m);
     for (int p = 0; p < N_PARTS; p++) {
         const char *name = model_part_name((model_part)p), *prefix = checkpoint_prefix(c, name);
-        error ignored;
+        error ignored = {0};
         if (!prefix) continue;
         json_t *j = json_pack("{s:s, s:s, s:o}", "name", name, "class", CLASSES[p], "weights",
                               describe_weights(checkpoint_files(c), prefix));

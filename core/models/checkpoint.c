@@ -220,21 +220,27 @@ static status find_kind(checkpoint *c, error *err) {
     return OK;
 }
 
-// How many channels of what belongs to the task go into the UNet beside the latents.
+static const tensor_entry *first_convolution(const checkpoint *c) {
+    return tensor_of(c, "model.diffusion_model.input_blocks.0.0.weight");
+}
+
+// Of what the UNet reads: the latents, and what belongs to the task beside them.
+static int64_t input_channels(const checkpoint *c) {
+    const tensor_entry *in = first_convolution(c);
+    return in && in->ndim == 4 ? in->shape[1] : 0;
+}
+
 static void find_task(checkpoint *c) {
-    const tensor_entry *in = tensor_of(c, "model.diffusion_model.input_blocks.0.0.weight");
-    int64_t channels = in && in->ndim == 4 ? in->shape[1] : 0;
-    if (channels == 9) found_by_shape(c, "task", "inpainting", in);
-    if (channels == 8) found_by_shape(c, "task", "instruct-pix2pix", in);
-    if (channels == 4) found_by_shape(c, "task", "text to image", in);
+    static const struct {
+        int64_t channels;
+        const char *task;
+    } TASKS[] = {{4, "text to image"}, {8, "instruct-pix2pix"}, {9, "inpainting"}};
+    for (size_t i = 0; i < sizeof TASKS / sizeof *TASKS; i++)
+        if (input_channels(c) == TASKS[i].channels)
+            found_by_shape(c, "task", TASKS[i].task, first_convolution(c));
 }
 
 // ---- the schedule
-
-static bool is_text_to_image(const checkpoint *c) {
-    const tensor_entry *in = tensor_of(c, "model.diffusion_model.input_blocks.0.0.weight");
-    return in && in->ndim == 4 && in->shape[1] == 4;
-}
 
 // The buffer of ᾱ that the training program kept in the file: its last value is exactly 0 then.
 static status find_zero_snr(checkpoint *c, error *err) {
@@ -254,15 +260,16 @@ static status find_zero_snr(checkpoint *c, error *err) {
     return OK;
 }
 
+static bool among(const char *text, const char *const *words) {
+    for (; text && *words; words++)
+        if (!strcmp(text, *words)) return true;
+    return false;
+}
+
 static const char *known_prediction(const char *text) {
-    static const char *const V[] = {"v", "v_prediction", "v-prediction", "vpred"}, *const EPS[] = {
-                                                                                       "epsilon", "eps",
-                                                                                       "epsilon_prediction"};
-    for (size_t i = 0; text && i < sizeof V / sizeof *V; i++)
-        if (!strcmp(text, V[i])) return "v_prediction";
-    for (size_t i = 0; text && i < sizeof EPS / sizeof *EPS; i++)
-        if (!strcmp(text, EPS[i])) return "epsilon";
-    return NULL;
+    static const char *const V[] = {"v", "v_prediction", "v-prediction", "vpred", NULL};
+    static const char *const EPS[] = {"epsilon", "eps", "epsilon_prediction", NULL};
+    return among(text, V) ? "v_prediction" : among(text, EPS) ? "epsilon" : NULL;
 }
 
 static void predicts(checkpoint *c, const char *prediction, const char *because) {
@@ -284,20 +291,11 @@ static void find_prediction(checkpoint *c) {
         predicts(c, "v_prediction", "metadata modelspec.architecture names it");
     else if (architecture && strstr(architecture, "v2-512"))
         predicts(c, "epsilon", "metadata modelspec.architecture names it");
-    else if (c->kind != CHECKPOINT_SD2 || !is_text_to_image(c))
+    else if (c->kind != CHECKPOINT_SD2 || input_channels(c) != 4)
         predicts(c, "epsilon", "nothing says otherwise");
     else
         found(c, "prediction", "epsilon or v_prediction", "nothing says which; drawing begins with a test");
 }
-
-void checkpoint_settle(checkpoint *c, const char *prediction, const char *because) {
-    int side = c->side;
-    const char *resolution = metadata_of(c, "modelspec.resolution");
-    predicts(c, known_prediction(prediction) ? known_prediction(prediction) : "epsilon", because);
-    if (resolution && atoi(resolution) > 0) c->side = side;
-}
-
-bool checkpoint_prediction_known(const checkpoint *c) { return c->prediction != NULL; }
 
 // "768x768"
 static void find_size(checkpoint *c) {
@@ -307,6 +305,13 @@ static void find_size(checkpoint *c) {
     c->side = pixels / 8;
     found(c, "size", text, "metadata modelspec.resolution");
 }
+
+void checkpoint_settle(checkpoint *c, const char *prediction, const char *because) {
+    predicts(c, known_prediction(prediction) ? known_prediction(prediction) : "epsilon", because);
+    find_size(c);
+}
+
+bool checkpoint_prediction_known(const checkpoint *c) { return c->prediction != NULL; }
 
 static status refuse_other(const checkpoint *c, error *err) {
     const char *kind = recognise(model_files_at(c->files, 0).file).kind;

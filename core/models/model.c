@@ -163,7 +163,8 @@ static status open_vae(model *m, const char *path, error *err) {
 static double vae_scaling(const model *m) {
     if (m->checkpoint) return checkpoint_vae_scaling(checkpoint_kind_of(m->checkpoint));
     char *path = fs_join(m->dir, "vae/config.json");
-    json_t *own = path && fs_exists(path) ? js_load(path, CONFIG_BYTES, NULL) : NULL;
+    error ignored = {0}; // whoever uses that autoencoder is told
+    json_t *own = path && fs_exists(path) ? js_load(path, CONFIG_BYTES, &ignored) : NULL;
     double scaling = json_number_value(json_object_get(own, "scaling_factor"));
     json_decref(own);
     mem_free(path);
