@@ -1,5 +1,6 @@
 // calotype batch: many pictures from a file of jobs, or from lines on standard input.
 #include "cli/commands.h"
+#include "cli/digest.h"
 #include "cli/files.h"
 #include "cli/job.h"
 #include "cli/journal.h"
@@ -10,7 +11,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,22 +65,12 @@ typedef struct {
 
 // ---- results
 
-static int hash_file(const char *path, char hex[65]) {
-    unsigned char h[EVP_MAX_MD_SIZE], piece[1 << 14];
-    unsigned n = 0;
-    ssize_t got = -1;
+static int hash_file(const char *path, digest *d) {
     int fd = file_open(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    EVP_MD_CTX *c = EVP_MD_CTX_new();
-    if (fd >= 0 && c && EVP_DigestInit_ex(c, EVP_sha256(), NULL)) {
-        while ((got = read(fd, piece, sizeof piece)) > 0 || (got < 0 && errno == EINTR))
-            if (got > 0) EVP_DigestUpdate(c, piece, (size_t)got);
-        EVP_DigestFinal_ex(c, h, &n);
-    }
-    int code = got == 0 && n ? 0 : file_code(errno, CALO_ERR_IO);
-    for (unsigned i = 0; i < n; i++) snprintf(hex + 2 * i, 3, "%02x", h[i]);
-    EVP_MD_CTX_free(c);
+    int wrong = fd < 0 ? errno : digest_file(fd, d);
     if (fd >= 0) close(fd);
-    return code;
+    errno = wrong; // for the message
+    return wrong ? file_code(wrong, CALO_ERR_IO) : 0;
 }
 
 static void print_line(const json_t *line) {
@@ -148,27 +138,25 @@ static json_t *done_line(const job *j, const calo_image *im, const char *sha256,
 // next one draws over that.
 static calo_status is_ours(batch *b, const job *j, const calo_image *im, const char *path,
                            const calo_save_options *save) {
-    char temp[PATH_MAX], a[65], c[65];
+    char temp[PATH_MAX];
+    digest ours, theirs;
     calo_save_options over = *save;
     over.overwrite = true;
     int n = snprintf(temp, sizeof temp, "%s/.calotype-%016" PRIx64 "%s", b->o->folder, journal_number(j->id),
                      strrchr(path, '.'));
     if (n >= (int)sizeof temp) return CALO_ERR_CANTCREAT;
     calo_status s = calo_image_save(b->s.ctx, im, temp, &over);
-    if (!s && (hash_file(temp, a) || hash_file(path, c)))
+    if (!s && (hash_file(temp, &ours) || hash_file(path, &theirs)))
         s = CALO_ERR_IO;
-    else if (!s && strcmp(a, c) != 0)
+    else if (!s && strcmp(ours.hex, theirs.hex) != 0)
         s = CALO_ERR_CANTCREAT;
     unlink(temp);
     return s;
 }
 
 static calo_status save_picture(batch *b, const job *j, const calo_image *im, const char *path) {
-    calo_save_options save = calo_save_defaults();
+    calo_save_options save = drawing_save_options(&j->o.drawing, b->o->force);
     struct stat st;
-    save.overwrite = b->o->force;
-    save.no_metadata = j->o.drawing.no_metadata;
-    save.quality = j->o.drawing.quality;
     calo_status s = calo_image_save(b->s.ctx, im, path, &save);
     if (s == CALO_ERR_CANTCREAT && !save.overwrite && !lstat(path, &st) && S_ISREG(st.st_mode))
         s = is_ours(b, j, im, path, &save);
@@ -181,14 +169,8 @@ typedef struct {
     batch *b;
     job **jobs;
     size_t n, at;
-    double begun;
+    double begun; // seconds of the session
 } group;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // Ends the run: what this job met, the next one would meet too.
 static calo_status cannot_write(batch *b, const char *path, calo_status s, const char *why) {
@@ -200,7 +182,8 @@ static calo_status receive(void *user, const calo_image *im) {
     group *g = user;
     batch *b = g->b;
     job *j = g->jobs[g->at++];
-    char path[PATH_MAX], sha256[65], text[PATH_MAX + 100];
+    char path[PATH_MAX], text[PATH_MAX + 100];
+    digest sha256;
     struct stat st;
     if (snprintf(path, sizeof path, "%s/%s", b->o->folder, j->name) >= (int)sizeof path)
         return cannot_write(b, b->o->folder, CALO_ERR_CANTCREAT, strerror(ENAMETOOLONG));
@@ -212,11 +195,11 @@ static calo_status receive(void *user, const calo_image *im) {
         return b->code ? CALO_ERR_CANCELLED : CALO_OK;
     }
     if (s) return cannot_write(b, path, s, calo_message(b->s.ctx));
-    int code = hash_file(path, sha256);
+    int code = hash_file(path, &sha256);
     if (code) return cannot_write(b, path, (calo_status)code, strerror(errno));
     b->done++;
-    double t = now();
-    json_t *line = done_line(j, im, sha256, t - g->begun, g->n);
+    double t = session_seconds(&b->s);
+    json_t *line = done_line(j, im, sha256.hex, t - g->begun, g->n);
     g->begun = t;
     report(b, j, line, path);
     return b->code ? CALO_ERR_CANCELLED : CALO_OK;
@@ -225,7 +208,7 @@ static calo_status receive(void *user, const calo_image *im) {
 static void draw(batch *b, job **jobs, size_t n) {
     const char *prompts[64], *negatives[64];
     uint64_t seeds[64];
-    group g = {b, jobs, n, 0, now()};
+    group g = {b, jobs, n, 0, session_seconds(&b->s)};
     calo_txt2img_request r = drawing_request(&jobs[0]->o.drawing);
     for (size_t i = 0; i < n; i++) {
         prompts[i] = jobs[i]->prompt;

@@ -56,6 +56,14 @@ calo_txt2img_request drawing_request(const drawing *d) {
     return r;
 }
 
+calo_save_options drawing_save_options(const drawing *d, bool overwrite) {
+    calo_save_options o = calo_save_defaults();
+    o.overwrite = overwrite;
+    o.no_metadata = d->no_metadata;
+    o.quality = d->quality;
+    return o;
+}
+
 bool drawing_has_format(const char *path) {
     static const char *const KNOWN[] = {".png", ".jpg", ".jpeg", ".webp"};
     const char *dot = strrchr(path, '.');

@@ -16,5 +16,7 @@ extern const option DRAWING_OPTIONS[];
 drawing drawing_defaults(void);
 // All but the seed, which may have to be chosen. Texts are borrowed.
 calo_txt2img_request drawing_request(const drawing *d);
+// How its file is written.
+calo_save_options drawing_save_options(const drawing *d, bool overwrite);
 // Whether a file of this name can be written.
 bool drawing_has_format(const char *path);

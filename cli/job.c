@@ -1,10 +1,10 @@
 #include "cli/job.h"
 
+#include "cli/digest.h"
 #include "cli/text.h"
 #include "cli/wildcards.h"
 
 #include <stdarg.h>
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,44 +33,25 @@ __attribute__((format(printf, 3, 4))) static int wrong(job *j, int code, const c
 
 // ---- identity
 
-typedef struct {
-    char hex[65];
-    uint64_t number;
-} digest;
-
-static digest hash(const char *text) {
-    unsigned char h[SHA256_DIGEST_LENGTH];
-    digest d = {0};
-    SHA256((const unsigned char *)text, strlen(text), h);
-    for (int i = 0; i < SHA256_DIGEST_LENGTH; i++) snprintf(d.hex + 2 * i, 3, "%02x", h[i]);
-    for (int i = 0; i < 8; i++) d.number = d.number << 8 | h[i];
-    return d;
+// Everything of the drawing but texts and seed. false when memory is short.
+static bool make_shape(job *j) {
+    const drawing *d = &j->o.drawing;
+    return asprintf(&j->shape, "%d %d %d %d %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps,
+                    d->scheduler, d->prediction, d->zero_snr, d->rng, d->no_metadata, d->cfg_scale,
+                    d->cfg_rescale, d->sampler ? d->sampler : "") >= 0;
 }
 
-// Everything of the drawing but texts and seed.
-static void shape_of(const drawing *d, char *out, size_t size) {
-    snprintf(out, size, "%d %d %d %d %d %d %d %d %.17g %.17g %s", d->width, d->height, d->steps, d->scheduler,
-             d->prediction, d->zero_snr, d->rng, d->no_metadata, d->cfg_scale, d->cfg_rescale,
-             d->sampler ? d->sampler : "");
-}
-
-bool job_same_shape(const job *a, const job *b) {
-    char x[512], y[512];
-    shape_of(&a->o.drawing, x, sizeof x);
-    shape_of(&b->o.drawing, y, sizeof y);
-    return !strcmp(x, y);
-}
+bool job_same_shape(const job *a, const job *b) { return !strcmp(a->shape, b->shape); }
 
 // The second of two equal jobs is another job: `occurrence` tells them apart.
 static int digest_of(const job *j, const job_rules *rules, long long occurrence, digest *h) {
-    char shape[512], *text;
+    char *text;
     const drawing *d = &j->o.drawing;
-    shape_of(d, shape, sizeof shape);
-    if (asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", shape, d->quality, d->seed, occurrence,
+    if (asprintf(&text, "%s\n%d %lld %lld\n%s\n%s\n%s\n%s", j->shape, d->quality, d->seed, occurrence,
                  rules->model ? rules->model : "", j->o.output ? j->o.output : "",
                  d->negative ? d->negative : "", d->prompt) < 0)
         return CALO_ERR_TEMP;
-    *h = hash(text);
+    *h = digest_text(text);
     free(text);
     return 0;
 }
@@ -95,12 +76,13 @@ static long long count_of(json_t *seen, const char *key) {
 static int identify(job *j, json_t *seen, const job_rules *rules) {
     unsigned random;
     digest h;
+    if (!make_shape(j)) return j->shape = NULL, CALO_ERR_TEMP;
     if (digest_of(j, rules, 0, &h) || digest_of(j, rules, count_of(seen, h.hex), &h)) return CALO_ERR_TEMP;
     long long seed = j->o.drawing.seed;
     bool given = *j->id;
     if (!given) snprintf(j->id, sizeof j->id, "%.16s", h.hex);
     if (seed < 0 && rules->random && getrandom(&random, sizeof random, 0) == sizeof random) seed = random;
-    j->seed = seed >= 0 ? (uint64_t)seed : (given ? hash(j->id).number : h.number) & 0xffffffff;
+    j->seed = seed >= 0 ? (uint64_t)seed : (given ? digest_text(j->id).number : h.number) & 0xffffffff;
     return 0;
 }
 
@@ -226,6 +208,7 @@ int job_list_add(job_list *list, job_line *line, const job_rules *rules) {
 
 static void job_free(job *j) {
     json_decref(j->keys);
+    free(j->shape);
     free(j->prompt);
     free(j->negative);
     free(j->error);

@@ -16,6 +16,7 @@ typedef struct {
     long line;
     json_t *keys;
     job_options o;
+    char *shape;  // what pictures that are drawn together share; NULL where the options are wrong
     char id[129]; // given, or a hash of everything that makes the picture
     uint64_t seed;
     char *prompt, *negative; // wildcards expanded; negative may be NULL

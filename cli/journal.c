@@ -1,11 +1,11 @@
 #include "cli/journal.h"
 
+#include "cli/digest.h"
 #include "cli/files.h"
 #include "core/calotype.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,13 +31,7 @@ static bool lock(const journal *j, short kind, off_t at, bool wait) {
     return !r;
 }
 
-uint64_t journal_number(const char *id) {
-    unsigned char h[SHA256_DIGEST_LENGTH];
-    uint64_t at = 0;
-    SHA256((const unsigned char *)id, strlen(id), h);
-    for (int i = 0; i < 8; i++) at = at << 8 | h[i];
-    return at & (uint64_t)(APPEND_LOCK - 1);
-}
+uint64_t journal_number(const char *id) { return digest_text(id).number & (uint64_t)(APPEND_LOCK - 1); }
 
 bool journal_claim(journal *j, const char *id) { return lock(j, F_WRLCK, (off_t)journal_number(id), false); }
 void journal_release(journal *j, const char *id) { lock(j, F_UNLCK, (off_t)journal_number(id), false); }

@@ -176,10 +176,7 @@ static void show(job *j, const calo_image *im) {
 static calo_status receive(void *user, const calo_image *im) {
     job *j = user;
     char path[PATH_MAX];
-    calo_save_options save = calo_save_defaults();
-    save.overwrite = j->o->force;
-    save.no_metadata = j->o->drawing.no_metadata;
-    save.quality = j->o->drawing.quality;
+    calo_save_options save = drawing_save_options(&j->o->drawing, j->o->force);
     if (!name_of(j, j->done, path)) return CALO_ERR_USAGE;
     session_clear(&j->s);
     calo_status status = calo_image_save(j->s.ctx, im, path, &save);

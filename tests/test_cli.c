@@ -297,6 +297,19 @@ Test(cli, from_repeats_a_picture_bit_for_bit) {
         0, NULL, "was made with the model");
 }
 
+// A small picture of that name in the folder.
+static void save_with_text(const char *name, const char *key, const char *text) {
+    char path[600];
+    error err = {0};
+    image im;
+    image_options o = {.texts = &(image_text){key, text}, .n_texts = 1};
+    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
+    memset(im.px, 9, 12);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(image_save(path, &im, &o, true, &err), OK, "%s", err.text);
+    image_free(&im);
+}
+
 // Anybody's picture may be given to --from: it sets what is drawn, not where that goes, and steers no
 // terminal.
 Test(cli, from_takes_no_names_of_files) {
@@ -306,23 +319,16 @@ Test(cli, from_takes_no_names_of_files) {
                                        "\"init-latents\": \"/etc/passwd\"",
                                        "\"config\": \"x.json\"",
                                        "\"\\u009b2J\": 1"};
-    char path[600], text[300];
-    error err = {0};
-    image im;
-    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
-    memset(im.px, 9, 12);
-    snprintf(path, sizeof path, "%s/hostile.png", folder);
+    char text[300];
     for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
         snprintf(text, sizeof text,
                  "{\"format\": 1, \"prompt\": \"x\", \"steps\": 1, \"precision\": \"f32\", %s}", KEYS[i]);
-        image_options o = {.texts = &(image_text){"calotype", text}, .n_texts = 1};
-        cr_assert_eq(image_save(path, &im, &o, true, &err), OK, "%s", err.text);
+        save_with_text("hostile.png", "calotype", text);
         expect("cd \"$D\"; $C txt2img -m \"$M\" --from hostile.png", 65, "", "unknown key");
         expect("cd \"$D\"; $C txt2img -m \"$M\" --from hostile.png 2>&1 | grep -a \"$(printf '\\302\\233')\"",
                1, "", NULL);
     }
     expect("cd \"$D\"; ls *.png *.safetensors 2>/dev/null | tr '\\n' ' '", 0, "hostile.png ", NULL);
-    image_free(&im);
 }
 
 Test(cli, results_that_cannot_be_printed_are_an_error) {
@@ -624,18 +630,10 @@ Test(cli, inspect_names_the_program_that_described_a_picture) {
         {"invokeai_metadata", "{\"positive_prompt\":\"a cat\"}", "invokeai_metadata (InvokeAI):"},
         {"parameters", "{\"sui_image_params\":{}}", "parameters (SwarmUI):"},
         {"Title", "a cat", "Title:\na cat"}};
-    char path[600];
-    error err = {0};
-    image im;
-    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
-    memset(im.px, 9, 12);
-    snprintf(path, sizeof path, "%s/foreign.png", folder);
     for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
-        image_options o = {.texts = &(image_text){TEXTS[i][0], TEXTS[i][1]}, .n_texts = 1};
-        cr_assert_eq(image_save(path, &im, &o, true, &err), OK, "%s", err.text);
+        save_with_text("foreign.png", TEXTS[i][0], TEXTS[i][1]);
         expect("$C inspect \"$D/foreign.png\"", 0, TEXTS[i][2], NULL);
     }
-    image_free(&im);
 }
 
 Test(cli, train_needs_a_configuration_and_a_kind) {

@@ -28,17 +28,15 @@ static void *converted(arena *mem, const param *q, dtype t) {
 }
 
 static status list_component(listing *l, const params *p, const char *component, dtype t, error *err) {
-    size_t skip = strlen(component);
     l->items = mem_calloc(params_count(p) + 1, sizeof *l->items);
     if (!l->items) return fail(err, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < params_count(p); i++) {
         const param *q = params_at(p, i);
-        if (strncmp(q->w.name, component, skip) || q->w.name[skip] != '.') continue;
+        const char *name = param_below(q, component);
+        if (!name) continue;
         safetensors_item *it = &l->items[l->n++];
-        *it = (safetensors_item){.name = q->w.name + skip + 1,
-                                 .type = t,
-                                 .ndim = q->w.shape.rank,
-                                 .data = converted(&l->mem, q, t)};
+        *it = (safetensors_item){
+            .name = name, .type = t, .ndim = q->w.shape.rank, .data = converted(&l->mem, q, t)};
         for (int k = 0; k < q->w.shape.rank; k++) it->shape[k] = q->w.shape.d[k];
         if (!it->data) return fail(err, ERR_TEMP, "out of memory");
     }

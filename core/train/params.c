@@ -143,6 +143,11 @@ param *params_find(const params *p, const char *name) {
     return e ? &e->p : NULL;
 }
 
+const char *param_below(const param *p, const char *component) {
+    size_t n = strlen(component);
+    return !strncmp(p->w.name, component, n) && p->w.name[n] == '.' ? p->w.name + n + 1 : NULL;
+}
+
 size_t params_elements(const params *p) {
     size_t n = 0;
     for (size_t i = 0; i < p->n; i++) n += p->at[i]->p.n;

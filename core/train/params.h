@@ -36,4 +36,6 @@ void params_seal(params *p);
 size_t params_count(const params *p);
 param *params_at(const params *p, size_t i);
 param *params_find(const params *p, const char *name); // NULL if absent
-size_t params_elements(const params *p);               // of all tensors
+// What follows "COMPONENT." in a parameter's name; NULL if that is not how it begins.
+const char *param_below(const param *p, const char *component);
+size_t params_elements(const params *p); // of all tensors

@@ -1,6 +1,5 @@
 #include "core/train/sheet.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/files/image.h"
@@ -16,8 +15,7 @@ status sheet_save(const char *path, const float *pictures, int B, int H, int W, 
             const float *src = pictures + ((size_t)b * (size_t)H + (size_t)y) * (size_t)W * 3;
             uint8_t *dst =
                 im.px + ((size_t)(b / columns * H + y) * (size_t)im.w + (size_t)(b % columns * W)) * 3;
-            for (int i = 0; i < 3 * W; i++)
-                dst[i] = (uint8_t)lrintf(fminf(fmaxf(src[i] * 127.5f + 127.5f, 0), 255));
+            for (int i = 0; i < 3 * W; i++) dst[i] = sheet_byte(src[i]);
         }
     s = image_save(path, &im, &(image_options){.format = IMAGE_PNG}, true, err);
     image_free(&im);

@@ -1,7 +1,5 @@
 #include "core/train/start.h"
 
-#include <string.h>
-
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/files/weights_file.h"
@@ -17,11 +15,10 @@ static status read_folder(params *to, const char *component, const char *path, e
     weights_file *file = weights_file_open(path, NULL, err);
     if (!file) return err->code;
     status s = OK;
-    size_t skip = strlen(component);
     for (size_t i = 0; i < params_count(to) && !s; i++) {
         param *p = params_at(to, i);
-        if (!strncmp(p->w.name, component, skip) && p->w.name[skip] == '.')
-            s = read_param(weights_file_weights(file), path, p->w.name + skip + 1, p, err);
+        const char *name = param_below(p, component);
+        if (name) s = read_param(weights_file_weights(file), path, name, p, err);
     }
     weights_file_close(file);
     return s;

@@ -1,25 +1,23 @@
 #include "assets/world/reproduce/reading.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/files/image.h"
+#include "core/train/sheet.h"
 
 enum { SOME = 16 }; // pictures at a time
 static const double ENOUGH = .98;
 
 // ---- looking
 
-static uint8_t byte_of(float v) { return (uint8_t)lrintf(fminf(fmaxf(127.5f * v + 127.5f, 0), 255)); }
-
 // Picture i as the recogniser wants it: [wanted,wanted,3].
 static status show(const gallery *g, int i, int wanted, uint8_t *to, error *err) {
     size_t n = gallery_values(g);
     image im = {0}, large = {0};
     status s = image_alloc(&im, g->side, g->side, 3, err);
-    for (size_t k = 0; k < n && !s; k++) im.px[k] = byte_of(g->pixels[(size_t)i * n + k]);
+    for (size_t k = 0; k < n && !s; k++) im.px[k] = sheet_byte(g->pixels[(size_t)i * n + k]);
     if (!s) s = image_resize(&im, wanted, wanted, RESIZE_BICUBIC, &large, err);
     if (!s) memcpy(to, large.px, (size_t)wanted * (size_t)wanted * 3);
     image_free(&im);
