@@ -11,6 +11,9 @@
 
 #include "tests/tools/faults.h"
 
+// The linker wraps what the shared libraries call of each other too; it wants to see these names.
+#pragma GCC visibility push(default)
+
 // A wrapped call with these parameters and arguments.
 #define DOOR(type, name, parameters, arguments, failed)                                                      \
     type __real_##name parameters;                                                                           \
@@ -63,3 +66,5 @@ DOOR(json_t *, json_array, (void), (), NULL)
 DOOR(json_t *, json_deep_copy, (const json_t *j), (j), NULL)
 DOOR(int, json_object_set_new, (json_t * object, const char *key, json_t *value), (object, key, value),
      (json_decref(value), -1))
+
+#pragma GCC visibility pop

@@ -337,7 +337,6 @@ for name, data, why, faults in [
                  b"a --n b, c --w 64 --h 64 --no-metadata\n-p x -W 64 -q\n", "good prompts with flags", {"m": 120}),
     ("many", b"0" + lines(*[{"prompt": str(i), "id": i} for i in range(70)]), "more than there is room for at first", {}),
     ("many_short", b"0" + lines(*[{}] * 70), "and none of them good", {}),
-    ("count_all", b"0" + lines({**BOAT, "batch-count": 1000000}, BOAT), "a million pictures and one more", {}),
     ("truths", b"1prompt,no-metadata,steps\na,TRUE,x\nb,off,1.5\nc,2,7\nd,No,[1]\ne,,3\n", "words for truth values", {}),
     ("returns", b"1prompt,steps\na\rb,\r1\n\"c\rd\",1\r", "returns in the middle and at the end", {}),
     ("quotes", b"1prompt,steps\n\"a\"b,1\n\"c\"", "text behind a quote, a quote at the end", {}),
