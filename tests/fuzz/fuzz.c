@@ -1,5 +1,6 @@
 #include "tests/fuzz/fuzz.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,10 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-enum { TAIL = 4 };
+enum { TAIL = 4, MAX_FOLDERS = 4, FOLDER = 64 };
+
+static char folders[MAX_FOLDERS][FOLDER];
+static int n_folders;
 
 bool fuzz_failed(void) { return faults_hit(); }
 
@@ -57,9 +61,21 @@ const char *fuzz_file(const uint8_t *data, size_t n) {
     return path;
 }
 
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *walk) {
+    (void)st, (void)type, (void)walk;
+    return remove(path);
+}
+
+static void remove_folders(void) {
+    while (n_folders) nftw(folders[--n_folders], remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 void fuzz_folder(char *dir) {
-    snprintf(dir, 64, "%s/calotype-fuzz-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+    if (n_folders == MAX_FOLDERS) abort();
+    snprintf(dir, FOLDER, "%s/calotype-fuzz-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(dir)) abort();
+    if (!n_folders) atexit(remove_folders);
+    memcpy(folders[n_folders++], dir, FOLDER);
 }
 
 void fuzz_write(const char *path, const void *data, size_t n) {

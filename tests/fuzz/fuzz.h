@@ -18,6 +18,6 @@ bool fuzz_failed(void);
 
 // The data under the name of a file in memory, valid until the next call.
 const char *fuzz_file(const uint8_t *data, size_t n);
-// A new folder in memory; `dir` has room for 64 bytes.
+// A new folder, in memory where that is possible; it goes when the target ends; `dir` has room for 64 bytes.
 void fuzz_folder(char *dir);
 void fuzz_write(const char *path, const void *data, size_t n);
