@@ -14,8 +14,23 @@ enum { FUZZ_MAX_PIXELS = 1 << 20, FUZZ_MAX_ENCODED = 1 << 14 };
 
 static char fuzz_saved[100];
 
+// What a program may ask for by mistake.
+static inline void fuzz_mistakes(void) {
+    uint8_t px[3] = {0}, *file;
+    size_t n;
+    image im = {1, 1, 3, px}, none;
+    const image_text bad[] = {{"\xff", "x"}, {"x", "\xff"}};
+    for (int i = 0; i < 2; i++)
+        if (image_encode(&im, &(image_options){.texts = &bad[i], .n_texts = 1}, &file, &n, NULL) != ERR_DATA)
+            abort();
+    if (!image_alloc(&none, 0, 1, 3, NULL) || !image_alloc(&none, 1, 0, 3, NULL) ||
+        !image_alloc(&none, 1, IMAGE_MAX_SIDE + 1, 3, NULL))
+        abort();
+}
+
 void fuzz_start(void) {
     char dir[64];
+    fuzz_mistakes();
     fuzz_folder(dir);
     snprintf(fuzz_saved, sizeof fuzz_saved, "%s/picture.", dir);
 }
@@ -57,16 +72,16 @@ static inline void fuzz_save(const image *im, const char *extension) {
     unlink(path);
 }
 
+// In every format, with texts of our own and with those of the picture.
 static inline void fuzz_write_again(const image *im, const image_texts *texts) {
     static const image_text OWN[] = {{"parameters", "x"}, {"prompt", "{}"}};
-    static const char *const EXTENSIONS[] = {"png", "jpg", "webp", "tga"};
-    for (int i = 0; i < 12; i++) {
-        image_options o = {
-            .format = (image_format)(i % 3), .quality = i / 3 % 2 * 80, .texts = OWN, .n_texts = 2};
-        if (i >= 6) o.texts = texts->at, o.n_texts = texts->n;
-        fuzz_encode(im, &o);
+    for (image_format f = IMAGE_PNG; f <= IMAGE_WEBP; f++) {
+        fuzz_encode(im, &(image_options){.format = f, .texts = OWN, .n_texts = 2});
+        fuzz_encode(im,
+                    &(image_options){.format = f, .quality = 80, .texts = texts->at, .n_texts = texts->n});
     }
-    for (int i = 0; i < 4; i++) fuzz_save(im, EXTENSIONS[i]);
+    fuzz_save(im, "jpeg");
+    fuzz_save(im, "tga");
     for (int c = 1; c <= 4; c += 1 + (c == 1)) {
         image other;
         error err = {0};

@@ -192,6 +192,7 @@ def webp(picture, exif, flags=8):
     return riff((b"VP8X", bytes([flags, 0, 0, 0]) + size), (kind, data), (b"EXIF", exif))
 
 
+seed("webp", "sound", b"RIFF" + struct.pack("<I", 4) + b"WAVE", "a RIFF file that is no picture")
 seed("webp", "lossless", LOSSLESS, "lossless", m=60, e=8, n=12, s=4, i=4)
 seed("webp", "lossy", LOSSY, "lossy", m=60)
 seed("webp", "texts", webp(LOSSY, blocks["described"][0]), "texts of both kinds", m=60)
