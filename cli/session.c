@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
+static const char *const FAST[] = {"auto", "off", NULL};
 static const char *const COLORS[] = {"auto", "always", "never", NULL};
 enum { COLOR_AUTO, COLOR_ALWAYS };
 
@@ -24,6 +25,9 @@ const option COMMON_OPTIONS[] = {
      1024},
     {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
      .choices = PRECISIONS},
+    {0, "fast", OPTION_CHOICE, offsetof(common, fast), "WHEN",
+     "auto: convolutions by Winograd's method where they are faster; off: direct arithmetic",
+     .choices = FAST},
     {0, "config", OPTION_TEXT, offsetof(common, config), "FILE",
      "read this instead of ~/.config/calotype/config.json"},
     {0, "json", OPTION_FLAG, offsetof(common, json), NULL, "results as JSON, one object a line"},
@@ -235,6 +239,7 @@ int session_open(session *s, const common *options, calo_precision otherwise, ca
     calo_context_options o = calo_context_defaults();
     o.threads = options->threads;
     o.precision = options->precision < 0 ? otherwise : (calo_precision)options->precision;
+    o.fast = (calo_fast)options->fast;
     o.log = log_line;
     o.log_level = options->quiet ? CALO_LOG_ERROR : options->verbose ? CALO_LOG_DEBUG : level;
     o.progress = show_progress;

@@ -7,6 +7,7 @@
 typedef struct {
     const char *model;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
+    int fast;               // index in auto, off
     int color;              // index in auto, always, never
     bool json, quiet, verbose;
     const char *config;  // a file in place of the user's; "" for none

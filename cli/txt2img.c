@@ -264,8 +264,8 @@ static json_t *settings_of(const options *o, json_t *j) {
 
 // Anybody's file may set what a picture is drawn from, but not say where outputs go.
 static int take_settings(options *o) {
-    option precision[2] = {*options_find(&TXT2IMG_LINE, "precision")};
-    command_line line = {"txt2img", "", "", NULL, {DRAWING_OPTIONS, precision}, 0};
+    option arithmetic[3] = {*options_find(&TXT2IMG_LINE, "precision"), *options_find(&TXT2IMG_LINE, "fast")};
+    command_line line = {"txt2img", "", "", NULL, {DRAWING_OPTIONS, arithmetic}, 0};
     return options_json(&line, o, o->from_settings, o->from, NULL);
 }
 

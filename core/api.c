@@ -98,6 +98,7 @@ const char *calo_precision_name(calo_context *ctx) {
 
 exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err) {
     calo_context *ctx = m->ctx;
+    if (ctx->options.fast == CALO_FAST_OFF) how = EXACT;
     backend **be = &ctx->be[how];
     if (!*be) *be = how == FAST ? cpu_backend_fast(ctx->team, err) : cpu_backend(ctx->team, err);
     return *be ? model_network(m->m, s, *be, &ctx->ws, err) : NULL;

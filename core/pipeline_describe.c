@@ -45,13 +45,14 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
 
 static json_t *description(const txt2img *t, int i) {
     json_t *j = json_pack(
-        "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s}", "format", 1,
-        "program", "calotype " CALO_VERSION, "prompt", txt2img_prompt(t, i), "negative_prompt",
+        "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s, s:s}",
+        "format", 1, "program", "calotype " CALO_VERSION, "prompt", txt2img_prompt(t, i), "negative_prompt",
         txt2img_negative(t, i), "width", t->width, "height", t->height, "steps", t->steps, "sampler",
         t->sampler->name, "scheduler", SPACINGS[t->points.how], "cfg_scale", t->cfg_scale, "cfg_rescale",
         t->cfg_rescale, "prediction", PREDICTIONS[t->schedule.config.predicts], "zero_snr",
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
-        "precision", t->compute == DT_BF16 ? "bf16" : "f32", "model", model_name(t->model->m));
+        "precision", t->compute == DT_BF16 ? "bf16" : "f32", "fast",
+        t->model->ctx->options.fast == CALO_FAST_OFF ? "off" : "auto", "model", model_name(t->model->m));
     if (j && t->request->init_latents) json_object_set_new(j, "init_latents", json_true());
     if (j && *t->model->sha256) json_object_set_new(j, "model_sha256", json_string(t->model->sha256));
     return j;

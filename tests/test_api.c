@@ -460,7 +460,7 @@ Test(api, a_program_with_longer_structs_is_served_what_is_known) {
 // Padding at the end would let a new field overlap what an old program never wrote.
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
-ENDS_WITH(calo_context_options, user);
+ENDS_WITH(calo_context_options, reserved);
 ENDS_WITH(calo_txt2img_request, seeds);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);

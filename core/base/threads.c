@@ -149,3 +149,26 @@ void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *, int64_t,
     else
         job_work(&j);
 }
+
+typedef struct {
+    void (*fn)(void *, int64_t, int64_t);
+    void *arg;
+    int64_t n;
+    atomic_int_least64_t next; // first item nobody has taken
+} items;
+
+static void work_lane(void *arg, int64_t lane, int64_t end) {
+    (void)end;
+    items *t = arg;
+    for (;;) {
+        int64_t i = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+        if (i >= t->n) return;
+        t->fn(t->arg, i, lane);
+    }
+}
+
+void parallel_items(team *t, int64_t n, void (*fn)(void *, int64_t, int64_t), void *arg) {
+    items all = {.fn = fn, .arg = arg, .n = n};
+    int64_t lanes = team_size(t);
+    parallel_for(t, lanes < n ? lanes : n, 1, work_lane, &all);
+}

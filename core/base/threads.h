@@ -18,6 +18,10 @@ int team_size(const team *t); // 1 for NULL
 void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *arg, int64_t begin, int64_t end),
                   void *arg);
 
+// Calls fn(arg, item, lane) for each item of [0, n), in no order. A lane is a number below team_size that no
+// two calls at once share: a thread's part of a scratch.
+void parallel_items(team *t, int64_t n, void (*fn)(void *arg, int64_t item, int64_t lane), void *arg);
+
 // The calling thread's OpenMP team size is `t`'s between these two, so that oneDNN uses as many threads as we
 // do.
 int team_enter(const team *t);

@@ -1,8 +1,6 @@
 #include "core/cpu/attention.h"
 #include "core/cpu/attention_isa.h"
 
-#include <stdatomic.h>
-
 static bool cpu_has(attention_isa isa) {
 #ifdef __x86_64__
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -67,33 +65,24 @@ size_t attention_scratch_bytes(const attention_desc *d, int threads, bool backwa
     return (size_t)(shared + threads * lane);
 }
 
-// A lane is a thread's share of the scratch. Lanes take items from one counter until none is left.
+// A lane is a thread's share of the scratch.
 typedef struct {
     const attention_args *a;
     const attention_kernels *k;
-    int64_t items, per_head; // items in all, and of one head
-    atomic_int_least64_t next;
+    int64_t per_head; // items of one head
     void (*run)(const attention_args *a, const attention_kernels *k, int64_t head, int64_t part, float *lane);
     char *lanes;
     int64_t lane_bytes;
 } pass;
 
-static void run_lane(void *arg, int64_t begin, int64_t end) {
-    pass *p = arg;
-    for (int64_t lane = begin; lane < end; lane++) {
-        float *own = p->lane_bytes ? (float *)(p->lanes + lane * p->lane_bytes) : NULL;
-        for (;;) {
-            int64_t i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-            if (i >= p->items) break;
-            p->run(p->a, p->k, i / p->per_head, i % p->per_head, own);
-        }
-    }
+static void run_item(void *arg, int64_t item, int64_t lane) {
+    const pass *p = arg;
+    float *own = p->lane_bytes ? (float *)(p->lanes + lane * p->lane_bytes) : NULL;
+    p->run(p->a, p->k, item / p->per_head, item % p->per_head, own);
 }
 
 static void run_pass(team *threads, pass *p) {
-    p->items = p->a->d.B * p->a->d.heads * p->per_head;
-    int64_t lanes = team_size(threads);
-    parallel_for(threads, lanes < p->items ? lanes : p->items, 1, run_lane, p);
+    parallel_items(threads, p->a->d.B * p->a->d.heads * p->per_head, run_item, p);
 }
 
 enum { PACK_KEYS = 256 };

@@ -6,8 +6,8 @@
 // The team must outlive the backend. Free with backend_free.
 backend *cpu_backend(struct team *team, error *err);
 
-// The same, but convolutions in f32 may be done with fewer multiplications (dense.h, `fast`): for drawing,
-// where an error of 1e-5 is nothing; not for comparing networks.
+// The same, but 3×3 convolutions may be done with fewer multiplications (winograd.h): for drawing, where a
+// relative error of 1e-5 in f32, or twice that of bf16, is nothing; not for comparing networks.
 backend *cpu_backend_fast(struct team *team, error *err);
 
 // Whether bf16 products are fast here; if not, f32 is.

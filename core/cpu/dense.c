@@ -56,8 +56,6 @@ typedef struct {
 
 typedef dnnl_memory_desc_t layout;
 typedef const_dnnl_memory_desc_t layout_view;
-#define HAS_WINOGRAD 0
-#define CONV_WINOGRAD dnnl_convolution_direct // the algorithm is gone
 
 static dnnl_status_t layout_new(layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_t t,
                                 const int64_t *strides) {
@@ -114,8 +112,6 @@ static void layout_text(layout_view l, char *text, size_t size) {
 
 typedef dnnl_memory_desc_t *layout;
 typedef const dnnl_memory_desc_t *layout_view;
-#define HAS_WINOGRAD 1
-#define CONV_WINOGRAD dnnl_convolution_winograd
 
 static dnnl_status_t layout_new(layout *l, int n, const dnnl_dims_t dims, dnnl_data_type_t t,
                                 const int64_t *strides) {
@@ -158,13 +154,6 @@ static dnnl_status_t append_scale(dnnl_post_ops_t p, float scale) {
 static dnnl_status_t append_sum(dnnl_post_ops_t p) { return dnnl_post_ops_append_sum(p, 1); }
 
 static void layout_text(layout_view l, char *text, size_t size) {
-    if (l->format_kind == dnnl_format_kind_wino) {
-        const dnnl_wino_desc_t *w = &l->format_desc.wino_desc;
-        snprintf(text, size, "wino %d %d %d %d %d %d %d %d %d %g %zu", (int)w->wino_format, w->r, w->alpha,
-                 w->ic, w->oc, w->ic_block, w->oc_block, w->ic2_block, w->oc2_block, (double)w->adj_scale,
-                 w->size);
-        return;
-    }
     const dnnl_blocking_desc_t *b = &l->format_desc.blocking;
     blocked_text(l->data_type, l->ndims, l->padded_dims, b->strides, b->inner_nblks, b->inner_blks,
                  b->inner_idxs, text, size);
@@ -198,14 +187,12 @@ struct dense_engine {
 struct dense {
     dense_engine *e;
     dense_desc desc;
-    int64_t images;          // runs of `op` on one image after the other; 1 if it takes the whole batch
     bool flipped;            // a CONV_DX that runs as a forward convolution
     dnnl_primitive_t op;     // the operation itself
-    dnnl_primitive_t into_x; // plain x → the layout that `op` wants; NULL if that is plain
-    dnnl_primitive_t from_y; // the same for the result
+    dnnl_primitive_t from_y; // the result → plain; NULL if `op` leaves it so
     dnnl_primitive_t pack;   // plain f32 weights → packed
     int x_arg, w_arg, y_arg; // oneDNN's numbers of the operands of `op`
-    size_t x_bytes, y_bytes; // of the staged copies in scratch, multiples of 64
+    size_t y_bytes;          // of the staged result in scratch, a multiple of 64
     size_t library_bytes;    // scratch of the primitives, which run one after the other
     char key[DENSE_KEY_MAX];
 };
@@ -303,14 +290,14 @@ typedef struct {
 } operand;
 
 typedef struct {
-    operand x, w, y;
-    layout bias;
+    layout x, bias;
+    operand w, y;
     dnnl_primitive_attr_t attr;
     dnnl_primitive_desc_t forward, op;
 } blueprint;
 
 static void blueprint_clear(blueprint *b) {
-    layout all[] = {b->x.plain, b->x.any, b->w.plain, b->w.any, b->y.plain, b->y.any, b->bias};
+    layout all[] = {b->x, b->w.plain, b->w.any, b->y.plain, b->y.any, b->bias};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) layout_free(all[i]);
     if (b->attr) dnnl_primitive_attr_destroy(b->attr);
     if (b->forward) dnnl_primitive_desc_destroy(b->forward);
@@ -345,15 +332,14 @@ static dnnl_status_t make_attr(float scale, bool accumulate, dnnl_primitive_attr
     return s;
 }
 
-static dnnl_status_t draw_conv(dense *d, bool winograd, blueprint *b) {
+static dnnl_status_t draw_conv(dense *d, blueprint *b) {
     const conv_shape *c = &d->desc.conv;
     const dense_desc *k = &d->desc;
     int64_t taps = c->kh * c->kw;
-    int64_t B = winograd ? 1 : c->B;
-    int64_t big[4] = {B, c->Ci, c->H, c->W}, small[4] = {B, c->Co, out_height(c), out_width(c)};
+    int64_t big[4] = {c->B, c->Ci, c->H, c->W}, small[4] = {c->B, c->Co, out_height(c), out_width(c)};
     int64_t kernel[4] = {c->Co, c->Ci, c->kh, c->kw}, kernel_strides[4] = {c->Ci * taps, taps, c->kw, 1};
     conv_geometry g = {.prop = dnnl_forward_inference,
-                       .alg = winograd ? CONV_WINOGRAD : dnnl_convolution_direct,
+                       .alg = dnnl_convolution_direct,
                        .stride = {c->stride, c->stride},
                        .pad_begin = {c->pad_top, c->pad_left},
                        .pad_end = {c->pad_bottom, c->pad_right}};
@@ -364,8 +350,7 @@ static dnnl_status_t draw_conv(dense *d, bool winograd, blueprint *b) {
         g.pad_begin[0] = c->kh - 1 - c->pad_top, g.pad_begin[1] = c->kw - 1 - c->pad_left;
         g.pad_end[0] = c->kh - 1 - c->pad_bottom, g.pad_end[1] = c->kw - 1 - c->pad_right;
     }
-    dnnl_status_t s = nhwc(&b->x.plain, x, k->x_type);
-    if (!s && winograd) s = layout_any(&b->x.any, 4, x, type_of(k->x_type));
+    dnnl_status_t s = nhwc(&b->x, x, k->x_type);
     if (k->kind == DENSE_CONV_DW) {
         if (!s) s = nhwc(&b->w.plain, small, k->w_type);
         if (!s) s = layout_strided(&b->y.plain, 4, kernel, dnnl_f32, kernel_strides);
@@ -374,14 +359,12 @@ static dnnl_status_t draw_conv(dense *d, bool winograd, blueprint *b) {
         if (!s) s = layout_strided(&b->w.plain, 4, kernel, dnnl_f32, kernel_strides);
         if (!s) s = layout_any(&b->w.any, 4, kernel, type_of(k->w_type));
         if (!s) s = nhwc(&b->y.plain, y, k->y_type);
-        if (!s && winograd) s = layout_any(&b->y.any, 4, y, type_of(k->y_type));
     }
     if (!s && k->bias) s = layout_strided(&b->bias, 1, kernel, dnnl_f32, (int64_t[]){1});
-    // What is staged is added to y on its way out.
-    if (!s) s = make_attr(k->scale, k->accumulate && !b->y.any, &b->attr);
+    if (!s) s = make_attr(k->scale, k->accumulate, &b->attr);
     if (s) return s;
 
-    layout src = asked(&b->x), weights = asked(&b->w), dst = asked(&b->y);
+    layout src = b->x, weights = asked(&b->w), dst = asked(&b->y);
     if (k->kind == DENSE_CONV || d->flipped)
         return conv_create(&b->op, d->e->engine, &g, src, weights, b->bias, dst, NULL, b->attr);
     // A backward primitive wants a forward one beside it, of the same shapes and of the type of the
@@ -389,10 +372,10 @@ static dnnl_status_t draw_conv(dense *d, bool winograd, blueprint *b) {
     blueprint f = {0};
     dnnl_data_type_t t = type_of(k->x_type);
     g.prop = dnnl_forward_training;
-    s = nhwc(&f.x.plain, big, k->x_type);
+    s = nhwc(&f.x, big, k->x_type);
     if (!s) s = layout_any(&f.w.any, 4, kernel, t);
     if (!s) s = nhwc(&f.y.plain, small, k->x_type);
-    if (!s) s = conv_create(&b->forward, d->e->engine, &g, f.x.plain, f.w.any, NULL, f.y.plain, NULL, NULL);
+    if (!s) s = conv_create(&b->forward, d->e->engine, &g, f.x, f.w.any, NULL, f.y.plain, NULL, NULL);
     blueprint_clear(&f);
     if (s) return s;
     g.prop = k->kind == DENSE_CONV_DX ? dnnl_backward_data : dnnl_backward_weights;
@@ -418,7 +401,7 @@ static dnnl_status_t draw_matmul(dense *d, blueprint *b) {
     const matmul_shape *m = &d->desc.matmul;
     dnnl_data_type_t wt = type_of(d->desc.w_type);
     dnnl_status_t s =
-        matrix(&b->x.plain, m, m->M, m->K, m->a_transposed, m->a_row, m->a_batch, type_of(d->desc.x_type));
+        matrix(&b->x, m, m->M, m->K, m->a_transposed, m->a_row, m->a_batch, type_of(d->desc.x_type));
     if (!s)
         s = matrix(&b->w.plain, m, m->K, m->N, m->b_transposed, m->packed ? 0 : m->b_row, m->b_batch,
                    m->packed ? dnnl_f32 : wt);
@@ -430,8 +413,7 @@ static dnnl_status_t draw_matmul(dense *d, blueprint *b) {
         s = layout_strided(&b->bias, 3 - skip, dims + skip, dnnl_f32, strides + skip);
     }
     if (!s) s = make_attr(d->desc.scale, d->desc.accumulate, &b->attr);
-    return s ? s
-             : matmul_create(&b->op, d->e->engine, b->x.plain, asked(&b->w), b->bias, b->y.plain, b->attr);
+    return s ? s : matmul_create(&b->op, d->e->engine, b->x, asked(&b->w), b->bias, b->y.plain, b->attr);
 }
 
 static const char *kernel_name(const_dnnl_primitive_desc_t pd) {
@@ -477,11 +459,10 @@ static dnnl_status_t build(dense *d, dnnl_primitive_desc_t pd, dnnl_primitive_t 
     return dnnl_success;
 }
 
-static dnnl_status_t build_reorder(dense *d, layout_view from, layout_view to, bool accumulate,
-                                   dnnl_primitive_t *p) {
+static dnnl_status_t build_reorder(dense *d, layout_view from, layout_view to, dnnl_primitive_t *p) {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t s = make_attr(1, accumulate, &attr);
+    dnnl_status_t s = make_attr(1, false, &attr);
     if (!s) s = dnnl_reorder_primitive_desc_create(&pd, from, d->e->engine, to, d->e->engine, attr);
     if (!s) s = build(d, pd, p);
     if (pd) dnnl_primitive_desc_destroy(pd);
@@ -498,18 +479,13 @@ static dnnl_status_t finish(dense *d, const blueprint *b) {
     d->y_arg = forward ? DNNL_ARG_DST : dw ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_DIFF_SRC;
     dnnl_status_t s = build(d, b->op, &d->op);
     if (s) return s;
-    layout_view x = layout_of(d->op, d->x_arg), w = layout_of(d->op, d->w_arg),
-                y = layout_of(d->op, d->y_arg);
-    if (!dnnl_memory_desc_equal(x, b->x.plain)) {
-        d->x_bytes = bytes_of(d->op, d->x_arg);
-        s = build_reorder(d, b->x.plain, x, false, &d->into_x);
-    }
-    if (!s && !dnnl_memory_desc_equal(y, b->y.plain)) {
+    layout_view w = layout_of(d->op, d->w_arg), y = layout_of(d->op, d->y_arg);
+    if (!dnnl_memory_desc_equal(y, b->y.plain)) {
         d->y_bytes = bytes_of(d->op, d->y_arg);
-        s = build_reorder(d, y, b->y.plain, d->desc.accumulate, &d->from_y);
+        s = build_reorder(d, y, b->y.plain, &d->from_y);
     }
     if (!s && b->w.any) {
-        s = build_reorder(d, b->w.plain, w, false, &d->pack);
+        s = build_reorder(d, b->w.plain, w, &d->pack);
         const char *view = d->desc.kind != DENSE_MATMUL  ? d->flipped ? "flipped" : "conv"
                            : d->desc.matmul.b_transposed ? "nk"
                                                          : "kn";
@@ -517,14 +493,6 @@ static dnnl_status_t finish(dense *d, const blueprint *b) {
         layout_text(w, d->key + n, sizeof d->key - (size_t)n);
     }
     return s;
-}
-
-// f32, in GF/s of the direct method where direct runs at 230 to 240, on whole batches and before the
-// reorders: 450 with 32 channels, 590 with 64, 600 to 750 above (380 at 8 pixels), but 36 with 16 channels.
-// Results depend on the batch, though not on the number of threads, so it runs image by image.
-static bool winograd_wins(const dense_desc *k) {
-    return HAS_WINOGRAD && k->kind == DENSE_CONV && k->conv.fast && k->x_type == DT_F32 &&
-           k->conv.stride == 1 && k->conv.Ci >= 32 && k->conv.Co >= 32;
 }
 
 static dnnl_status_t draw(dense *d, blueprint *b) {
@@ -536,13 +504,7 @@ static dnnl_status_t draw(dense *d, blueprint *b) {
         turn_into_conv(k);
     }
     d->flipped = can_flip(k);
-    if (winograd_wins(k)) {
-        d->images = k->conv.B;
-        if (!draw_conv(d, true, b)) return dnnl_success;
-        d->images = 1;
-        blueprint_clear(b);
-    }
-    return draw_conv(d, false, b);
+    return draw_conv(d, b);
 }
 
 static status prepare(dense *d, error *err) {
@@ -566,7 +528,6 @@ dense *dense_prepare(dense_engine *e, const dense_desc *desc, error *err) {
     }
     d->e = e;
     d->desc = *desc;
-    d->images = 1;
     if (!d->desc.scale) d->desc.scale = 1;
     int previous = team_enter(e->team);
     status s = prepare(d, err);
@@ -578,7 +539,7 @@ dense *dense_prepare(dense_engine *e, const dense_desc *desc, error *err) {
 
 void dense_free(dense *d) {
     if (!d) return;
-    dnnl_primitive_t all[] = {d->op, d->into_x, d->from_y, d->pack};
+    dnnl_primitive_t all[] = {d->op, d->from_y, d->pack};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]) dnnl_primitive_destroy(all[i]);
     mem_free(d);
@@ -586,7 +547,7 @@ void dense_free(dense *d) {
 
 // ---- Facts ------------------------------------------------------------------------------------------------
 
-size_t dense_scratch_bytes(const dense *d) { return d->x_bytes + d->y_bytes + d->library_bytes; }
+size_t dense_scratch_bytes(const dense *d) { return d->y_bytes + d->library_bytes; }
 
 size_t dense_packed_bytes(const dense *d) { return d->pack ? bytes_of(d->pack, DNNL_ARG_TO) : 0; }
 
@@ -639,14 +600,11 @@ static dnnl_status_t reorder(const dense *d, dnnl_primitive_t p, const void *fro
 // No scratch at all is no place to count from.
 static char *behind(char *p, size_t bytes) { return bytes ? p + bytes : p; }
 
-static dnnl_status_t run_once(const dense *d, const dense_args *a) {
-    char *x_staged = a->scratch, *y_staged = behind(x_staged, d->x_bytes),
-         *library = behind(y_staged, d->y_bytes);
-    dnnl_status_t s = d->into_x ? reorder(d, d->into_x, a->x, x_staged, library) : dnnl_success;
-    if (s) return s;
+static dnnl_status_t run(const dense *d, const dense_args *a) {
+    char *y_staged = a->scratch, *library = behind(y_staged, d->y_bytes);
     int n = 0;
     binding b[8];
-    b[n++] = (binding){d->x_arg, d->into_x ? x_staged : a->x};
+    b[n++] = (binding){d->x_arg, a->x};
     b[n++] = (binding){d->w_arg, a->w};
     b[n++] = (binding){d->y_arg, d->from_y ? y_staged : a->y};
     b[n++] = (binding){DNNL_ARG_SCRATCHPAD, library};
@@ -654,24 +612,13 @@ static dnnl_status_t run_once(const dense *d, const dense_args *a) {
         b[n++] = (binding){DNNL_ARG_DIFF_BIAS, a->dbias};
     else if (d->desc.bias)
         b[n++] = (binding){DNNL_ARG_BIAS, a->bias};
-    s = execute(d, d->op, n, b);
+    dnnl_status_t s = execute(d, d->op, n, b);
     return s || !d->from_y ? s : reorder(d, d->from_y, y_staged, a->y, library);
-}
-
-static dnnl_status_t run(const dense *d, dense_args a) {
-    const conv_shape *c = &d->desc.conv;
-    dnnl_status_t s = run_once(d, &a);
-    for (int64_t i = 1; i < d->images && !s; i++) {
-        a.x = (const char *)a.x + (size_t)(c->H * c->W * c->Ci) * dtype_size(d->desc.x_type);
-        a.y = (char *)a.y + (size_t)(out_height(c) * out_width(c) * c->Co) * dtype_size(d->desc.y_type);
-        s = run_once(d, &a);
-    }
-    return s;
 }
 
 status dense_run(const dense *d, const dense_args *a, error *err) {
     int previous = team_enter(d->e->team);
-    dnnl_status_t s = run(d, *a);
+    dnnl_status_t s = run(d, a);
     team_leave(previous);
     return s ? dnnl_fail(err, s, dense_kernel(d)) : OK;
 }

@@ -39,10 +39,6 @@ typedef struct {
             // B, H, W, Ci, Co and the kernel are those of the forward convolution in all three kinds.
             int64_t B, H, W, Ci, Co, kh, kw, stride;
             int64_t pad_top, pad_left, pad_bottom, pad_right;
-            // May use Winograd's F(4×4, 3×3) where the library has it and it wins (2.x, f32, stride 1, 32
-            // channels and more): about twice as fast and more, for about ten times the rounding error, up to
-            // 4 times the weights and some scratch. CONV only.
-            bool fast;
         } conv;
         struct {
             int64_t batch, M, N, K;

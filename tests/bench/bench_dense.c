@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/cpu/dense.h"
+#include "core/cpu/winograd.h"
 #include "tests/bench/ceiling.h"
 #include "tests/bench/machine.h"
 
@@ -39,8 +40,8 @@ static const layer layers[] = {
     {"small", 16, 32, 32, 64, 3, 2},     {"small", 16, 16, 32, 4096, 0, 0},
 };
 
-typedef enum { FORWARD, FAST, DX, DW, PASSES } pass;
-static const char *const pass_name[] = {"forward", "winograd", "dx", "dw"};
+typedef enum { FORWARD, DX, DW, PASSES } pass;
+static const char *const pass_name[] = {"forward", "dx", "dw"};
 
 static dense_desc describe(const layer *l, pass p, dtype t) {
     dense_desc k = {.x_type = t, .w_type = t, .y_type = p == DW ? DT_F32 : t};
@@ -50,7 +51,6 @@ static dense_desc describe(const layer *l, pass p, dtype t) {
         k.conv.B = l->B, k.conv.W = l->size, k.conv.H = l->kernel ? l->size : 1;
         k.conv.Ci = l->Ci, k.conv.Co = l->Co, k.conv.kh = k.conv.kw = kernel, k.conv.stride = stride;
         k.conv.pad_top = k.conv.pad_left = k.conv.pad_bottom = k.conv.pad_right = pad;
-        k.conv.fast = p == FAST;
     } else {
         k.kind = DENSE_MATMUL;
         k.matmul.batch = 1, k.matmul.M = (int64_t)l->B * l->size, k.matmul.packed = true;
@@ -67,16 +67,61 @@ static float *operand(int64_t n) {
     return p;
 }
 
+typedef struct {
+    double best, ceiling; // GF/s
+} rates;
+
+static void rates_add(rates *r, double rate, double ceiling) {
+    if (rate > r->best) r->best = rate;
+    if (ceiling > r->ceiling) r->ceiling = ceiling;
+}
+
+static void print_row(const layer *l, dtype type, const char *pass, const rates *r, const char *kernel) {
+    char name[64];
+    snprintf(name, sizeof name, "%s %dx%d%s %d-%d@%d b%d", l->group, l->kernel, l->kernel,
+             l->stride == 2 ? " s2" : "", l->Ci, l->Co, l->size, l->B);
+    printf("| %-30s | %-4s | %-8s | %6.1f | %12.0f %% | %7.0f | %s |\n", name, dtype_name(type), pass,
+           r->best, 100 * r->best / r->ceiling, r->ceiling, kernel);
+    fflush(stdout);
+}
+
+// In GF/s of the direct method, so that the rates compare.
+static void time_winograd(team *t, const layer *l, dtype type) {
+    winograd_desc d = {.t = type,
+                       .B = l->B,
+                       .H = l->size,
+                       .W = l->size,
+                       .Ci = l->Ci,
+                       .Co = l->Co,
+                       .top = 1,
+                       .left = 1,
+                       .bottom = 1,
+                       .right = 1};
+    if (l->kernel != 3 || l->stride != 1 || l->Ci < 16 || l->Co < 16 || !winograd_runs(&d)) return;
+    int64_t pixels = (int64_t)l->B * l->size * l->size;
+    float *x = operand(pixels * l->Ci), *y = operand(pixels * l->Co),
+          *w = operand((int64_t)l->Ci * l->Co * 9);
+    void *packed = mem_alloc(winograd_packed_bytes(&d)),
+         *scratch = mem_alloc(winograd_scratch_bytes(&d, team_size(t)));
+    if (!x || !y || !w || !packed || !scratch) machine_die("out of memory");
+    winograd_pack(t, &d, w, packed);
+    rates r = {0};
+    for (int i = 0; i < ROUNDS; i++) {
+        double ceiling = ceiling_measure(ceiling_of(type, t), t), start = clock_seconds();
+        winograd_run(t, &d, x, packed, NULL, NULL, y, scratch);
+        rates_add(&r, 18e-9 * (double)(pixels * l->Ci * l->Co) / (clock_seconds() - start), ceiling);
+    }
+    print_row(l, type, "winograd", &r, winograd_name(&d));
+    void *all[] = {x, y, w, packed, scratch};
+    for (int i = 0; i < 5; i++) mem_free(all[i]);
+}
+
 static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype type) {
     dense_desc k = describe(l, p, type);
     error err = {0};
     dense *d = dense_prepare(e, &k, &err);
     if (!d) {
         printf("%s\n", err.text);
-        return;
-    }
-    if (p == FAST && !strstr(dense_kernel(d), "wino")) {
-        dense_free(d);
         return;
     }
     int64_t pixels = (int64_t)l->B * l->size * (l->kernel ? l->size : 1);
@@ -93,20 +138,13 @@ static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype t
     if (!x || !y || !w || !packed || !scratch || (p != DW && dense_pack(d, w, packed, &err))) {
         machine_die("out of memory");
     }
-    double best = 0, top = 0;
+    rates r = {0};
     for (int i = 0; i < ROUNDS; i++) {
         double ceiling = ceiling_measure(c, t), start = clock_seconds();
         dense_run(d, &a, &err);
-        double rate = dense_flops(d) / (clock_seconds() - start) * 1e-9;
-        if (rate > best) best = rate;
-        if (ceiling > top) top = ceiling;
+        rates_add(&r, dense_flops(d) / (clock_seconds() - start) * 1e-9, ceiling);
     }
-    char name[64];
-    snprintf(name, sizeof name, "%s %dx%d%s %d-%d@%d b%d", l->group, l->kernel, l->kernel,
-             l->stride == 2 ? " s2" : "", l->Ci, l->Co, l->size, l->B);
-    printf("| %-30s | %-4s | %-8s | %6.1f | %12.0f %% | %7.0f | %s |\n", name, dtype_name(type), pass_name[p],
-           best, 100 * best / top, top, dense_kernel(d));
-    fflush(stdout);
+    print_row(l, type, pass_name[p], &r, dense_kernel(d));
     void *all[] = {x, y, w, packed, scratch};
     for (int i = 0; i < 5; i++) mem_free(all[i]);
     dense_free(d);
@@ -132,11 +170,11 @@ int main(int argc, char **argv) {
     for (unsigned i = 0; i < sizeof layers / sizeof *layers; i++) {
         const layer *l = &layers[i];
         if (argc > 2 && strcmp(l->group, argv[2])) continue;
-        for (int type = 0; type < 1 + dense_has_bf16(); type++)
-            for (pass p = FORWARD; p < PASSES; p++) {
-                bool fast_fits = l->kernel == 3 && l->stride == 1 && !type;
-                if (p != FAST || fast_fits) time_layer(e, t, l, p, type ? DT_BF16 : DT_F32);
-            }
+        for (int type = 0; type < 1 + dense_has_bf16(); type++) {
+            dtype dt = type ? DT_BF16 : DT_F32;
+            for (pass p = FORWARD; p < PASSES; p++) time_layer(e, t, l, p, dt);
+            time_winograd(t, l, dt);
+        }
     }
     dense_engine_free(e);
     team_free(t);

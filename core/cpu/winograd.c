@@ -1,0 +1,91 @@
+#include "core/cpu/winograd.h"
+#include "core/cpu/kernels.h"
+#include "core/cpu/winograd_isa.h"
+
+// NULL where the CPU lacks the instructions.
+static const winograd_kernels *kernels(const winograd_desc *d) {
+#ifdef __x86_64__
+    cpu_level level = cpu_best_level();
+    if (d->avx2 && level > CPU_AVX2) level = CPU_AVX2;
+    if (d->t == DT_BF16) return level >= CPU_AVX512_BF16 ? &winograd_avx512bf16 : NULL;
+    if (d->t == DT_F32 && level >= CPU_AVX512) return &winograd_avx512;
+    if (d->t == DT_F32 && level >= CPU_AVX2) return &winograd_avx2;
+#else
+    (void)d;
+#endif
+    return NULL;
+}
+
+static int64_t panels(const winograd_kernels *k, const winograd_desc *d) {
+    return (d->Co + k->panel - 1) / k->panel;
+}
+
+bool winograd_runs(const winograd_desc *d) { return kernels(d) != NULL; }
+
+const char *winograd_name(const winograd_desc *d) { return kernels(d)->name; }
+
+size_t winograd_packed_bytes(const winograd_desc *d) {
+    const winograd_kernels *k = kernels(d);
+    return (size_t)(panels(k, d) * k->panel_bytes(d));
+}
+
+size_t winograd_scratch_bytes(const winograd_desc *d, int threads) {
+    return (size_t)(kernels(d)->lane_bytes(d) * (threads < 1 ? 1 : threads));
+}
+
+typedef struct {
+    winograd_args a;
+    const winograd_kernels *k;
+    int64_t tiles, panels, groups; // groups of panels that an item's tiles are split into
+    char *lanes;
+    int64_t lane_bytes;
+} pass;
+
+static void pack_panel(void *arg, int64_t panel, int64_t lane) {
+    (void)lane;
+    const pass *p = arg;
+    p->k->pack(&p->a, panel);
+}
+
+void winograd_pack(team *t, const winograd_desc *d, const float *w, void *packed) {
+    const winograd_kernels *k = kernels(d);
+    pass p = {.a = {.d = *d, .w = w, .packed = packed}, .k = k};
+    parallel_items(t, panels(k, d), pack_panel, &p);
+}
+
+static void run_item(void *arg, int64_t item, int64_t lane) {
+    const pass *p = arg;
+    int64_t t0 = item / p->groups * p->k->tiles, t1 = t0 + p->k->tiles, g = item % p->groups;
+    p->k->run(&p->a, t0, t1 < p->tiles ? t1 : p->tiles, g * p->panels / p->groups,
+              (g + 1) * p->panels / p->groups, p->lanes + lane * p->lane_bytes);
+}
+
+// Small pictures are few items: then their output channels are split too, for the price of transforming the
+// tiles once for each group.
+static int64_t group_count(int64_t chunks, int64_t panel_count, int threads) {
+    int64_t wanted = (4 * threads + chunks - 1) / chunks;
+    return threads == 1 || wanted < 1 ? 1 : wanted < panel_count ? wanted : panel_count;
+}
+
+void winograd_run(team *t, const winograd_desc *d, const void *x, const void *packed, const float *bias,
+                  const void *residual, void *y, void *scratch) {
+    const winograd_kernels *k = kernels(d);
+    int64_t rows = (d->H + d->top + d->bottom - 2 + k->m - 1) / k->m,
+            columns = (d->W + d->left + d->right - 2 + k->m - 1) / k->m;
+    pass p = {.a = {.d = *d,
+                    .x = x,
+                    .residual = residual,
+                    .bias = bias,
+                    .y = y,
+                    .packed = (void *)packed,
+                    .rows = rows,
+                    .columns = columns},
+              .k = k,
+              .tiles = d->B * rows * columns,
+              .panels = panels(k, d),
+              .lanes = scratch,
+              .lane_bytes = k->lane_bytes(d)};
+    int64_t chunks = (p.tiles + k->tiles - 1) / k->tiles;
+    p.groups = group_count(chunks, p.panels, team_size(t));
+    parallel_items(t, chunks * p.groups, run_item, &p);
+}

@@ -1,0 +1,41 @@
+// 3×3 convolutions of stride 1 with fewer multiplications: Winograd's minimal filtering in the form of Lavin
+// and Gray (arXiv 1509.09308). A tile of m×m results needs (m+2)² products a channel instead of 9m²:
+//
+//   F(2×2, 3×3)  16 instead of 36, in bf16: transforms in f32, operands rounded once, sums in f32. The error
+//   is
+//                1.5 to 1.9 times that of direct bf16; the weights are 16/9 as large.
+//   F(4×4, 3×3)  36 instead of 144, in f32: an error of 2e-6 to 9e-6 of the result; the weights are 4 times
+//   as
+//                large.
+//
+// y (B,Ho,Wo,Co) = x (B,H,W,Ci) ⋆ W + bias [+ residual], all NHWC. An image's result depends neither on the
+// batch nor on the number of threads.
+#pragma once
+#include "core/base/dtype.h"
+#include "core/base/threads.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    dtype t; // F32 or BF16, of x, residual and y; it decides between the two forms
+    int64_t B, H, W, Ci, Co;
+    int64_t top, left, bottom, right; // padding; Ho = H + top + bottom - 2 > 0
+    bool avx2;                        // no wider instructions than AVX2 (tests)
+} winograd_desc;
+
+// Whether this CPU has the instructions: AVX2 for F32, AVX-512 with BF16 for BF16.
+bool winograd_runs(const winograd_desc *d);
+
+const char *
+winograd_name(const winograd_desc *d); // "winograd F(2x2) avx512_bf16": equal names, equal packing
+size_t winograd_packed_bytes(const winograd_desc *d);
+// 64-byte aligned memory for a call on a team of up to `threads`.
+size_t winograd_scratch_bytes(const winograd_desc *d, int threads);
+
+// w: f32 (Co,Ci,3,3).
+void winograd_pack(team *t, const winograd_desc *d, const float *w, void *packed);
+// bias (Co) f32 and residual (as y) may be NULL; residual may be y.
+void winograd_run(team *t, const winograd_desc *d, const void *x, const void *packed, const float *bias,
+                  const void *residual, void *y, void *scratch);
