@@ -183,7 +183,7 @@ static json_t *build_header(const safetensors_item **order, size_t n, const meta
     bool ok = header != NULL;
     for (size_t i = 0; i < n_metadata; i++)
         ok = ok && !json_object_set_new(map, metadata[i].key, json_string(metadata[i].value));
-    if (map) ok = ok && !json_object_set_new(header, "__metadata__", map);
+    if (map) ok = !json_object_set_new(header, "__metadata__", map) && ok; // takes map whatever happens
     uint64_t at = 0, bytes;
     for (size_t i = 0; i < n && ok; i++) {
         const safetensors_item *it = order[i];
@@ -197,7 +197,7 @@ static json_t *build_header(const safetensors_item **order, size_t n, const meta
             ok = ok && !json_array_append_new(shape, json_integer(it->shape[d]));
         json_t *info = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(it->type), "shape", shape,
                                  "data_offsets", (json_int_t)at, (json_int_t)(at + bytes));
-        ok = ok && !json_object_set_new(header, it->name, info);
+        ok = !json_object_set_new(header, it->name, info) && ok;
         at += bytes;
     }
     if (ok) return header;

@@ -45,11 +45,10 @@ static int take(void *user, char *dst, int size) {
     return (int)n;
 }
 
+// stb asks to go back (n < 0) for other formats only.
 static void skip(void *user, int n) {
     source *s = user;
-    if (n < 0 && (size_t)-n <= s->at)
-        s->at -= (size_t)-n;
-    else if (n > 0 && (size_t)n <= s->n - s->at)
+    if (n > 0 && (size_t)n <= s->n - s->at)
         s->at += (size_t)n;
     else
         s->short_read = true;

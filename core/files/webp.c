@@ -53,10 +53,10 @@ status webp_read_texts(const uint8_t *file, size_t n, const char *name, image_te
 static status code_picture(const image *im, int quality, WebPMemoryWriter *w, error *err) {
     WebPConfig config;
     WebPPicture p;
-    bool ready = WebPConfigInit(&config) && WebPPictureInit(&p);
-    if (ready && quality) config.quality = (float)quality;
-    if (ready && !quality) ready = WebPConfigLosslessPreset(&config, LOSSLESS_LEVEL);
+    bool ready = WebPConfigInit(&config) && WebPPictureInit(&p) &&
+                 (quality || WebPConfigLosslessPreset(&config, LOSSLESS_LEVEL));
     if (!ready) return fail(err, ERR_INTERNAL, "libwebp has another version");
+    if (quality) config.quality = (float)quality;
     config.exact = 1; // keep the colour under transparent pixels
     p.use_argb = !quality;
     p.width = im->w;

@@ -1,38 +1,83 @@
 // Fuzz target: files of jobs, from text to pictures with ids, seeds, names and expanded prompts. The first
 // byte chooses the format: '0' JSON lines, '1' CSV, '2' prompts with flags.
 #include "cli/job.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+enum { MAX_PICTURES = 300 }; // more is slow, not wrong
+
+static char wildcards[64];
+
+void fuzz_start(void) {
+    char path[100];
+    fuzz_folder(wildcards);
+    snprintf(path, sizeof path, "%s/x.txt", wildcards);
+    fuzz_write(path, "red\n{blue|green}\n", 17);
+}
 
 // What is promised of a job that can be drawn.
 static void check(const job *j) {
-    if (j->code && !j->error) abort();
+    if (j->code && !j->error && !fuzz_failed()) abort();
     if (j->code) return;
     if (!*j->id || !j->prompt || !*j->name || *j->name == '.' || strpbrk(j->name, "/\\\n\033")) abort();
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (!size) return 0;
-    job_lines lines;
-    job_list list = {0};
-    job_rules rules = {.defaults = {drawing_defaults(), NULL}};
-    char message[300] = "";
-    rules.defaults.drawing.common.quiet = true;
-    int code = jobs_parse((const char *)data + 1, size - 1, (jobs_format)(data[0] % 3), &JOB_LINE, &lines,
-                          message, sizeof message);
-    if (code && !*message) abort();
-    for (size_t i = 0; i < lines.n && list.n < 300; i++) {
-        json_t *count = json_object_get(lines.at[i].keys, "batch-count");
-        if (json_integer_value(count) > 100)
-            json_object_del(lines.at[i].keys, "batch-count"); // slow, not wrong
-        if (job_list_add(&list, &lines.at[i], &rules)) abort();
+// Two shards have every job once.
+static void look_at(job_list *list, bool second) {
+    size_t n = list->n;
+    for (size_t i = 0; i < n; i++) {
+        const job *j = &list->at[i];
+        check(j);
+        if (!j->code && !job_same_shape(j, j)) abort();
+        if (i && !j->code && !j[-1].code) job_same_shape(j, j - 1);
     }
-    for (size_t i = 0; i < list.n; i++) check(&list.at[i]);
-    jobs_free(&lines);
+    job_list_keep(list, (shard){second, 2});
+    if (list->n != (n + !second) / 2) abort();
+}
+
+static void make_jobs(const job_lines *lines, const job_rules *rules) {
+    job_list list = {0};
+    int code = 0;
+    for (size_t i = 0; i < lines->n && list.n < MAX_PICTURES && !code; i++)
+        code = job_list_add(&list, &lines->at[i], rules);
+    if (code && !fuzz_failed()) abort();
+    if (!code) look_at(&list, rules->random);
     job_list_free(&list);
-    return 0;
+}
+
+static void limit_counts(job_lines *lines) {
+    for (size_t i = 0; i < lines->n; i++) {
+        long long n = json_integer_value(json_object_get(lines->at[i].keys, "batch-count"));
+        if (n > 100) json_object_del(lines->at[i].keys, "batch-count");
+    }
+}
+
+static void guess_format(const char *text, size_t n) {
+    static const char *const NAMES[] = {"x", "x.JSONL", "x.ndjson", "x.json", "x.csv", "x.txt", "x.y"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        if (jobs_format_of(NAMES[i], text, n) > JOBS_TEXT) abort();
+}
+
+void fuzz_input(const uint8_t *data, size_t size) {
+    if (!size) return;
+    const char *text = (const char *)data + 1;
+    job_lines lines;
+    char message[300] = "";
+    job_options plain = {drawing_defaults(), NULL}, other = {drawing_defaults(), "{seed}-{id}.webp"};
+    plain.drawing.common.quiet = other.drawing.common.quiet = true;
+    other.drawing.sampler = "ddim";
+    other.drawing.negative = "dull __x__";
+    guess_format(text, size - 1);
+    int code =
+        jobs_parse(text, size - 1, (jobs_format)(data[0] % 3), &JOB_LINE, &lines, message, sizeof message);
+    if (code && !*message) abort();
+    limit_counts(&lines);
+    make_jobs(&lines, &(job_rules){.defaults = plain});
+    make_jobs(&lines,
+              &(job_rules){.defaults = other, .wildcards = wildcards, .model = "model", .random = true});
+    jobs_free(&lines);
 }

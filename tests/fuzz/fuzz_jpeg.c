@@ -10,7 +10,6 @@ static bool too_large(const uint8_t *f, size_t n) {
     return false;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+void fuzz_input(const uint8_t *data, size_t n) {
     if (!too_large(data, n)) fuzz_image(data, n);
-    return 0;
 }

@@ -2,12 +2,11 @@
 // $CALO_FUZZ_VOCAB; its first byte says how weights count.
 #include "core/base/mem.h"
 #include "core/models/prompt.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { E = 2, MAX_T = 77 };
 
@@ -32,12 +31,16 @@ static void read_rows(const tokenizer *t, const char *text, emphasis how) {
     prompt_rows_free(&r);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static tokenizer *small;
+static tokenizer *small;
+
+void fuzz_start(void) {
     const char *dir = getenv("CALO_FUZZ_VOCAB");
-    if (!small && !(small = tokenizer_open(dir ? dir : "tests/golden/tokenizer", NULL))) abort();
+    if (!(small = tokenizer_open(dir ? dir : "tests/golden/tokenizer", NULL))) abort();
+}
+
+void fuzz_input(const uint8_t *data, size_t size) {
     char *text = malloc(size + 1);
-    if (!text) abort();
+    if (!text) return;
     memcpy(text, data, size);
     text[size] = 0;
     for (int step = 0; step < 9; step += 4) {
@@ -53,5 +56,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         mem_free(at);
     }
     free(text);
-    return 0;
 }

@@ -39,8 +39,12 @@ void faults_share(void) {
         faults = mmap(NULL, sizeof *faults, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
+static bool json_spared;
+
+void faults_spare_json(void) { json_spared = true; }
+
 static void start(fault_kind kind, long at, bool recording) {
-    json_set_alloc_funcs(json_door, free);
+    if (!json_spared) json_set_alloc_funcs(json_door, free);
     faults->kind = kind;
     faults->at = at;
     faults->count = 0;
@@ -58,6 +62,8 @@ long faults_disarm(bool *hit) {
     if (hit) *hit = faults->hit;
     return faults->count;
 }
+
+bool faults_hit(void) { return faults->hit; }
 
 const char *faults_door(void) { return faults->door ? faults->door : "none"; }
 
@@ -109,6 +115,8 @@ static bool fails(fault_kind kind, const char *door) {
 }
 
 // ---- memory
+
+bool faults_memory(const char *door) { return fails(FAULT_MEMORY, door); }
 
 void *__real_aligned_alloc(size_t alignment, size_t n);
 void *__wrap_aligned_alloc(size_t alignment, size_t n);

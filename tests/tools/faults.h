@@ -20,6 +20,12 @@ void faults_share(void);
 void faults_arm(fault_kind kind, long at);
 // Nothing fails any more. Returns the calls counted; *hit tells whether one failed.
 long faults_disarm(bool *hit);
+// Whether one failed since faults_arm.
+bool faults_hit(void);
+// For doors elsewhere: a call that may need memory. Whether it is to fail.
+bool faults_memory(const char *door);
+// jansson keeps its own memory from now on. Elsewhere the process ends when that fails.
+void faults_spare_json(void);
 // "write", "allocation", ...: the door that the last fault came through.
 const char *faults_door(void);
 

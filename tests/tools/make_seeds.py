@@ -1,0 +1,656 @@
+"""Writes the seeds of the fuzz targets that no file of the tests is: python3 tests/tools/make_seeds.py FOLDER
+
+One folder for each target of tests/fuzz. Each seed says which branches of its parser it is for; with `m=40`
+it is also written forty times with a tail (tests/fuzz/fuzz.h) that lets call 0, 1, ... 39 for memory fail, and
+so on for files that fail (e: EIO, n: ENOSPC, i: EINTR, s: short counts). Nothing but Python's own library, from
+the repository's root.
+"""
+import json
+import pathlib
+import shutil
+import struct
+import sys
+import zlib
+
+OUT = pathlib.Path(sys.argv[1])
+FILES = pathlib.Path("tests/golden/files")
+BAD = pathlib.Path("tests/golden/malformed")
+shutil.rmtree(OUT, ignore_errors=True)
+
+
+def seed(target, name, data, why, **faults):
+    assert why and len(data) <= 100000 and not (OUT / target / name).exists(), name
+    (OUT / target).mkdir(parents=True, exist_ok=True)
+    (OUT / target / name).write_bytes(data)
+    for kind, calls in faults.items():
+        for i in range(calls):
+            (OUT / target / f"{name}-{kind}{i}").write_bytes(data + b"\xfb!" + kind.encode() + bytes([i]))
+
+
+# ---------------------------------------------------------------- Exif
+
+def tiff(first, exif=(), order=">", behind=b"", first_at=8):
+    """A block: entries (tag, type, value bytes or offset) of IFD0, those of the Exif IFD, then `behind`."""
+    at = 8 + 2 + 12 * (len(first) + (1 if exif else 0)) + 4
+    values = at + (2 + 12 * len(exif) + 4 if exif else 0)
+
+    def directory(entries):
+        nonlocal behind
+        out = struct.pack(order + "H", len(entries))
+        for tag, kind, value in entries:
+            out += struct.pack(order + "HH", tag, kind)
+            if isinstance(value, int):
+                out += struct.pack(order + "II", 1, value)
+            elif isinstance(value, tuple):  # length and offset as they are
+                out += struct.pack(order + "II", *value)
+            elif len(value) <= 4:
+                out += struct.pack(order + "I", len(value)) + value.ljust(4, b"\0")
+            else:
+                out += struct.pack(order + "II", len(value), values + len(behind))
+                behind += value
+        return out + bytes(4)
+
+    ifd0 = directory(list(first) + ([(EXIF, 4, at)] if exif else []))
+    ifd1 = directory(exif) if exif else b""
+    return (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(order + "I", first_at) + ifd0 + ifd1 + behind
+
+
+DESCRIPTION, MAKE, MODEL, EXIF, COMMENT = 0x10e, 0x10f, 0x110, 0x8769, 0x9286
+
+
+def comment(text, order=">", coding=b"UNICODE\0"):
+    return (COMMENT, 7, coding + text.encode("utf-16-be" if order == ">" else "utf-16-le", "surrogatepass"))
+
+
+blocks = {
+    "plain": (tiff([], [comment("a boat")]), "a comment in the block's byte order", {"m": 16}),
+    "little": (tiff([], [comment("a boat", "<")], "<"), "the other byte order", {}),
+    "mark": (tiff([], [(COMMENT, 7, b"UNICODE\0\xfe\xff\0a\0b")]), "a byte order mark", {}),
+    "swapped": (tiff([], [(COMMENT, 7, b"UNICODE\0\xff\xfea\0b\0")]), "a mark of the other byte order", {}),
+    "mark_only": (tiff([], [(COMMENT, 7, b"UNICODE\0\xfe")]), "half a mark", {}),
+    "pair": (tiff([], [comment("a \U0001f6a2 z")]), "a surrogate pair", {}),
+    "halves": (tiff([], [comment("\ud800\ud800\udc00\udc00x\ud83d")]), "halves of pairs, in the middle and at the end",
+               {}),
+    "high": (tiff([], [comment("\ue000\uffff")]), "characters above the surrogates", {}),
+    "nul": (tiff([], [comment("a\0b")]), "a NUL in the text", {}),
+    "ascii": (tiff([], [(COMMENT, 7, b"ASCII\0\0\0a boat")]), "a text in bytes", {"m": 14}),
+    "latin1": (tiff([], [(COMMENT, 7, b"ASCII\0\0\0caf\xe9")]), "bytes that are not UTF-8", {"m": 16}),
+    "short": (tiff([], [(COMMENT, 7, b"UNICODE")]), "a comment without room for its coding", {}),
+    "empty": (tiff([], [(COMMENT, 7, b"")]), "a comment of 0 bytes", {}),
+    "behind": (tiff([], [(COMMENT, 7, (100, 4000))]), "a comment behind the end", {}),
+    "beyond": (tiff([], [(COMMENT, 7, (4000, 30))]), "a comment that goes over the end", {}),
+    "no_exif": (tiff([(DESCRIPTION, 2, b"abc\0")]), "no Exif directory, a description of 4 bytes", {}),
+    "directory": (tiff([(EXIF, 4, 9999)]), "an Exif directory behind the end", {}),
+    "edge": (tiff([(EXIF, 4, 25)]), "an Exif directory of which a byte is left", {}),
+    "first": (tiff([], first_at=0xffffffff), "a first directory behind the end", {}),
+    "count": (tiff([(1, 1, 0)])[:-10] + b"", "fewer entries than counted", {}),
+    "described": (tiff([(DESCRIPTION, 2, b"workflow:{\"a\": 1}\0"), (MAKE, 2, b"prompt:{}\0"), (MODEL, 2, b"x" * 90
+                                                                                             + b":{}\0")],
+                       [comment("a boat")]), "what ComfyUI writes, and a key too long for PNG", {"m": 24}),
+    "camera": (tiff([(DESCRIPTION, 2, b":{\0\0\0"), (MAKE, 2, b"canon\0"), (MODEL, 2, b"eos:5d\0")]),
+               "what cameras write: no key, no colon, no brace", {}),
+    "prefixed": (b"Exif\0\0" + tiff([], [comment("a boat")]), "JPEG's prefix", {}),
+    "magic": (b"MM*\0" + bytes(40), "no magic number", {}),
+    "tiny": (b"MM\0*\0\0", "shorter than a header", {}),
+}
+for name, (data, why, faults) in blocks.items():
+    seed("exif", name, data, why, **faults)
+seed("exif", "text_utf8", "ä Ω \U0001f6a2".encode(), "a text to store: outside of Latin-1 and of 16 bits", m=10)
+seed("exif", "text_latin1", "ä ö".encode(), "a text to store: Latin-1", m=10)
+seed("exif", "text_bad", b"abc\xffdef", "a text to store that is not UTF-8")
+
+# ---------------------------------------------------------------- JPEG
+
+GREY_JPG = (FILES / "grey.jpg").read_bytes()
+RGB_JPG = (FILES / "rgb420.jpg").read_bytes()
+
+
+def app1(data):
+    return b"\xff\xe1" + struct.pack(">H", 2 + len(data)) + data
+
+
+def with_app1(jpeg, *segments):
+    return jpeg[:2] + b"".join(app1(s) for s in segments) + jpeg[2:]
+
+
+exif_of = {name: b"Exif\0\0" + block[0] for name, block in blocks.items()}
+seed("jpeg", "grey", GREY_JPG, "one channel", m=60, e=8, n=12, s=4, i=4)
+seed("jpeg", "exif", with_app1(RGB_JPG, exif_of["described"]), "texts of both kinds", m=80)
+seed("jpeg", "other_app1", with_app1(GREY_JPG, b"x", b"http://ns.adobe.com/xap/1.0/\0<x/>", exif_of["plain"],
+                                     exif_of["ascii"]), "segments that are no Exif, and a second Exif")
+cmyk = (BAD / "image" / "cmyk.jpg").read_bytes()
+adobe = cmyk.find(b"Adobe")
+assert adobe > 0
+seed("jpeg", "ycck", cmyk[:adobe + 11] + b"\2" + cmyk[adobe + 12:], "YCCK")
+seed("jpeg", "long", with_app1(GREY_JPG, b"Exif\0\0" + tiff([], [(COMMENT, 7, b"ASCII\0\0\0" + b"x" * 40000)])),
+     "a text that a JPEG has no room for as UTF-16", m=40)
+
+# ---------------------------------------------------------------- PNG
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(w, h, depth=8, colour=0, before=b"", behind=b"", lace=0, bits=None):
+    row = (w * (bits or depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]) + 7) // 8
+    pixels = zlib.compress((b"\0" + bytes(row)) * h, 9)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, depth, colour, 0, 0, lace)) + before +
+            chunk(b"IDAT", pixels) + behind + chunk(b"IEND", b""))
+
+
+def text(key, value):
+    return chunk(b"tEXt", key + b"\0" + value)
+
+
+def itxt(key, value, packed=False):
+    return chunk(b"iTXt", key + (b"\0\1\0" if packed else b"\0\0\0") + b"\0\0" + (zlib.compress(value) if packed else value))
+
+
+seed("png", "grey", png(2, 2), "grey", m=120, e=8, n=12, s=4, i=4)
+seed("png", "texts", png(2, 2, 8, 2, text(b"parameters", b"a boat"), itxt("prompt".encode(), "ä Ω".encode())),
+     "texts before the pixels", m=150)
+seed("png", "behind", png(2, 2, 8, 6, b"", itxt(b"a", b"{}", True) + chunk(b"zTXt", b"b\0\0" + zlib.compress(b"x"))),
+     "packed texts behind the pixels", m=60)
+seed("png", "not_utf8", png(2, 2, 8, 0, itxt(b"a", b"\xff\xfe"), text(b"b", b"\xe9")), "an iTXt that is not UTF-8")
+for name, key in [("space_first", b" a"), ("space_last", b"a "), ("space_twice", b"a  b"), ("control", b"a\x1fb"),
+                  ("delete", b"a\x7fb"), ("gap", b"a\xa0b"), ("latin1", b"caf\xe9"), ("long", b"k" * 79)]:
+    seed("png", f"key_{name}", png(1, 1, 8, 0, text(key, b"x")), "a keyword that libpng reads and PNG forbids, or not")
+seed("png", "zero_key", png(1, 1, 8, 0, text(b"", b"x")), "no keyword")
+seed("png", "transparent", png(2, 2, 8, 0, chunk(b"tRNS", b"\0\0")), "a transparent grey")
+seed("png", "grey_alpha16", png(2, 2, 16, 4), "16 bits, grey with alpha")
+seed("png", "laced", png(9, 9, 8, 2, lace=0), "rows in one pass")
+seed("png", "wide", png(16384, 1), "wider than a WebP can be")
+seed("png", "high", png(1, 16384), "higher than a WebP can be")
+seed("png", "too_wide", png(16385, 1), "wider than any picture may be")
+seed("png", "long_text", png(1, 1, 8, 0, chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"y" * 40000))),
+     "a text that a JPEG has no room for", m=40)
+seed("png", "bomb_text", png(1, 1, 8, 0, chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(30 << 20), 9))),
+     "a text over the limit for chunks")
+seed("png", "bomb_chunks", png(1, 1, 8, 0, text(b"a", b"b") * 1200), "more chunks than are kept")
+seed("png", "not_latin1_key", png(1, 1, 8, 0, text("Ω".encode(), b"x")), "a keyword in UTF-8")
+
+# ---------------------------------------------------------------- WebP
+
+LOSSLESS, LOSSY = ((FILES / f"{n}.webp").read_bytes() for n in ("lossless", "lossy"))
+
+
+def riff(*chunks):
+    body = b"WEBP" + b"".join(k + struct.pack("<I", len(d)) + d + bytes(len(d) & 1) for k, d in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def webp(picture, exif, flags=8):
+    """The one chunk of a simple file under an extended header, with an Exif chunk."""
+    kind, data = picture[12:16], picture[20:20 + struct.unpack("<I", picture[16:20])[0]]
+    if kind == b"VP8L":
+        bits = struct.unpack("<I", data[1:5])[0]
+        w, h = (bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1
+    else:
+        w, h = struct.unpack("<HH", data[6:10])
+    size = struct.pack("<I", w - 1)[:3] + struct.pack("<I", h - 1)[:3]
+    return riff((b"VP8X", bytes([flags, 0, 0, 0]) + size), (kind, data), (b"EXIF", exif))
+
+
+seed("webp", "sound", b"RIFF" + struct.pack("<I", 4) + b"WAVE", "a RIFF file that is no picture")
+seed("webp", "lossless", LOSSLESS, "lossless", m=60, e=8, n=12, s=4, i=4)
+seed("webp", "lossy", LOSSY, "lossy", m=60)
+seed("webp", "texts", webp(LOSSY, blocks["described"][0]), "texts of both kinds", m=60)
+seed("webp", "latin1", webp(LOSSLESS, blocks["latin1"][0]), "a text that is not UTF-8")
+seed("webp", "long", webp(LOSSY, tiff([], [(COMMENT, 7, b"ASCII\0\0\0" + b"x" * 40000)])), "a long text")
+
+# ---------------------------------------------------------------- BMP and TGA
+
+
+def bmp(w, h, bits, data, palette=b"", header=40, compression=0, masks=b"", planes=1, top=b""):
+    at = 14 + header + len(masks) + len(palette)
+    info = (struct.pack("<IHHHH", 12, w, h, planes, bits) if header == 12 else
+            struct.pack("<IiiHHIIiiII", header, w, h, planes, bits, compression, 0, 0, 0, 0, 0).ljust(header, b"\0"))
+    return b"BM" + struct.pack("<IHHI", at + len(data), 0, 0, at) + info + masks + palette + data
+
+
+def tga(w, h, kind, bits, data, palette=b"", palette_bits=0, entries=0, flags=0, id_text=b"", start=0):
+    return struct.pack("<BBBHHBHHHHBB", len(id_text), entries > 0, kind, start, entries, palette_bits, 0, 0, w, h, bits,
+                       flags) + id_text + palette + data
+
+
+MASK565 = struct.pack("<III", 0xf800, 0x7e0, 0x1f)
+MASKS32 = struct.pack("<IIII", 0xff0000, 0xff00, 0xff, 0xff000000)
+for name, data, why in [
+    ("bmp1", bmp(9, 2, 1, bytes(8), bytes(8)), "a bit for a pixel"),
+    ("bmp4", bmp(3, 2, 4, bytes(8), bytes(64)), "4 bits"),
+    ("bmp8", bmp(3, -2, 8, bytes(8), bytes(1024)), "8 bits, top row first"),
+    ("bmp16", bmp(3, 2, 16, bytes(16)), "16 bits"),
+    ("bmp565", bmp(3, 2, 16, bytes(16), compression=3, masks=MASK565), "16 bits under masks"),
+    ("bmp24", bmp(3, 2, 24, bytes(24)), "24 bits"),
+    ("bmp32", bmp(3, 2, 32, bytes(range(24))), "32 bits"),
+    ("bmp_v4", bmp(3, 2, 32, bytes(range(24)), header=108, compression=3), "a header of version 4"),
+    ("bmp_v5", bmp(3, 2, 32, bytes(range(24)), header=124), "a header of version 5"),
+    ("bmp_os2", bmp(3, 2, 24, bytes(24), header=12), "a header of OS/2"),
+    ("bmp_core", bmp(3, 2, 8, bytes(8), bytes(768), header=12), "a palette of OS/2"),
+    ("bmp_gap", bmp(3, 2, 24, bytes(24), palette=bytes(900)), "bytes between header and pixels"),
+    ("bmp_gap_long", bmp(3, 2, 24, bytes(24), palette=bytes(1000)), "as many as may be"),
+    ("bmp_short", bmp(3, 2, 24, bytes(23)), "a byte missing"),
+    ("bmp_nothing", bmp(60, 50, 24, bytes(128 - 54 + 128)), "nothing left for whole rows"),
+    ("bmp_skip", bmp(70, 60, 1, bytes(12 * 60), bytes(8) + bytes(200)), "bytes skipped beyond the buffer"),
+    ("bmp_skip_end", bmp(3, 2, 24, b"", palette=bytes(300))[:200], "bytes skipped beyond the end"),
+    ("tga24", tga(3, 2, 2, 24, bytes(18)), "24 bits"),
+    ("tga32", tga(3, 2, 2, 32, bytes(range(24)), flags=0x28), "32 bits, top row first"),
+    ("tga16", tga(3, 2, 2, 16, bytes(12)), "16 bits"),
+    ("tga8", tga(3, 2, 3, 8, bytes(6)), "grey"),
+    ("tga16_grey", tga(3, 2, 3, 16, bytes(range(12))), "grey with alpha"),
+    ("tga_map", tga(3, 2, 1, 8, bytes(6), bytes(12), 24, 4), "a palette"),
+    ("tga_map16", tga(3, 2, 1, 8, bytes(6), bytes(8), 16, 4), "a palette of 16 bits"),
+    ("tga_map_rle", tga(3, 2, 9, 8, b"\x82\1\2\0\1\2", bytes(16), 32, 4), "a palette, run lengths"),
+    ("tga_rle", tga(3, 2, 10, 24, b"\x82abc\2" + bytes(9)), "run lengths"),
+    ("tga_id", tga(3, 2, 2, 24, bytes(18), id_text=b"x" * 255), "a text behind the header"),
+    ("tga_id_cut", tga(3, 2, 2, 24, b"", id_text=b"x" * 255)[:150], "a text that is cut"),
+    ("tga_short", tga(3, 2, 2, 24, bytes(17)), "a byte missing"),
+    ("tga_rows", tga(100, 9, 2, 24, bytes(300 * 4 + 50)), "rows missing"),
+]:
+    seed("bmp", name, data, why, **({"m": 14, "e": 6} if name in ("bmp24", "tga_map") else {}))
+
+# ---------------------------------------------------------------- training configurations
+
+
+def js(**keys):
+    return json.dumps(keys).encode()
+
+
+# Every key with a value of its type; the same again in a stage.
+ALL_OF_STAGE = {"data": "d", "size": "64x64,96x48", "samples": 7, "batch": 2, "accumulate": 2, "crop": 8, "decoder_only": True,
+                "cache": 3, "lr": 0.5, "lr_end": 1e-6, "warmup": 0}
+ALL_OF_RUN = {"model": "m", "start": "s", "out": "o", "seed": 2, "precision": "bf16", "save_as": "F16", "threads": 3,
+              "skip_bad": True, "beta1": 0.5, "beta2": 0.5, "eps": 1e-6, "weight_decay": 0, "clip": 0, "ema": 0, "l1": 2,
+              "mse": 1, "edge": 0, "kl": 0, "pooled_every": 0, "caption_dropout": 0, "time_power": 1, "log_every": 1,
+              "checkpoint_every": 1, "keep": 1, "grid_every": 0, "grid_steps": 1, "grid_guidance": 1, "grid_rescale": 0,
+              "prompts": ["a", "b"]}
+for name, data, why in [
+    ("all", js(**ALL_OF_RUN, **ALL_OF_STAGE), "every key"),
+    ("stages", js(**ALL_OF_RUN, stages=[ALL_OF_STAGE, {}, {"lr": 1}]), "every key of a stage, and none"),
+    ("stages_empty", js(stages=[]), "no stage"),
+    ("stages_33", js(stages=[{}] * 33), "more stages than there may be"),
+    ("stages_list", js(stages=[[]]), "a stage that is a list"),
+    ("stages_key", js(stages=[{"lr": 1}, {"seed": 1}]), "a key of the run in a stage"),
+    ("stages_type", js(stages=[{"lr": "fast"}, {}]), "a word for a number in the first stage"),
+    ("stages_number", js(stages=3), "a number of stages"),
+    ("word_part", js(precision="f3"), "the beginning of a choice"),
+    ("word_last", js(precision="bf1"), "the beginning of the last choice"),
+    ("word_empty", js(precision=""), "no choice"),
+    ("sizes_33", js(size=",".join(["8x8"] * 33)), "more sizes than there may be"),
+    ("sizes_comma", js(size="8x8,"), "nothing behind the comma"),
+    ("sizes_low", js(size="8x7"), "a side too short"),
+    ("sizes_wide", js(size="9999x8"), "a side too long"),
+    ("sizes_high", js(size="8x9999"), "the other side too long"),
+    ("sizes_space", js(size="8x8 9x9"), "another separator"),
+    ("sizes_one", js(size="8"), "one side"),
+    ("prompts_65", js(prompts=["x"] * 65), "more prompts than there may be"),
+    ("prompts_number", js(prompts=["x", 7]), "a number for a prompt"),
+    ("two_wrong", js(precision="x", size="y", prompts=[1], stages=[]), "several keys wrong: the first is told"),
+    ("null", js(model=None, lr=None, size=None, stages=None), "null is the default"),
+    ("kind", b"finetune", "a kind of training"),
+]:
+    seed("train_config", name, data, why, **({"m": 24} if name in ("all", "stages") else {}))
+
+# ---------------------------------------------------------------- training folders
+
+
+def lines(*objects):
+    return b"".join(json.dumps(o).encode() + b"\n" for o in objects)
+
+
+LISTED = [{"file_name": "1.png", "text": "a"}, {"file_name": "wide.png", "caption": "b"},
+          {"file_name": "inner/grey.jpg", "text": "c"}]
+for name, data, why, faults in [
+    ("list", lines(*LISTED), "a good list", {"m": 80, "e": 24, "s": 8}),
+    ("caption", b"\n a boat \t", "a caption with white space around it", {"m": 60, "e": 20}),
+    ("picture", png(9, 3, 8, 6), "a picture", {"m": 60}),
+    ("white", b" \n\t\n", "nothing but white space", {}),
+    ("last_line", lines(LISTED[0])[:-1], "no line feed at the end", {}),
+    ("long", b"x" * 5000, "a caption over the limit", {}),
+    ("nul", b"a\0b", "a NUL in a caption", {}),
+    ("nothing", b"", "no byte at all", {}),
+    ("no_text", lines({"file_name": "1.png"}), "no caption", {}),
+    ("two_spellings", lines({"file_name": "1.png", "text": "a", "caption": 7}), "the second spelling is not looked at", {}),
+    ("caption_type", lines({"file_name": "1.png", "caption": 7}), "a number for a caption", {}),
+    ("dots", lines({"file_name": "..x/a..b/x..", "text": "a"}), "names with dots that stay below", {}),
+    ("parent_last", lines({"file_name": "inner/..", "text": "a"}), "the folder above, at the end", {}),
+    ("empty_name", lines({"file_name": "", "text": "a"}), "no name", {}),
+    ("some_bad", lines(LISTED[0], {}, LISTED[1], {"file_name": "none.png", "text": ""}), "two bad ones among good ones", {}),
+    ("many", lines(*LISTED[:1] * 300), "more than there is room for at first", {}),
+]:
+    seed("captions", name, data, why, **faults)
+
+# ---------------------------------------------------------------- jobs of a batch
+
+for file in sorted((BAD / "jobs").iterdir()):
+    if file.is_file():
+        kind = {".csv": b"1", ".txt": b"2"}.get(file.suffix, b"0")
+        seed("jobs", file.name, kind + file.read_bytes(), "the file of a batch that is refused")
+
+BOAT = {"prompt": "a boat"}
+for name, data, why, faults in [
+    ("good.json", b"0" + lines({**BOAT, "seed": 3, "id": "x", "batch-count": 2, "negative-prompt": "{a|b}"}, BOAT, BOAT,
+                              {"prompt": "a __x__ boat", "cfg": 2, "steps": None}), "good jobs", {"m": 130}),
+    ("good.csv", b"1prompt,steps,seed,no-metadata\r\n\"a \"\"b\"\"\nc\",4,+1,yes\r\nb,,,\r\n\n,1,1,off\n", "good rows",
+     {"m": 100, }),
+    ("good.txt", b"2a boat --steps 4\n# none\n--prompt \"a \\\"b\\\" \\\\ \\c\" --negative_prompt 'x' --seed -1\n"
+                 b"a --n b, c --w 64 --h 64 --no-metadata\n-p x -W 64 -q\n", "good prompts with flags", {"m": 120}),
+    ("many", b"0" + lines(*[{"prompt": str(i), "id": i} for i in range(70)]), "more than there is room for at first", {}),
+    ("many_short", b"0" + lines(*[{}] * 70), "and none of them good", {}),
+    ("truths", b"1prompt,no-metadata,steps\na,TRUE,x\nb,off,1.5\nc,2,7\nd,No,[1]\ne,,3\n", "words for truth values", {}),
+    ("returns", b"1prompt,steps\na\rb,\r1\n\"c\rd\",1\r", "returns in the middle and at the end", {}),
+    ("quotes", b"1prompt,steps\n\"a\"b,1\n\"c\"", "text behind a quote, a quote at the end", {}),
+    ("bad_bytes.csv", b"1prompt\ncaf\xe9\na\0b\n", "not UTF-8, and a NUL", {}),
+    ("one_column", b"1prompt\n\n\nx\n", "empty rows under one column", {}),
+    ("empty_column", b"1,\n", "a header without a name", {}),
+    ("header_end", b"1prompt", "a header at the end", {}),
+    ("header_empty", b"1\nx\n", "an empty header", {}),
+    ("no_option", b"1colour,prompt\nred,a\n", "a column that is no option", {}),
+    ("letters", b"2a -Z 1\na -s4 x\na --" + b"x" * 70 + b" 1\na - b -- c\na --1 b\n", "letters and names of no flag", {}),
+    ("deep_round", " " + "(" * 600 + "a", "deeper than is read", {}),
+    ("deep_square", " " + "[" * 600 + "a", "the same", {}),
+    ("signs", " (a:+1.5) (b: 2 (c:3", "a sign, and numbers that nothing closes", {}),
+    ("words", " BREAKS _BREAK BREAK_ BREAK\u00e9", "BREAK in words", {}),
+    ("break_weighed", " (a BREAK b:1.2)", "BREAK in brackets", {}),
+    ("edit_escaped", " [a\\:b:c:0.5 ]", "an escape in an edit", {}),
+    ("escapes", b"2--prompt \"a \\x b\\\" \\", "a backslash before other letters and at the end", {}),
+    ("quote_end", b"2--prompt 'a' b\n--prompt 'a' --steps\n--steps=3 --seed='4'\n", "text behind a quoted value", {}),
+    ("flag_only", b"2   --no-metadata\n--no-metadata x\n-\n", "flags without a prompt", {}),
+    ("utf8", b"2a \xff\na --steps \xff\n--negative-prompt \xff x\n", "not UTF-8 in each place", {}),
+    ("space", b"0 \r\n\t\n", "only white space", {}),
+    ("bom", b"0\xef\xbb\xbf{}", "a byte order mark", {}),
+    ("bom_part", b"0\xef\xbb", "two bytes of one", {}),
+    ("ids", b"0" + lines({**BOAT, "id": ""}, {**BOAT, "id": "x" * 129}, {**BOAT, "id": 7}, {**BOAT, "id": 7},
+                         {**BOAT, "id": "x" * 128, "batch-count": 2}, {**BOAT, "id": {}}), "ids of every kind", {}),
+    ("outputs", b"0" + lines(*[{**BOAT, "output": o} for o in ("", ".png", "-.png", "a.gif", "a/b.png", "a\\b.png", "\x7f.png",
+                                                               "{id}{seed}{x}.jpg", "x" * 300, "{id}" * 20 + ".png")]),
+     "names of every kind", {}),
+    ("prompts", b"0" + lines({}, {"prompt": "\\{a|b}"}, {"prompt": "{a", "negative-prompt": "b"},
+                             {"prompt": "a", "negative-prompt": "{b"}), "prompts of every kind", {}),
+    ("null", b"0null\n[]\n{\"prompt\":\"a\",\"steps\":4", "no objects", {}),
+]:
+    seed("jobs", name, data, why, **faults)
+
+# ---------------------------------------------------------------- configurations of networks and schedulers
+
+UNET = {"block_out_channels": [32, 64], "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "attention_head_dim": 8}
+for name, keys, why in [
+    ("lists", {"layers_per_block": [1, 2], "only_cross_attention": [True, False], "cross_attention_dim": [8, 16]}, "a list for each"),
+    ("list_1", {"layers_per_block": [2]}, "a list of one for all"),
+    ("list_3", {"layers_per_block": [1, 2, 3]}, "a list of another length"),
+    ("list_wrong", {"layers_per_block": [1, "x"]}, "a word in a list"),
+    ("types_none", {"down_block_types": []}, "an empty list of types"),
+    ("types_3", {"up_block_types": ["UpBlock2D"] * 3}, "more types than levels"),
+    ("types_number", {"down_block_types": [1, 2]}, "numbers for types"),
+    ("attention", {"down_block_types": ["AttnDownBlock2D"] * 2, "up_block_types": ["AttnUpBlock2D"] * 2}, "attention to itself"),
+    ("attention_wrong", {"down_block_types": ["AttnDownBlock2D"] * 2, "attention_head_dim": 7}, "a head that does not divide"),
+    ("heads_up", {"up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_head_dim": [5, 8],
+                  "down_block_types": ["DownBlock2D"] * 2}, "heads that do not divide on the way up"),
+    ("heads_mid", {"up_block_types": ["UpBlock2D"] * 2, "down_block_types": ["DownBlock2D"] * 2, "attention_head_dim": 7},
+     "heads that do not divide in the middle"),
+    ("mid_none", {"mid_block_type": None}, "no middle"),
+    ("mid_plain", {"mid_block_type": "UNetMidBlock2D"}, "a middle without attention to the prompt"),
+    ("classes", {"num_class_embeds": 10}, "labels"),
+    ("class_projection", {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 8}, "classes projected"),
+    ("class_simple", {"class_embed_type": "simple_projection"}, "a projection without its size"),
+    ("text", {"addition_embed_type": "text", "cross_attention_dim": 64}, "a text beside the prompt"),
+    ("text_heads", {"addition_embed_type": "text", "cross_attention_dim": 63}, "heads that do not divide the text"),
+    ("text_time", {"addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+                   "projection_class_embeddings_input_dim": 8}, "text and sizes"),
+    ("text_time_wrong", {"addition_embed_type": "text_time", "projection_class_embeddings_input_dim": 8}, "sizes without a size"),
+    ("sample_pair", {"sample_size": [8, 8]}, "a pair for a size"),
+    ("scale_shift", {"resnet_time_scale_shift": "scale_shift"}, "another way of the time"),
+    ("null_unknown", {"conv_in_kernel": None}, "null for what may not be null"),
+    ("fixed", {"act_fn": "gelu", "dropout": 0.5}, "values that we have not, the first is told"),
+    ("fixed_same", {"act_fn": "silu", "dropout": 0.0, "resnet_out_scale_factor": 1.0, "dual_cross_attention": False},
+     "1 and 1.0 are the same"),
+    ("private", {"_anything": None, "_class_name": "UNet2DConditionModel"}, "keys of nobody's business"),
+    ("truth_number", {"flip_sin_to_cos": 1}, "a number for a truth value"),
+    ("number_truth", {"in_channels": True}, "a truth value for a number"),
+    ("number_false", {"freq_shift": False}, "a truth value for a real number"),
+    ("number_object", {"freq_shift": {}}, "an object for a number"),
+    ("numbers_object", {"block_out_channels": {}}, "an object for a list"),
+    ("only_cross", {"only_cross_attention": [True]}, "a list of one truth value"),
+    ("only_cross_null", {"only_cross_attention": [None, None]}, "null for truth values"),
+    ("depths", {"transformer_layers_per_block": [1, 2]}, "depths of two levels"),
+    ("depths_one", {"transformer_layers_per_block": [2]}, "a depth in a list"),
+    ("depths_three", {"transformer_layers_per_block": [1, 2, 3]}, "three depths for two levels"),
+    ("depths_lists", {"transformer_layers_per_block": [[1], [2]], "reverse_transformer_layers_per_block": [[1, 2], [3, 4]]},
+     "a depth for each transformer"),
+    ("depths_lists_long", {"transformer_layers_per_block": [[1, 2, 3], [2]], "reverse_transformer_layers_per_block": [1, 1]},
+     "too many of them"),
+    ("depths_no_way_back", {"transformer_layers_per_block": [[1], [2]]}, "lists, but not for the way up"),
+    ("depths_up_number", {"reverse_transformer_layers_per_block": 2}, "a number for the way up"),
+    ("depths_up_three", {"reverse_transformer_layers_per_block": [1, 2, 3]}, "three depths for the way up"),
+    ("depths_text", {"transformer_layers_per_block": [1, "2"]}, "a text for a depth"),
+    ("depths_high", {"transformer_layers_per_block": [1, 1001]}, "a depth over the limit"),
+    ("depths_null", {"reverse_transformer_layers_per_block": None}, "null for the way up"),
+]:
+    seed("config", "unet_" + name, js(**{**UNET, **keys}), why, **({"e": 4, "m": 8} if name == "lists" else {}))
+SCHEDULER = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+for name, keys, why in [
+    ("karras", {"use_karras_sigmas": True}, "Karras' sigmas"),
+    ("low", {"num_train_timesteps": -(1 << 40)}, "a number under the limit"),
+    ("high", {"num_train_timesteps": 1 << 40}, "a number over the limit"),
+    ("timestep_type", {"timestep_type": "continuous"}, "timesteps that we have not"),
+    ("interpolation", {"interpolation_type": "log_linear"}, "an interpolation that we have not"),
+    ("final", {"final_sigmas_type": "sigma_min"}, "an end that we have not"),
+    ("trailing", {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}, "zero SNR"),
+    ("class", {"_class_name": 7}, "a number for a class"),
+]:
+    seed("config", "scheduler_" + name, js(**{**SCHEDULER, **keys}), why, **({"m": 8} if name == "trailing" else {}))
+
+# ---------------------------------------------------------------- tokenizers
+
+# As the target wants them: one file after another, 0xff between.
+SMALL = pathlib.Path("tests/golden/tokenizer")
+PARTS = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"]
+
+
+def files_seed(name, files, why, **faults):
+    seed("tokenizer", name, b"\1" + b"\xff".join(files.get(p, b"") for p in PARTS), why, **faults)
+
+
+for folder in [SMALL] + sorted((BAD / "tokenizer").iterdir()):
+    kept = {p: (folder / p).read_bytes() for p in PARTS if (folder / p).exists()}
+    for p in PARTS[:2]:
+        kept.setdefault(p, (SMALL / p).read_bytes())
+    files_seed(f"folder-{folder.name}", kept, "a folder of the tests")
+for file in sorted((BAD / "prompt").iterdir()):
+    seed("tokenizer", f"prompt-{file.name}", b"\2" + file.read_bytes(), "a prompt that is refused")
+
+VOCAB = {"a": 0, "b": 1, "ab": 2, "<|startoftext|>": 3, "<|endoftext|>": 4, "a</w>": 5, "b</w>": 6, "ab</w>": 7, "é</w>": 8}
+MERGES = b"#version: 0.2\na b</w>\na b\n"
+TINY = {"vocab.json": js(**VOCAB), "merges.txt": MERGES}
+
+
+def tiny(name, why, faults={}, vocab={}, whole=None, **files):
+    """The tiny vocabulary with more tokens and other files; _ for the dot of their names."""
+    kept = dict(TINY)
+    if vocab:
+        kept["vocab.json"] = json.dumps({**VOCAB, **vocab}).encode()
+    if whole is not None:
+        kept = {"tokenizer.json": whole if isinstance(whole, bytes) else json.dumps(whole).encode()}
+    for key, data in files.items():
+        kept[{"merges": PARTS[1], "config": PARTS[2], "special": PARTS[3], "added": PARTS[4]}[key]] = data
+    files_seed(f"tiny-{name}", {k: v for k, v in kept.items() if v is not None}, why, **faults)
+
+
+MODEL_JSON = {"type": "BPE", "vocab": VOCAB, "merges": ["a b", ["a", "b</w>"]]}
+DECODER = {"4": {"content": "<|endoftext|>", "special": True}, "9": {"content": "<x>", "lstrip": True, "rstrip": True},
+           "10": {"content": "É Z", "normalized": True}, "11": {"content": "<x>>"}, "12": {"content": ""}}
+SPECIAL = {n + "_token": "<|endoftext|>" for n in ("eos", "unk", "sep", "pad", "cls", "mask")}
+tiny("plain", "a vocabulary and merges", {"m": 60, "e": 30, "s": 12, "i": 8})
+tiny("all", "every file but tokenizer.json", {"m": 90, "e": 40}, config=js(tokenizer_class="CLIPTokenizer", padding_side="right",
+     truncation_side="right", model_max_length=8), special=js(**SPECIAL, bos_token={"content": "<|startoftext|>", "lstrip": False},
+                                                              additional_special_tokens=["<x>", "ab"], extra_special_tokens=["<x>"]),
+     added=js(**{"<x>": 9, "<y>": 10}))
+tiny("decoder", "added tokens with all their flags", {"m": 80}, config=js(added_tokens_decoder=DECODER,
+     bos_token={"content": "<|startoftext|>", "normalized": True}, extra_special_tokens=["b", "<x>", "ab"]))
+tiny("decoder_map", "tokens declared twice", config=js(added_tokens_decoder=DECODER), special=js(bos_token=7))
+tiny("whole", "tokenizer.json alone", {"m": 80, "e": 20}, whole={"model": MODEL_JSON, "added_tokens": [
+    {"content": "<x>", "id": 9, "special": True}, {"content": "<|endoftext|>", "id": 4, "special": True}]})
+for name, model in [("type", {**MODEL_JSON, "type": "Unigram"}), ("type_number", {**MODEL_JSON, "type": 1}),
+                    ("no_merges", {"vocab": VOCAB}), ("one", {**MODEL_JSON, "merges": ["ab"]}),
+                    ("three", {**MODEL_JSON, "merges": [["a", "b", "c"]]}), ("numbers", {**MODEL_JSON, "merges": [["a", 1]]}),
+                    ("number_first", {**MODEL_JSON, "merges": [[1, "a"]]}), ("unknown", {**MODEL_JSON, "merges": [["z", "a"]]}),
+                    ("unknown_right", {**MODEL_JSON, "merges": [["a", "z"]]}), ("unknown_both", {**MODEL_JSON, "merges": ["b a"]})]:
+    tiny(f"whole_{name}", "another model or merge", whole={"model": model})
+tiny("whole_tokens", "an added token that is a number", whole={"model": MODEL_JSON, "added_tokens": [7]})
+tiny("whole_text", "an added token that is its text", whole={"model": MODEL_JSON, "added_tokens": ["ab", {"content": 1}]})
+for name, config in [("class", {"tokenizer_class": "T5"}), ("class_number", {"tokenizer_class": 1}), ("side_null", {"padding_side": None}),
+                     ("truncation", {"truncation_side": "left"}), ("split", {"split_special_tokens": True}),
+                     ("length_text", {"model_max_length": "x"}), ("length_1", {"model_max_length": 1}),
+                     ("length_big", {"model_max_length": 10 ** 30}), ("decoder_id", {"added_tokens_decoder": {"x": "a"}}),
+                     ("decoder_tail", {"added_tokens_decoder": {"4x": "a"}}), ("decoder_minus", {"added_tokens_decoder": {"-1": "a"}}),
+                     ("decoder_huge", {"added_tokens_decoder": {"99999999": "a"}}), ("decoder_empty", {"added_tokens_decoder": {"": "a"}}),
+                     ("word", {"added_tokens_decoder": {"0": {"content": "a", "single_word": True}}}),
+                     ("no_text", {"added_tokens_decoder": {"0": {}}}), ("unk_empty", {"unk_token": ""}), ("bos_null", {"bos_token": None}),
+                     ("eos_list", {"eos_token": []}), ("pad_unknown", {"pad_token": "zz"}), ("unk_flags", {"unk_token": {
+                         "content": "<|endoftext|>", "rstrip": True}}), ("extra_unknown", {"extra_special_tokens": ["zz"]}),
+                     ("additional_unknown", {"additional_special_tokens": ["zz"]}), ("mask", {"mask_token": "zz"})]:
+    tiny(f"config_{name}", "what a configuration may hold", config=js(**config))
+tiny("special_bad", "a map of special tokens that is none", config=js(), special=b"[]")
+tiny("added_bad", "added tokens that are none", added=b"{")
+tiny("added_id", "a text for an id", added=js(zz="x", zy=3))
+tiny("merge_none", "a line without a space", merges=b"ab\n")
+tiny("merge_spaces", "two spaces", merges=b"a b c\n")
+tiny("merge_twice", "a merge twice", merges=b"a b\r\na b\r\n")
+tiny("merge_end", "no line feed at the end", merges=b"#version\n\na b")
+tiny("no_vocab", "no vocabulary", vocab={}, whole=b"{}")
+files_seed("only_merges", {"merges.txt": MERGES}, "no vocabulary beside the merges")
+files_seed("only_vocab", {"vocab.json": TINY["vocab.json"]}, "no merges beside the vocabulary")
+tiny("ids_twice", "one id twice", vocab={"c": 0})
+tiny("ids_real", "an id with a fraction", vocab={"c": 1.5})
+tiny("ids_minus", "a negative id", vocab={"c": -1})
+tiny("ids_text", "a text for an id", vocab={"c": "1"})
+tiny("ids_huge", "an id over the limit", vocab={"c": 1 << 24})
+
+# Texts under the vocabulary of the tests.
+for name, text_, why, faults in [
+    ("words", "A lazy Dog's 42 dogs, <|startoftext|> <|ENDOFTEXT|>!".encode(), "words of every kind", {"m": 24}),
+    ("space", "a\u2003\u2028\u2029\x85\t\n\x0b b\u00a0 ".encode(), "white space of every kind", {}),
+    ("special", b"<|startoftext|>a <|endoftext|> <|endoftext|>b<|endoftext", "added tokens between words", {"m": 20}),
+    ("utf8", b"a\xc3\x28\xe0\x9f\x80\xed\xa0\x80\xf0\x8f\x80\x80\xf4\x90\x80\x80\xf5\xff\xc0\x80\xe2\x82\xf0\x9f\x98", "broken UTF-8", {}),
+    ("planes", "é Ω \u4e00 \U0001f600 \U0010ffff".encode(), "characters of two, three and four bytes", {}),
+    ("dotted", "\u0130I\u0131\u03a3\u03c2".encode(), "letters whose lowercase is special", {}),
+    ("marks", "a\u0301\u0323e\u0315\u0300\u05ae\u0062 q\u0307\u0323".encode(), "marks to be put in order", {}),
+    ("young", "a\u07fd\u0301 \u0898\u08ca\u09fe\U0001e4ec\U0001e08f\U00011f41".encode(), "marks younger than the tables", {}),
+    ("hangul", "\u1100\u1161\u11a8 \uac00\u11a7 \u1161\u11a7\uac01".encode(), "Hangul, joined and apart", {}),
+    ("compat", "\ufb01\u212b\u2126\u1e9b\u0344\uf900".encode(), "characters that decompose", {}),
+    ("long", b"abababababab" * 30, "a long word of many merges", {}),
+    ("merges", b"watercolorblackcirclecloudrightboatabove blackblacklarge lowlowblueangle threeorange " * 3, "merges that compete", {}),
+    ("digits", b"1234567890" * 20 + b"'s 't 're 've 'm 'll 'd '", "digits and endings", {}),
+    ("nothing", b"", "nothing", {"m": 8}),
+    ("blank", b" \n\t ", "only white space", {"m": 12}),
+    ("many", b"a " * 400, "many words", {"m": 24}),
+]:
+    seed("tokenizer", f"text-{name}", b"\2" + text_, why, **faults)
+
+# ---------------------------------------------------------------- safetensors and the files around them
+
+
+def safetensors(header, data=b""):
+    text_ = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
+    return struct.pack("<Q", len(text_)) + text_ + data
+
+
+def tensors(*of, metadata=None):
+    """A good file: (name, type, bytes of a value, shape) each."""
+    header, at = {}, 0
+    if metadata is not None:
+        header["__metadata__"] = metadata
+    for name, kind, size, shape in of:
+        n = size
+        for d in shape:
+            n *= d
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [at, at + n]}
+        at += n
+    return safetensors(header, bytes(i % 251 for i in range(at)))
+
+
+TYPES = [("U64", 8), ("I64", 8), ("F64", 8), ("F32", 4), ("U32", 4), ("I32", 4), ("BF16", 2), ("F16", 2), ("U16", 2), ("I16", 2),
+         ("F8_E4M3", 1), ("F8_E5M2", 1), ("I8", 1), ("U8", 1), ("BOOL", 1)]
+FEW = tensors(("b", "F16", 2, [3]), ("a", "F32", 4, [2, 1]), ("c", "F32", 4, []), metadata={"k": "v", "a": "b"})
+for name, data, why, faults in [
+    ("types", tensors(*[(f"t{k}", k, n, [2, 3]) for k, n in TYPES]), "every type", {"m": 60, "e": 40}),
+    ("few", FEW, "two types, a scalar, metadata", {"m": 80, "e": 40, "n": 16, "s": 24, "i": 24}),
+    ("one", tensors(("a", "F16", 2, [4])), "one tensor", {"m": 40, "e": 40, "s": 16}),
+    ("nothing", safetensors({}), "no tensor", {}),
+    ("metadata", safetensors({"__metadata__": {}}), "metadata without an entry", {}),
+    ("long", tensors(("a", "U8", 1, [70000]), ("b", "F16", 2, [9000])), "more than is converted at once",
+     {"e": 20}),
+    ("empties", tensors(("z", "F32", 4, [0]), ("y", "F32", 4, [0, 5]), ("a", "F32", 4, [1]), ("x", "F32", 4, [2, 0])),
+     "tensors without a value", {}),
+    ("eight", tensors(("a", "F32", 4, [1, 2, 1, 2, 1, 1, 1, 1]), ("b", "F32", 4, [10000, 0, 10000])), "as many sizes as may be", {}),
+    ("unknown", tensors(("a", "F4", 1, [4]), ("b", "F32", 4, [1])), "a type that nobody knows beside a good one", {"m": 20}),
+    ("same_name", safetensors(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
+                              b',"c":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}}', b"xy"), "not in the order of the offsets", {}),
+]:
+    seed("safetensors", name, data, why, **faults)
+
+
+def shards(**of):
+    return json.dumps({"metadata": {"total_size": 16}, "weight_map": of}).encode()
+
+
+ONE, TWO = "good-1.safetensors", "good-2.safetensors"
+for name, data, why, faults in [
+    ("both", shards(a=ONE, b=TWO), "two shards", {"m": 60, "e": 30, "s": 12}),
+    ("again", shards(b=TWO, a=ONE) [:-1] + b"}", "the shards in another order", {}),
+    ("one", shards(a=ONE), "a shard", {"m": 40}),
+    ("same", json.dumps({"weight_map": {"a": ONE, "b": ONE}}).encode(), "a tensor in a shard that is open and lacks it", {}),
+    ("first_wrong", shards(x=ONE, a=ONE), "what comes after a wrong one is left alone", {}),
+    ("nothing", shards(), "an index of nothing", {}),
+    ("map_null", b'{"weight_map": null}', "null for the map", {}),
+    ("whole", FEW, "a whole file", {"m": 60, "e": 30}),
+    ("whole_3", tensors(("a", "F32", 4, [3, 1, 4]), ("b", "F32", 4, [3, 1, 5])), "a tensor of the other shape", {}),
+    ("whole_none", safetensors({}), "a whole file without a tensor", {}),
+    ("pipeline", js(_class_name="StableDiffusionPipeline", unet=["diffusers", "UNet2DConditionModel"], vae=["diffusers", None],
+                    safety_checker=[None, None], requires=False, sizes=[1, 2, 3]), "a pipeline", {"m": 30, "e": 20}),
+    ("pipeline_good", js(_class_name="X", unet=["diffusers", "U"], vae=["diffusers", "V"]), "two components", {"m": 30}),
+    ("pipeline_name", js(**{"_class_name": "X", "..": ["a", "b"], "u": ["a", "b"]}), "a component above the folder", {}),
+    ("pipeline_class", js(_class_name=7), "a number for a class", {}),
+    ("pipeline_none", js(unet=["a", "b"]), "no class", {}),
+    ("pipeline_pair", js(_class_name="X", u=[1, "b"], v=["a", 1]), "no pair of texts", {}),
+]:
+    seed("index", name, data, why, **faults)
+
+# ---------------------------------------------------------------- torch's files
+
+CKPT = pathlib.Path("tests/golden/ckpt")
+for name, why, faults in [
+    ("model_a.ckpt", "tensors of a dictionary", {"m": 60, "e": 30, "s": 12, "i": 6}),
+    ("views.ckpt", "tensors that share storages", {"m": 60, "e": 30, "s": 12}),
+    ("trainer.ckpt", "what trainers put around them", {"m": 90}),
+    ("protocol4.ckpt", "another protocol of pickles", {"m": 40}),
+]:
+    seed("ckpt", name, (CKPT / name).read_bytes(), why, **faults)
+
+# ---------------------------------------------------------------- prompts
+
+for name, text, why, faults in [
+    ("everything", r" a (red:1.3) ((boat)) [old] \(sic\) BREAK on [the sea:a lake:0.5], [in|turns], [late:2] [gone::3]",
+     "all of the syntax", {"m": 60}),
+    ("no_norm", "a (red:1.3) boat", "the second way of weights", {"m": 20}),
+    ("comfy", "b (red:1.3) boat", "the third", {"m": 20}),
+    ("none", "c (red:1.3) boat", "none", {"m": 20}),
+    ("long", " " + "a red boat, " * 60, "several rows of tokens", {"m": 60}),
+    ("one_word", " " + "boat" * 300, "a row without a comma to go back to", {"m": 20}),
+    ("breaks", " a BREAK b BREAK BREAK c", "short rows", {}),
+    ("nested", " [a:[b|c]:0.25] [[d]:e:0.5] [f:g:7] [h|i|] [|] [:j:0.9]", "edits in edits", {}),
+    ("weights", " (a:0) (b:-2) (c:1e9) (d:nan) (e:) (f:1.2.3) (g: 1.5 ) (:2)", "numbers that are none", {}),
+    ("open", " ((a [b (c", "what is never closed", {}),
+    ("closed", " a) b] c:2)", "what was never opened", {}),
+    ("deep_round", " " + "(" * 600 + "a", "deeper than is read", {}),
+    ("deep_square", " " + "[" * 600 + "a", "the same", {}),
+    ("signs", " (a:+1.5) (b: 2 (c:3", "a sign, and numbers that nothing closes", {}),
+    ("words", " BREAKS _BREAK BREAK_ BREAK\u00e9", "BREAK in words", {}),
+    ("break_weighed", " (a BREAK b:1.2)", "BREAK in brackets", {}),
+    ("edit_escaped", " [a\\:b:c:0.5 ]", "an escape in an edit", {}),
+    ("escapes", " \\( \\) \\[ \\] \\\\ \\a \\", "escapes", {}),
+    ("steps", " [a:b:0] [c:d:-1] [e:f:1] [g:h:2.5] [i:j:x] [k::0.5] [l:0.5] [m:n:o:0.5]", "times", {}),
+]:
+    seed("prompt", name, text.encode(), why, **faults)
