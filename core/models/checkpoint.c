@@ -202,7 +202,7 @@ static void decide(checkpoint *c, checkpoint_kind kind, const tensor_entry *by) 
 // text encoder with OpenCLIP's names and 1024 features.
 static status find_kind(checkpoint *c, error *err) {
     const tensor_entry *added = tensor_of(c, "model.diffusion_model.label_emb.0.0.weight"),
-                             *text = text_reader(c);
+                       *text = text_reader(c);
     const file_names *encoder = &component_of(c, "text_encoder")->names;
     int64_t width = text && text->ndim == 2 ? text->shape[1] : 0;
     if (tensor_of(c, "model.diffusion_model.label_emb.weight")) return refuse_kind(c, "SD 2 upscaler", err);
