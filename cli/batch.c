@@ -47,7 +47,7 @@ const command_line BATCH_LINE = {
     "keys are the long names of txt2img's options, and \"id\"; the options here stand for what a job leaves\n"
     "open. {a|b} and __name__ in prompts are chosen by the seed. Several processes may work on one folder.\n"
     "Exit codes: 0 all done, 1 some jobs failed, 75 some failed for want of memory or disk.",
-    {OPTIONS, DRAWING_OPTIONS, COMMON_OPTIONS},
+    {OPTIONS, DRAWING_OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
     1};
 
 typedef struct {

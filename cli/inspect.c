@@ -30,7 +30,7 @@ const command_line INSPECT_LINE = {
     "[PATH] [--plan NETWORK]",
     "Shows what a model, a tensor file or a picture holds. Without a path: the model.",
     NULL,
-    {OPTIONS, COMMON_OPTIONS},
+    {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
     1};
 
 // ---- text for people

@@ -31,7 +31,7 @@ typedef struct {
 
 typedef struct {
     const char *name, *usage, *summary, *notes; // notes may be NULL
-    const option *options[3];                   // each ended by a row without a name; the last may be NULL
+    const option *options[4];                   // each ended by a row without a name; the last may be NULL
     int max_operands;
 } command_line;
 

@@ -57,7 +57,15 @@ static int run(session *s, const options *o, const char *name) {
     calo_status code = reproduce(name, &r, &result);
     if (code == CALO_ERR_CANCELLED) return session_end(s, code);
     if (code) return session_fail(s, (int)code, "%s", result.message);
-    printf("%s\n%d of %d claims hold\n", result.table, result.claims - result.broken, result.claims);
+    int hold = result.claims - result.broken;
+    if (o->common.json) {
+        printf("{\"event\":\"done\",\"claims\":%d,\"hold\":%d,\"unexpected\":%d,\"table\":", result.claims,
+               hold, result.unexpected);
+        print_json_string(result.table);
+        puts("}");
+    } else {
+        printf("%s\n%d of %d claims hold\n", result.table, hold, result.claims);
+    }
     calo_free(result.table);
     return result.unexpected ? 1 : 0;
 }

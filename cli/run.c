@@ -28,7 +28,7 @@ const command_line RUN_LINE = {
     "  vae_decoder     latent (unscaled) -> sample\n"
     "  text_encoder    input_ids -> last_hidden_state, penultimate, pooler_output or text_embeds\n"
     "  text_encoder_2  the same",
-    {OPTIONS, COMMON_OPTIONS},
+    {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
     1};
 
 static calo_tensor *all_tensors(const calo_tensors *list) {

@@ -20,7 +20,7 @@ static const char *const FAST[] = {"auto", "off", NULL};
 static const char *const COLORS[] = {"auto", "always", "never", NULL};
 enum { COLOR_AUTO, COLOR_ALWAYS };
 
-const option COMMON_OPTIONS[] = {
+const option MODEL_OPTIONS[] = {
     {'m', "model", OPTION_TEXT, offsetof(common, model), "MODEL",
      "a folder, a .safetensors checkpoint, or org/name in the hub's cache (default: talbot, which comes "
      "along)"},
@@ -28,13 +28,16 @@ const option COMMON_OPTIONS[] = {
      "another autoencoder: a file, its folder or a model's"},
     {0, "clip-vocab", OPTION_TEXT, offsetof(common, clip_vocab), "DIR",
      "vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
-    {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,
-     1024},
     {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
      .choices = PRECISIONS},
     {0, "fast", OPTION_CHOICE, offsetof(common, fast), "WHEN",
      "auto: convolutions by Winograd's method where they are faster; off: direct arithmetic",
      .choices = FAST},
+    {0}};
+
+const option COMMON_OPTIONS[] = {
+    {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,
+     1024},
     {0, "config", OPTION_TEXT, offsetof(common, config), "FILE",
      "read this instead of ~/.config/calotype/config.json"},
     {0, "json", OPTION_FLAG, offsetof(common, json), NULL, "results as JSON, one object a line"},

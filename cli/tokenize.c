@@ -14,7 +14,7 @@ const command_line TOKENIZE_LINE = {
     "and end,\n"
     "not cut. With --json each line is a JSON string, which may hold any character.",
     NULL,
-    {COMMON_OPTIONS, NULL},
+    {MODEL_OPTIONS, COMMON_OPTIONS},
     0};
 
 static int encode(session *s, calo_model *m, const char *text, size_t length) {

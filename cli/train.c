@@ -36,7 +36,7 @@ const command_line TRAIN_LINE = {
     "Ctrl-C stops after the update and writes a checkpoint; --resume goes on "
     "from it. The file's keys, their defaults and\n"
     "ranges: calotype train --keys",
-    {OPTIONS, COMMON_OPTIONS},
+    {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
     1};
 
 static int print_keys(session *s) {

@@ -45,7 +45,7 @@ const command_line TXT2IMG_LINE = {
     "Draws pictures from a prompt.",
     "Samplers and schedulers are understood as other programs spell them, too (\"DPM++ 2M Karras\").\n"
     "The names of the files are printed on standard output.",
-    {DRAWING_OPTIONS, OPTIONS, COMMON_OPTIONS},
+    {DRAWING_OPTIONS, OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
     0};
 
 typedef struct {

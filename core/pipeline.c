@@ -142,6 +142,7 @@ static status check_tensors(const txt2img *t, error *err) {
     if (model_has(m, PART_TEXT_ENCODER)) s = model_check(m, NET_TEXT_ENCODER, err);
     if (!s && model_has(m, PART_TEXT_ENCODER_2)) s = model_check(m, NET_TEXT_ENCODER_2, err);
     if (!s) s = model_check(m, NET_UNET, err);
+    if (!s && t->request->init_image) s = model_check(m, NET_VAE_ENCODER, err);
     return s ? s : model_check(m, NET_VAE_DECODER, err);
 }
 

@@ -24,29 +24,30 @@ static double share_of_input(const float *y, const float *x, size_t n) {
 // αs²/(α²s² + σ²) for data of variance s²). Then
 //     ε̂ = (x − αx̂₀)/σ shares (1 − αk)/σ ≈ 1 with its input, and
 //     v̂ = (αx − x̂₀)/σ shares (α − k)/σ ≈ 0.
-// Half way between is the border. Text does not matter, so there is none.
+// Half way between is the border. Text does not matter, so there is none; and an inpainting model, which has
+// more input channels than output channels, is shown a mask of ones and nothing that is kept.
 static status ask(txt2img *t, double *share, error *err) {
     const unet_config *u = model_unet(t->model->m, err);
     if (!u) return err->code;
-    size_t n = (size_t)u->in_channels * SIDE * SIDE;
+    size_t C = (size_t)u->out_channels, in = (size_t)u->in_channels, n = C * SIDE * SIDE;
     network_shape s = {.net = NET_UNET, .compute = t->compute, .B = 1, .H = SIDE, .W = SIDE, .T = TOKENS};
     exec *e = api_network(t->model, &s, FAST, err);
     if (!e) return err->code;
     float *x = exec_input(e, "sample"), *at = exec_input(e, "timestep"),
           *text = exec_input(e, "encoder_hidden_states");
-    if (!x || !at || u->out_channels != u->in_channels)
-        return fail(err, ERR_DATA, "the UNet does not look at its input");
-    mt19937 noise;
-    mt_seed(&noise, SEED);
-    mt_normal(&noise, x, n);
+    if (!x || !at) return fail(err, ERR_DATA, "the UNet does not look at its input");
+    float *noise = mem_alloc(n * sizeof *noise);
+    if (!noise) return fail(err, ERR_TEMP, "out of memory");
+    mt19937 from;
+    mt_seed(&from, SEED);
+    mt_normal(&from, noise, n);
+    for (size_t pixel = 0; pixel < SIDE * SIDE; pixel++)
+        for (size_t c = 0; c < in; c++) x[pixel * in + c] = c < C ? noise[pixel * C + c] : c == C;
     at[0] = LAST_STEP;
     for (int64_t i = 0; text && i < TOKENS * u->level[0].cross_attention_dim; i++) text[i] = 0;
-    float *kept = mem_alloc(n * sizeof *kept); // a run may use the input's memory
-    if (!kept) return fail(err, ERR_TEMP, "out of memory");
-    for (size_t i = 0; i < n; i++) kept[i] = x[i];
     status st = exec_run(e, err);
-    if (!st) *share = share_of_input(exec_output(e, 0), kept, n);
-    mem_free(kept);
+    if (!st) *share = share_of_input(exec_output(e, 0), noise, n);
+    mem_free(noise);
     return st;
 }
 
