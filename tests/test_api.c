@@ -254,7 +254,8 @@ Test(api, each_way_to_begin_is_another_picture) {
         for (int k = 0; k < i; k++) {
             const calo_image *x = calo_images_at(all[i], 0), *y = calo_images_at(all[k], 0);
             size_t n = (size_t)(x->latent_shape[0] * x->latent_shape[1] * x->latent_shape[2]);
-            cr_expect(x->width != y->width || memcmp(x->latents, y->latents, n * sizeof(float)) != 0,
+            cr_expect(memcmp(x->latent_shape, y->latent_shape, sizeof x->latent_shape) != 0 ||
+                          memcmp(x->latents, y->latents, n * sizeof(float)) != 0,
                       "ways %d and %d", k, i);
         }
     for (int i = 0; i < WAYS; i++) calo_images_free(all[i]);

@@ -360,8 +360,8 @@ Test(samplers, floats_follow_doubles) {
     for (int i = 0; sampler_at(i); i++) {
         gaussian g = {.m = 0.7, .S = 0.5, .n = 1};
         affine_world w = {.m = 0.7, .S = 0.5, .predicts = PREDICT_V};
-        schedule_steps steps = angle_steps(100, 0, M_PI / 2, 1);
         if (sampler_at(i)->eta > 0 && strcmp(sampler_at(i)->name, "dpmpp_2m_sde")) continue;
+        schedule_steps steps = angle_steps(100, 0, M_PI / 2, 1);
         float x = 1;
         host_model model = {&g, gaussian_denoise, NULL};
         sampler_tuning tune = sampler_defaults(sampler_at(i));
