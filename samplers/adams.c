@@ -13,7 +13,6 @@
 // eps(r) has no value to go on from at r = infinity: from alpha = 0 the step is the first-order one and the
 // history begins behind it. So is a last step of DEIS to log r' = -infinity.
 #include "samplers/step.h"
-#include "samplers/weights.h"
 
 #include <math.h>
 
@@ -58,51 +57,38 @@ typedef struct {
     bool heun_start;
 } method;
 
-typedef struct {
-    latent *eps[MAX_NODES];
-    double r[MAX_NODES];
-    int n; // known
-} history;
-
-// eps = (x - alpha x0) / sigma becomes the newest; the oldest is forgotten.
+// eps = (x - alpha x0) / sigma becomes the newest.
 static status remember(const sampler_env *env, history *h, int most, const schedule_point *at,
                        const latent *x, const latent *x0, error *err) {
-    latent *oldest = h->eps[most - 1];
-    for (int j = most - 1; j > 0; j--) {
-        h->eps[j] = h->eps[j - 1];
-        h->r[j] = h->r[j - 1];
-    }
-    h->eps[0] = oldest;
-    h->r[0] = at->alpha > 0 ? at->sigma / at->alpha : INFINITY;
-    h->n = at->alpha > 0 ? (h->n < most ? h->n + 1 : most) : 0;
+    latent *eps = history_push(h, most, at);
     mix m = {0};
     mix_add(&m, 1 / at->sigma, x);
     mix_add(&m, -at->alpha / at->sigma, x0);
-    return mix_into(env, &m, oldest, err);
+    return mix_into(env, &m, eps, err);
 }
 
 static status advance(const sampler_env *env, const method *how, const history *h, const schedule_point *to,
                       latent *x, const latent *x0, error *err) {
-    double w[MAX_NODES] = {0}, rest = 0;
-    if (h->n > 1) how->weights(h->n, h->r, to->sigma / to->alpha, w);
+    double r[MAX_NODES], w[MAX_NODES] = {0}, rest = 0;
+    for (int j = 0; j < h->n; j++) r[j] = h->at[j].sigma / h->at[j].alpha;
+    if (h->n > 1) how->weights(h->n, r, to->sigma / to->alpha, w);
     for (int j = 1; j < h->n; j++) rest += w[j];
     mix m = {0};
     mix_add(&m, to->alpha, x0);
-    mix_add(&m, to->sigma - to->alpha * rest, h->eps[0]);
-    for (int j = 1; j < h->n; j++) mix_add(&m, to->alpha * w[j], h->eps[j]);
+    mix_add(&m, to->sigma - to->alpha * rest, h->value[0]);
+    for (int j = 1; j < h->n; j++) mix_add(&m, to->alpha * w[j], h->value[j]);
     return mix_into(env, &m, x, err);
 }
 
 static status run(const sampler_env *env, const sampling *s, const method *how, latent *x, error *err) {
     latent *x0 = env->scratch[0], *spare = env->scratch[MAX_NODES + 1];
-    history h = {0};
-    for (int j = 0; j < MAX_NODES; j++) h.eps[j] = env->scratch[1 + j];
+    history h = history_over(env->scratch + 1);
     for (int i = 0; i < s->steps->n; i++) {
         const schedule_point *at = &s->steps->at[i];
         TRY(env->denoise(env->arg, x, at, i, x0, err));
         TRY(remember(env, &h, how->order, at, x, x0, err));
         if (how->heun_start && h.n == 1)
-            TRY(heun_step(env, s, i, at, x, x0, spare, h.eps[1], err));
+            TRY(heun_step(env, s, i, at, x, x0, spare, h.value[1], err));
         else
             TRY(advance(env, how, &h, at + 1, x, x0, err));
     }

@@ -16,30 +16,10 @@
 // of first order, and the history begins behind alpha = 0. The global error of n steps of a second-order
 // method falls as n^-2 log n when they reach such an end.
 #include "samplers/step.h"
-#include "samplers/weights.h"
 
 #include <math.h>
 
-// What is known: x0[j] at `at[j]`, newest first.
-typedef struct {
-    latent *x0[MAX_NODES];
-    schedule_point at[MAX_NODES];
-    int n; // usable: since alpha = 0
-} history;
-
 typedef enum { HALF, EXACT, HALF_SECOND } precision; // of J_1; of all; of all but J_2, which is halved
-
-// The newest place, to be filled with x0 at `at`.
-static latent *remember(history *h, int most, const schedule_point *at) {
-    latent *oldest = h->x0[most - 1];
-    for (int j = most - 1; j > 0; j--) {
-        h->x0[j] = h->x0[j - 1];
-        h->at[j] = h->at[j - 1];
-    }
-    h->at[0] = *at;
-    h->n = at->alpha > 0 ? (h->n < most ? h->n + 1 : most) : 0;
-    return h->x0[0] = oldest;
-}
 
 static void moments(double h, double eta, precision how, int n, double *J) {
     exponential_moments((1 + eta) * h, n, J);
@@ -63,15 +43,9 @@ static status integrate(const sampler_env *env, const sampling *s, const history
     transition t = transition_make(from, to, keep_sde(q, eta));
     mix m = {0};
     mix_add(&m, t.k, x);
-    for (int j = 0; j < n; j++) mix_add(&m, t.c * b[j], h->x0[j]);
+    for (int j = 0; j < n; j++) mix_add(&m, t.c * b[j], h->value[j]);
     TRY(mix_add_noise(env, &m, t.s * s->tune.s_noise, env->scratch[MAX_NODES], err));
     return mix_into(env, &m, y, err);
-}
-
-static history nothing_known(const sampler_env *env) {
-    history h = {0};
-    for (int j = 0; j < MAX_NODES; j++) h.x0[j] = env->scratch[j];
-    return h;
 }
 
 static int least(int a, int b) { return a < b ? a : b; }
@@ -83,10 +57,10 @@ static int nodes(const history *h, int order, const schedule_point *to) {
 
 static status run(const sampler_env *env, const sampling *s, int order, precision how, latent *x,
                   error *err) {
-    history h = nothing_known(env);
+    history h = history_over(env->scratch);
     for (int i = 0; i < s->steps->n; i++) {
         const schedule_point *at = &s->steps->at[i];
-        latent *x0 = remember(&h, order, at);
+        latent *x0 = history_push(&h, order, at);
         TRY(env->denoise(env->arg, x, at, i, x0, err));
         TRY(integrate(env, s, &h, nodes(&h, order, at + 1), at, at + 1, how, x, x, err));
     }
@@ -116,13 +90,13 @@ static status copy(const sampler_env *env, const latent *x, latent *y, error *er
 // The ODE's, whatever eta is: a corrector would have to know the noise.
 static status unipc(const sampler_env *env, const sampling *given, int order, latent *x, error *err) {
     sampling s = *given;
-    history h = nothing_known(env);
+    history h = history_over(env->scratch);
     latent *before = env->scratch[MAX_NODES + 1]; // x at the last step's start
     int n = 0;                                    // nodes of the last step; 0: nothing to correct
     s.tune.eta = 0;
     for (int i = 0; i < s.steps->n; i++) {
         const schedule_point *at = &s.steps->at[i];
-        latent *x0 = remember(&h, order + 1, at);
+        latent *x0 = history_push(&h, order + 1, at);
         TRY(env->denoise(env->arg, x, at, i, x0, err));
         if (n > 0) TRY(integrate(env, &s, &h, n + 1, at - 1, at, unipc_precision(n + 1), before, x, err));
         TRY(copy(env, x, before, err));

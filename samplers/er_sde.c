@@ -33,34 +33,32 @@ static double keep(double r, double to, double eta) {
     return isinf(r) ? pow(0, eta) : noise_scale(to, eta) / to / (noise_scale(r, eta) / r);
 }
 
-// Adds the terms of D1 and D2 to the step from r[0]; n of x0 are known.
-static void add_differences(mix *m, const double *r, latent *const *x0, int n, double to,
-                            const schedule_point *at, double eta) {
+// Adds the terms of D1 and D2 to the step from the newest x0.
+static void add_differences(mix *m, const history *h, double to, const schedule_point *at, double eta) {
+    double r[MAX_NODES];
+    int n = h->n;
     if (n < 2) return;
+    for (int j = 0; j < n; j++) r[j] = h->at[j].sigma / h->at[j].alpha;
     factors f = integrals(r[0], to, eta);
     double a = at->alpha * f.first / (r[0] - r[1]);
     double b = n < 3 ? 0 : at->alpha * f.second * 2 / (r[0] - r[2]);
     double newer = b / (r[0] - r[1]), older = n < 3 ? 0 : b / (r[1] - r[2]);
     m->coef[1] += a + newer; // of x0[0]
-    mix_add(m, -a - newer - older, x0[1]);
-    mix_add(m, older, x0[2]);
+    mix_add(m, -a - newer - older, h->value[1]);
+    mix_add(m, older, h->value[2]);
 }
 
 status er_sde_sample(const sampler_env *env, const sampling *s, latent *x, error *err) {
-    latent *x0[3] = {env->scratch[0], env->scratch[1], env->scratch[2]};
-    double r[3] = {0}, eta = s->tune.eta;
-    int n = 0;
+    history h = history_over(env->scratch);
+    double eta = s->tune.eta;
     for (int i = 0; i < s->steps->n; i++) {
         const schedule_point *at = &s->steps->at[i], *to = at + 1;
-        latent *oldest = x0[2];
-        x0[2] = x0[1], x0[1] = x0[0], x0[0] = oldest;
-        r[2] = r[1], r[1] = r[0], r[0] = at->alpha > 0 ? at->sigma / at->alpha : INFINITY;
-        n = at->alpha > 0 ? (n < 3 ? n + 1 : 3) : 0;
-        TRY(env->denoise(env->arg, x, at, i, x0[0], err));
-        double next = to->sigma / to->alpha;
-        transition t = transition_make(at, to, next > 0 ? keep(r[0], next, eta) : 1);
-        mix m = {2, {t.k, t.c}, {x, x0[0]}};
-        if (next > 0) add_differences(&m, r, x0, n, next, to, eta);
+        latent *x0 = history_push(&h, 3, at);
+        TRY(env->denoise(env->arg, x, at, i, x0, err));
+        double r = at->alpha > 0 ? at->sigma / at->alpha : INFINITY, next = to->sigma / to->alpha;
+        transition t = transition_make(at, to, next > 0 ? keep(r, next, eta) : 1);
+        mix m = {2, {t.k, t.c}, {x, x0}};
+        if (next > 0) add_differences(&m, &h, next, to, eta);
         TRY(mix_add_noise(env, &m, t.s * s->tune.s_noise, env->scratch[3], err));
         TRY(mix_into(env, &m, x, err));
     }

@@ -48,6 +48,25 @@ double lambda_step(const schedule_point *from, const schedule_point *to) {
     return -log(step_ratio(from, to));
 }
 
+// ---- what multistep methods remember
+
+history history_over(latent *const *scratch) {
+    history h = {0};
+    for (int j = 0; j < MAX_NODES; j++) h.value[j] = scratch[j];
+    return h;
+}
+
+latent *history_push(history *h, int most, const schedule_point *at) {
+    latent *oldest = h->value[most - 1];
+    for (int j = most - 1; j > 0; j--) {
+        h->value[j] = h->value[j - 1];
+        h->at[j] = h->at[j - 1];
+    }
+    h->at[0] = *at;
+    h->n = at->alpha > 0 ? (h->n < most ? h->n + 1 : most) : 0;
+    return h->value[0] = oldest;
+}
+
 // ---- points that are not in the list
 
 schedule_point step_point(const sampling *s, int i, double r) {

@@ -4,6 +4,7 @@
 // be divided by, a step takes its limit instead, which is of first order: "q = 0" below.
 #pragma once
 #include "samplers/samplers.h"
+#include "samplers/weights.h"
 
 // ---- a linear combination, term by term
 
@@ -43,6 +44,19 @@ double keep_ancestral(double q, double eta);
 double keep_sde(double q, double eta);
 // lambda(to) - lambda(from), lambda = log(alpha/sigma) = -log r, both finite.
 double lambda_step(const schedule_point *from, const schedule_point *to);
+
+// ---- what multistep methods remember
+
+// A latent of each of the last steps and where it belongs, newest first.
+typedef struct {
+    latent *value[MAX_NODES];
+    schedule_point at[MAX_NODES];
+    int n; // usable: none at alpha = 0, from which nothing can be extrapolated, and those since
+} history;
+
+history history_over(latent *const *scratch); // MAX_NODES of them
+// The newest place, to be filled with what belongs to `at`; of `most` the oldest is forgotten.
+latent *history_push(history *h, int most, const schedule_point *at);
 
 // ---- points that are not in the list
 
