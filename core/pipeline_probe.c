@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/base/mem.h"
 #include "core/base/rng.h"
@@ -24,25 +25,25 @@ static double share_of_input(const float *y, const float *x, size_t n) {
 // αs²/(α²s² + σ²) for data of variance s²). Then
 //     ε̂ = (x − αx̂₀)/σ shares (1 − αk)/σ ≈ 1 with its input, and
 //     v̂ = (αx − x̂₀)/σ shares (α − k)/σ ≈ 0.
-// Half way between is the border. Text does not matter, so there is none; and an inpainting model, which has
-// more input channels than output channels, is shown a mask of ones and nothing that is kept.
+// Half way between is the border. Text does not matter, so there is none. Only UNets that read nothing but
+// latents are asked: of the others it is known (checkpoint.c).
 static status ask(txt2img *t, double *share, error *err) {
     const unet_config *u = model_unet(t->model->m, err);
     if (!u) return err->code;
-    size_t C = (size_t)u->out_channels, in = (size_t)u->in_channels, n = C * SIDE * SIDE;
+    size_t n = (size_t)u->in_channels * SIDE * SIDE;
     network_shape s = {.net = NET_UNET, .compute = t->compute, .B = 1, .H = SIDE, .W = SIDE, .T = TOKENS};
     exec *e = api_network(t->model, &s, FAST, err);
     if (!e) return err->code;
     float *x = exec_input(e, "sample"), *at = exec_input(e, "timestep"),
           *text = exec_input(e, "encoder_hidden_states");
-    if (!x || !at) return fail(err, ERR_DATA, "the UNet does not look at its input");
-    float *noise = mem_alloc(n * sizeof *noise);
+    if (!x || !at || u->out_channels != u->in_channels)
+        return fail(err, ERR_DATA, "the UNet does not look at its input");
+    float *noise = mem_alloc(n * sizeof *noise); // a run may use the input's memory
     if (!noise) return fail(err, ERR_TEMP, "out of memory");
     mt19937 from;
     mt_seed(&from, SEED);
     mt_normal(&from, noise, n);
-    for (size_t pixel = 0; pixel < SIDE * SIDE; pixel++)
-        for (size_t c = 0; c < in; c++) x[pixel * in + c] = c < C ? noise[pixel * C + c] : c == C;
+    memcpy(x, noise, n * sizeof *x);
     at[0] = LAST_STEP;
     for (int64_t i = 0; text && i < TOKENS * u->level[0].cross_attention_dim; i++) text[i] = 0;
     status st = exec_run(e, err);
