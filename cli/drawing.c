@@ -72,17 +72,18 @@ const option DRAWING_OPTIONS[] = {
     {0}};
 
 drawing drawing_defaults(void) {
+    calo_txt2img_request r = calo_txt2img_defaults();
     return (drawing){.common = common_defaults(),
-                     .steps = 20,
-                     .cfg_scale = 7,
-                     .cfg_rescale = -1,
+                     .steps = r.steps,
+                     .cfg_scale = r.cfg_scale,
+                     .cfg_rescale = r.cfg_rescale,
                      .seed = -1,
-                     .eta = -1,
-                     .s_noise = 1,
-                     .cfg_end = 1,
-                     .strength = 0.75,
-                     .mask_blur = 4,
-                     .mask_padding = 32};
+                     .eta = r.eta,
+                     .s_noise = r.s_noise,
+                     .cfg_end = r.cfg_end,
+                     .strength = r.strength,
+                     .mask_blur = r.mask_blur,
+                     .mask_padding = r.mask_padding};
 }
 
 calo_txt2img_request drawing_request(const drawing *d) {
