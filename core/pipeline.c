@@ -9,8 +9,10 @@
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/base/rng.h"
+#include "core/base/utf8.h"
 #include "core/models/layout.h"
 #include "core/pipeline_text.h"
+#include "core/pipeline_vae.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
 #include "samplers/scheduler_config.h"
@@ -178,13 +180,6 @@ static status choose_size(txt2img *t, error *err) {
                 t->width, t->height, t->count, (int)t->C, (int)t->h, (int)t->w);
 }
 
-// A picture's description is JSON, which knows UTF-8 only: better refused before the work than after.
-static bool is_utf8(const char *text) {
-    json_t *j = json_string(text);
-    json_decref(j);
-    return j != NULL;
-}
-
 // Latents of a usable shape: the caller's file may say anything.
 static bool is_latents(const calo_tensor *x) {
     bool good = x->rank == 4 && x->type == CALO_F32 && x->data;
@@ -214,9 +209,10 @@ uint64_t txt2img_seed(const txt2img *t, int i) {
 
 static bool has_own_texts(const txt2img *t) { return t->request->prompts || t->request->negative_prompts; }
 
+// A picture's description is JSON, which knows UTF-8 only: better refused before the work than after.
 static status check_texts(const txt2img *t, error *err) {
     for (int i = 0; i < (has_own_texts(t) ? t->count : 1); i++)
-        if (!is_utf8(txt2img_prompt(t, i)) || !is_utf8(or_empty(txt2img_negative(t, i))))
+        if (!text_is_utf8(txt2img_prompt(t, i)) || !text_is_utf8(or_empty(txt2img_negative(t, i))))
             return fail(err, ERR_USAGE, "the prompt is not UTF-8");
     return OK;
 }
@@ -354,42 +350,8 @@ static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
 
 static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
 
-static bool all_finite(const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return false;
-    return true;
-}
-
-static uint8_t to_byte(float v) { return (uint8_t)lrintf(fminf(fmaxf(v * 0.5f + 0.5f, 0), 1) * 255); }
-
-// x: one image's latents [h,w,C] → [H,W,3] around −1 … 1, borrowed until the next network is asked for. NULL
-// on failure.
-static const float *run_decoder(const txt2img *t, dtype compute, const float *x, error *err) {
-    const vae_config *v = model_vae(t->model->m, err);
-    network_shape s = {.net = NET_VAE_DECODER, .compute = compute, .B = 1, .H = t->h, .W = t->w};
-    exec *e = api_network(t->model, &s, FAST, err);
-    if (!e) return NULL;
-    float *in = exec_input(e, "latent");
-    for (int64_t i = 0; in && i < latent_size(t); i++)
-        in[i] = (float)(x[i] / v->scaling_factor + v->shift_factor);
-    return exec_run(e, err) ? NULL : exec_output(e, 0);
-}
-
-// rgb: [H,W,3]. Autoencoders are known to overflow where the UNet does not: f32 is the second try.
-static status decode(const txt2img *t, const float *x, uint8_t *rgb, error *err) {
-    size_t n = 3 * (size_t)t->width * (size_t)t->height;
-    const float *out = run_decoder(t, t->compute, x, err);
-    if (out && t->compute != DT_F32 && !all_finite(out, n)) {
-        log_put(&t->model->ctx->log, LOG_LEVEL_WARN,
-                "the autoencoder's picture is not a number in %s: decoding it again in F32",
-                dtype_name(t->compute));
-        out = run_decoder(t, DT_F32, x, err);
-    }
-    if (!out) return err->code;
-    if (!all_finite(out, n))
-        return fail(err, ERR_DATA, "nan: the autoencoder's picture is not a number, so it is not drawn");
-    for (size_t i = 0; i < n; i++) rgb[i] = to_byte(out[i]);
-    return OK;
+static autoencoder autoencoder_of(const txt2img *t) {
+    return (autoencoder){.model = t->model, .compute = t->compute, .C = t->C, .h = t->h, .w = t->w};
 }
 
 // A picture being handed to the caller, and its memory.
@@ -431,60 +393,12 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
     const txt2img *t = d->t;
     d->image.seed = txt2img_seed(t, index);
     nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
-    TRY(decode(t, x, d->rgb, err));
+    autoencoder a = autoencoder_of(t);
+    TRY(autoencoder_decode(&a, x, d->rgb, err));
     return d->whole ? beginning_finish(&t->begin, d->rgb, d->whole, err) : OK;
 }
 
 // ---- 5. from a picture to latents
-
-// What the autoencoder makes of a picture: the means and standard deviations of its latents, [h,w,C].
-typedef struct {
-    float *mean, *deviation;
-} encoded;
-
-static void encoded_free(encoded *e) {
-    mem_free(e->mean);
-    mem_free(e->deviation);
-    *e = (encoded){0};
-}
-
-// The encoder's input, -1 .. 1: a picture, which is 0 where `hidden` is not NULL and more than half is
-// masked.
-static void fill_picture(const image *im, const image *hidden, float *in) {
-    for (size_t i = 0, n = 3 * (size_t)im->w * (size_t)im->h; i < n; i++)
-        in[i] = hidden && hidden->px[i / 3] >= 128 ? 0 : (float)(im->px[i] / 127.5 - 1);
-}
-
-// Whether the result is all numbers; *s says what else went wrong.
-static bool run_vae_encoder(const txt2img *t, dtype compute, const image *hidden, const encoded *to,
-                            status *s, error *err) {
-    const image *im = &t->begin.drawn;
-    network_shape size = {.net = NET_VAE_ENCODER, .compute = compute, .B = 1, .H = im->h, .W = im->w};
-    exec *e = api_network(t->model, &size, FAST, err);
-    float *in = e ? exec_input(e, "sample") : NULL;
-    if (in) fill_picture(im, hidden, in);
-    if ((*s = e ? exec_run(e, err) : err->code)) return false;
-    size_t n = (size_t)latent_size(t);
-    const float *mean = exec_output(e, 0), *logvar = exec_output(e, 1);
-    memcpy(to->mean, mean, n * sizeof *mean);
-    for (size_t i = 0; i < n; i++) to->deviation[i] = expf(0.5f * logvar[i]);
-    return all_finite(to->mean, n) && all_finite(to->deviation, n);
-}
-
-static status encode_picture(const txt2img *t, const image *hidden, encoded *to, error *err) {
-    size_t n = (size_t)latent_size(t);
-    *to = (encoded){mem_alloc(n * sizeof *to->mean), mem_alloc(n * sizeof *to->deviation)};
-    if (!to->mean || !to->deviation) return no_memory(err);
-    status s;
-    if (run_vae_encoder(t, t->compute, hidden, to, &s, err) || s) return s;
-    if (t->compute != DT_F32) {
-        log_put(&t->model->ctx->log, LOG_LEVEL_WARN,
-                "the initial picture's latents are not numbers in %s: encoding it again in F32",
-                dtype_name(t->compute));
-        if (run_vae_encoder(t, DT_F32, hidden, to, &s, err) || s) return s;
-    }
-    return fail(err, ERR_DATA, "nan: the initial picture's latents are not numbers, so nothing is drawn");
-}
 
 // The picture, and for an inpainting model what it is shown of it.
 typedef struct {
@@ -495,8 +409,9 @@ static status encode_pictures(const txt2img *t, encoded_pictures *p, error *err)
     *p = (encoded_pictures){0};
     if (!t->request->init_image) return OK;
     double started = clock_seconds();
-    status s = encode_picture(t, NULL, &p->all, err);
-    if (!s && t->inpaints) s = encode_picture(t, &t->begin.hidden, &p->kept, err);
+    autoencoder a = autoencoder_of(t);
+    status s = autoencoder_encode(&a, &t->begin.drawn, NULL, &p->all, err);
+    if (!s && t->inpaints) s = autoencoder_encode(&a, &t->begin.drawn, &t->begin.hidden, &p->kept, err);
     return s ? s : tell(t, "encode", 1, 1, 0, 0, clock_seconds() - started, err);
 }
 

@@ -1,5 +1,6 @@
 // Texts in pictures: their encodings, and the one Exif field that holds what a picture was made from.
 #include "core/base/mem.h"
+#include "core/base/utf8.h"
 #include "core/files/image_formats.h"
 
 #include <stdio.h>
@@ -7,14 +8,6 @@
 #include <utf8proc.h>
 
 // ---------------------------------------------------------------- encodings
-
-bool text_is_utf8(const char *text) {
-    const uint8_t *p = (const uint8_t *)text;
-    utf8proc_int32_t c;
-    for (utf8proc_ssize_t n; *p; p += n)
-        if ((n = utf8proc_iterate(p, -1, &c)) < 1) return false;
-    return true;
-}
 
 char *latin1_to_utf8(const char *text) {
     char *out = mem_realloc(NULL, strlen(text) * 2 + 1, 1), *to = out;

@@ -24,7 +24,6 @@ status image_texts_add(image_texts *texts, const char *name, const char *key, co
 char *latin1_to_utf8(const char *text);
 char *latin1_from_utf8(const char *text);
 bool text_is_latin1(const char *text); // UTF-8 of characters up to U+00FF
-bool text_is_utf8(const char *text);
 
 // An Exif block (a big-endian TIFF structure without the "Exif\0\0" of JPEG): the first text as UserComment,
 // and the second, if it is JSON, as ImageDescription "key:{...}", the way in which ComfyUI keeps its

@@ -1,0 +1,12 @@
+#include "core/base/utf8.h"
+
+#include <stdint.h>
+#include <utf8proc.h>
+
+bool text_is_utf8(const char *text) {
+    const uint8_t *p = (const uint8_t *)text;
+    utf8proc_int32_t c;
+    for (utf8proc_ssize_t n; *p; p += n)
+        if ((n = utf8proc_iterate(p, -1, &c)) < 1) return false;
+    return true;
+}

@@ -1,0 +1,31 @@
+// From latents to pictures and back: a model's autoencoder, which computes in f32 where bf16 overflows.
+#pragma once
+#include "core/files/image.h"
+#include "core/models/model.h"
+
+struct calo_model;
+
+// An autoencoder for pictures whose latents are [h,w,C].
+typedef struct {
+    struct calo_model *model;
+    dtype compute; // tried first
+    int64_t C, h, w;
+} autoencoder;
+
+// Whether all n values are numbers.
+bool all_finite(const float *x, size_t n);
+
+// x: latents [h,w,C] as the UNet sees them; rgb: [h f,w f,3]. ERR_DATA if the picture is not made of numbers.
+status autoencoder_decode(const autoencoder *a, const float *x, uint8_t *rgb, error *err);
+
+// What the autoencoder makes of a picture: the means and standard deviations of its latents, [h,w,C], as the
+// autoencoder sees them.
+typedef struct {
+    float *mean, *deviation;
+} encoded;
+
+// im: [h f,w f,3], seen as grey where `hidden`, [h f,w f] or NULL, is 128 or more. Free with encoded_free in
+// any case.
+status autoencoder_encode(const autoencoder *a, const image *im, const image *hidden, encoded *to,
+                          error *err);
+void encoded_free(encoded *e);
