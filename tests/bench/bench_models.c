@@ -1,14 +1,15 @@
-// Whole networks of Stable Diffusion 1.5 with generated weights, as shares of the machine's ceiling.
+// Whole networks of Stable Diffusion 1.5 and XL with generated weights, as shares of the machine's ceiling.
 //
-//   bench_models [unet | vae_decoder | text_encoder [bf16 | f32 [ROUNDS [PYTHON VARIANT...]]]]
+//   bench_models [NETWORK [bf16 | f32 [ROUNDS [PYTHON VARIANT...]]]]
 //
-// Run from the repository's root. Sizes: 512×512 pictures, a batch of two for guidance (autoencoder: one).
-// Every round measures the ceiling, this network, and each VARIANT of the same network in PyTorch
+// Run from the repository's root. Networks: the table NETWORKS; a batch of two for guidance (autoencoder:
+// one). Every round measures the ceiling, this network, and each VARIANT of the same network in PyTorch
 // (torch_models.py), one after the other. One process measures one network: the peak memory is the process's.
 #include "core/base/clock.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/cpu/cpu.h"
+#include "core/graph/op.h"
 #include "core/graph/plan.h"
 #include "core/models/clip.h"
 #include "core/models/unet.h"
@@ -72,61 +73,95 @@ static void model_close(model *m) {
 
 // ---- networks
 
-typedef struct {
-    const char *name, *title, *file;
-    node *(*build)(graph *g, const json_t *config, error *err);
-} network;
+typedef struct network network;
 
-static node *build_unet(graph *g, const json_t *config, error *err) {
+struct network {
+    const char *name, *title;
+    const char *kind; // what torch_models.py calls it
+    const char *file; // configuration, names and shapes of weights
+    node *(*build)(graph *g, const network *n, const json_t *config, error *err);
+    int side; // of the latents
+};
+
+enum { TOKENS = 77, TIME_IDS = 6 };
+
+static node *build_unet(graph *g, const network *n, const json_t *config, error *err) {
     unet_config c;
     if (unet_config_parse(&c, config, "config.json", err)) return NULL;
-    unet_inputs in = {.sample = graph_input(g, "sample", SHAPE(2, 64, 64, 4), DT_F32, RATE_STEP),
+    int64_t E = c.level[0].cross_attention_dim,
+            P = c.projection_input_dim - TIME_IDS * c.addition_time_embed_dim;
+    unet_inputs in = {.sample = graph_input(g, "sample", SHAPE(2, n->side, n->side, 4), DT_F32, RATE_STEP),
                       .timestep = graph_input(g, "timestep", SHAPE(2), DT_F32, RATE_STEP),
                       .encoder_hidden_states =
-                          graph_input(g, "context", SHAPE(2, 77, 768), DT_F32, RATE_PROMPT)};
+                          graph_input(g, "context", SHAPE(2, TOKENS, E), DT_F32, RATE_PROMPT)};
+    if (c.addition_embed == ADDITION_TEXT_TIME) {
+        in.text_embeds = graph_input(g, "text_embeds", SHAPE(2, P), DT_F32, RATE_PROMPT);
+        in.time_ids = graph_input(g, "time_ids", SHAPE(2, TIME_IDS), DT_F32, RATE_PROMPT);
+    }
     return unet_build(g, &c, &in);
 }
 
-static node *build_decoder(graph *g, const json_t *config, error *err) {
+static node *build_decoder(graph *g, const network *n, const json_t *config, error *err) {
     vae_config c;
     if (vae_config_parse(&c, config, "config.json", err)) return NULL;
-    return vae_decode_build(g, &c, graph_input(g, "latent", SHAPE(1, 64, 64, 4), DT_F32, RATE_STEP));
+    return vae_decode_build(g, &c,
+                            graph_input(g, "latent", SHAPE(1, n->side, n->side, 4), DT_F32, RATE_STEP));
 }
 
-static node *build_text(graph *g, const json_t *config, error *err) {
+static node *build_text(graph *g, const network *n, const json_t *config, error *err) {
+    (void)n;
     clip_config c;
     if (clip_config_parse(&c, config, "config.json", err)) return NULL;
-    node *ids = graph_input(g, "ids", SHAPE(2, 77), DT_I32, RATE_STEP);
+    node *ids = graph_input(g, "ids", SHAPE(2, TOKENS), DT_I32, RATE_STEP);
     return clip_build(g, &c, 0, ids, graph_input(g, "eos", SHAPE(2), DT_I32, RATE_STEP)).last_hidden_state;
 }
 
+#define SD15_UNET "tests/golden/networks/unet_sd15_full.json"
+
 static const network NETWORKS[] = {
-    {"unet", "UNet, 2x64x64 latents, 77 tokens", "tests/golden/networks/unet_sd15_full.json", build_unet},
-    {"vae_decoder", "VAE decoder, 64x64 latents to 512x512", "tests/golden/networks/vae_sd15_full.json",
-     build_decoder},
-    {"text_encoder", "text encoder, 2x77 tokens", "tests/golden/networks/text_sd15_full.json", build_text}};
+    {"unet", "SD1.5 UNet, 2x64x64 latents, 77 tokens", "unet", SD15_UNET, build_unet, 64},
+    {"vae_decoder", "SD1.5 VAE decoder, 64x64 latents to 512x512", "vae_decoder",
+     "tests/golden/networks/vae_sd15_full.json", build_decoder, 64},
+    {"text_encoder", "SD1.5 text encoder, 2x77 tokens", "text_encoder",
+     "tests/golden/networks/text_sd15_full.json", build_text, 0},
+    {"unet_256", "SD1.5 UNet, 2x32x32 latents, 77 tokens", "unet", SD15_UNET, build_unet, 32},
+    {"unet_1024", "SD1.5 UNet, 2x128x128 latents, 77 tokens", "unet", SD15_UNET, build_unet, 128},
+    {"unet_sdxl", "SDXL UNet, 2x128x128 latents, 77 tokens", "unet", "tests/bench/unet_sdxl.json", build_unet,
+     128}};
 
 static const network *network_named(const char *name) {
     for (size_t i = 0; i < sizeof NETWORKS / sizeof *NETWORKS; i++)
         if (!strcmp(NETWORKS[i].name, name)) return &NETWORKS[i];
-    machine_die("networks are unet, vae_decoder and text_encoder");
+    machine_die("networks are unet, unet_256, unet_1024, unet_sdxl, vae_decoder and text_encoder");
     return NULL;
 }
 
+typedef struct {
+    const char *name;
+    int64_t n;
+} input;
+
+enum { MAX_INPUTS = 8 };
+
+// The inputs of numbers that a graph has; a plan takes the graph over.
+static int list_inputs(const graph *g, input *to) {
+    int n = 0;
+    for (int i = 0; i < g->n_nodes && n < MAX_INPUTS; i++)
+        if (g->nodes[i]->op == &OP_INPUT && g->nodes[i]->dtype == DT_F32)
+            to[n++] = (input){g->nodes[i]->a.leaf.name, shape_count(g->nodes[i]->shape)};
+    return n;
+}
+
 // Uniform values, a step in the middle, the first ids of the vocabulary.
-static void fill_inputs(exec *e) {
-    static const struct {
-        const char *name;
-        int64_t n;
-    } FLOATS[] = {{"sample", 2 * 64 * 64 * 4}, {"context", 2 * 77 * 768}, {"latent", 64 * 64 * 4}};
-    for (int i = 0; i < 3; i++) {
-        float *x = exec_input(e, FLOATS[i].name);
-        if (x) gen_uniform(FLOATS[i].name, FLOATS[i].n, x);
+static void fill_inputs(exec *e, const input *inputs, int n) {
+    for (int i = 0; i < n; i++) {
+        float *x = exec_input(e, inputs[i].name);
+        if (x) gen_uniform(inputs[i].name, inputs[i].n, x);
     }
     float *t = exec_input(e, "timestep");
     for (int i = 0; t && i < 2; i++) t[i] = 500;
     int32_t *ids = exec_input(e, "ids");
-    for (int i = 0; ids && i < 2 * 77; i++) ids[i] = i;
+    for (int i = 0; ids && i < 2 * TOKENS; i++) ids[i] = i;
 }
 
 // ---- layers: lines of equal op, kernel and shape together
@@ -191,8 +226,18 @@ typedef struct {
     char **peers;
 } options;
 
-static void measure(const network *n, exec *e, dtype compute, team *t, const options *o) {
-    const char *script[] = {"tests/bench/torch_models.py", n->name, n->file, NULL};
+typedef struct {
+    const network *of;
+    exec *e;
+    input inputs[MAX_INPUTS];
+    int n_inputs;
+} runner;
+
+static void measure(const runner *n, dtype compute, team *t, const options *o) {
+    exec *e = n->e;
+    char side[12];
+    const char *script[] = {"tests/bench/torch_models.py", n->of->kind, n->of->file, side, NULL};
+    snprintf(side, sizeof side, "%d", n->of->side);
     race_setup setup = {.type = compute,
                         .runs = 1,
                         .rounds = o->rounds,
@@ -207,7 +252,7 @@ static void measure(const network *n, exec *e, dtype compute, team *t, const opt
     race *r = race_new(&setup);
     exec_time(e, true);
     do {
-        fill_inputs(e); // the prompt's part is done again, as PyTorch does
+        fill_inputs(e, n->inputs, n->n_inputs); // the prompt's part is done again, as PyTorch does
         double begin = clock_seconds();
         if (exec_run(e, &err)) machine_die(err.text);
         seconds = clock_seconds() - begin;
@@ -231,29 +276,31 @@ static void run(const network *n, dtype compute, const options *o) {
     graph g;
     graph_init(&g, compute);
     g.weights = &m.w;
-    node *out = n->build(&g, json_object_get(m.json, "config"), &err);
+    runner r = {.of = n};
+    node *out = n->build(&g, n, json_object_get(m.json, "config"), &err);
     if (!out) machine_die(err.text);
     backend *be = cpu_backend_fast(t, &err);
     if (!be) machine_die(err.text);
+    r.n_inputs = list_inputs(&g, r.inputs);
     double start = clock_seconds();
     plan *p = plan_new(&g, &out, 1, be, &err);
     if (!p) machine_die(err.text);
     double planned = clock_seconds();
     store *values = store_new();
     workspace ws = {0};
-    exec *e = values ? exec_new(p, values, &ws, &err) : NULL;
-    if (!e) machine_die(err.text);
+    r.e = values ? exec_new(p, values, &ws, &err) : NULL;
+    if (!r.e) machine_die(err.text);
     double packed = clock_seconds();
     plan_memory needs = plan_needs(p);
-    snprintf(title, sizeof title, "SD1.5 %s, %s", n->title, dtype_name(compute));
+    snprintf(title, sizeof title, "%s, %s", n->title, dtype_name(compute));
     machine_head(title, t);
     printf(
         "Planned in %.0f ms, weights made and packed in %.1f s (%.0f MB); arena %.0f MB, inputs and outputs "
         "%.1f MB.\n\n",
         1e3 * (planned - start), packed - planned, (double)store_bytes(values) * 1e-6,
         (double)needs.workspace * 1e-6, (double)needs.persistent * 1e-6);
-    measure(n, e, compute, t, o);
-    exec_free(e);
+    measure(&r, compute, t, o);
+    exec_free(r.e);
     store_free(values);
     workspace_free(&ws);
     plan_free(p);

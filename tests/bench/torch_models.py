@@ -1,6 +1,8 @@
 """The networks of bench_models in PyTorch (see peer.py).
 
-torch_models.py unet|vae_decoder|text_encoder CASE.json VARIANT BF16|F32 THREADS
+torch_models.py unet|vae_decoder|text_encoder CASE.json SIDE VARIANT BF16|F32 THREADS
+
+SIDE is that of the latents.
 """
 import json
 
@@ -8,7 +10,8 @@ import torch
 
 import peer
 
-network, case = peer.arguments
+network, case, side = peer.arguments
+side = int(side)
 torch.set_grad_enabled(False)
 config = json.load(open(case))["config"]
 
@@ -28,14 +31,19 @@ if network == "unet":
     from diffusers import UNet2DConditionModel
 
     model = made(UNet2DConditionModel, **{k: v for k, v in config.items() if k[0] != "_"})
-    inputs = [torch.rand(2, 4, 64, 64), torch.tensor([500.0, 500.0]), torch.rand(2, 77, 768)]
-    run = lambda: model(*inputs, return_dict=False)
+    inputs = [torch.rand(2, 4, side, side), torch.tensor([500.0, 500.0]),
+              torch.rand(2, 77, config["cross_attention_dim"])]
+    added = None
+    if config.get("addition_embed_type"):
+        pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+        added = {"text_embeds": torch.rand(2, pooled, dtype=peer.dtype), "time_ids": torch.rand(2, 6, dtype=peer.dtype)}
+    run = lambda: model(*inputs, added_cond_kwargs=added, return_dict=False)
 elif network == "vae_decoder":
     from diffusers import AutoencoderKL
 
     model = made(AutoencoderKL, **{k: v for k, v in config.items() if k[0] != "_"})
     model.encoder = None
-    inputs = [torch.rand(1, 4, 64, 64)]
+    inputs = [torch.rand(1, 4, side, side)]
     run = lambda: model.decode(inputs[0], return_dict=False)
 else:
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -70,6 +70,20 @@ def measure(tensor, name, samples):
     return float(np.linalg.norm(flat)), dot("dot:" + name, flat), picked.astype(np.float32)
 
 
+def json_line(value):
+    return json.dumps(value, separators=(",", ":"))
+
+
+def tensor_table(parameters):
+    """Pairs of name and shape, a line each."""
+    return ",\n".join(json_line([n, list(p.shape)]) for n, p in parameters)
+
+
+def write_shapes(path, config, model):
+    with open(path, "w") as f:
+        f.write(f'{{\n"config": {json_line(config)},\n"tensors": [\n{tensor_table(model.named_parameters())}\n]\n}}\n')
+
+
 class Case:
     """One model with generated weights, its runs, and the two files tests/golden/FOLDER/NAME.{json,safetensors}."""
 
@@ -154,13 +168,12 @@ class Case:
     def write(self):
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         save_file(self.data, self.path + ".safetensors")
-        line = lambda v: json.dumps(v, separators=(",", ":"))
-        table = lambda names: ",\n".join(line([n, list(self.names[n].shape)]) for n in names)
+        table = lambda names: tensor_table((n, self.names[n]) for n in names)
         with open(self.path + ".json", "w") as f:
             f.write("{\n")
             for k, v in self.head.items():
-                f.write(f'"{k}": {line(v)},\n')
-            f.write('"runs": [\n' + ",\n".join(line(v) for v in self.runs) + "\n],\n")
+                f.write(f'"{k}": {json_line(v)},\n')
+            f.write('"runs": [\n' + ",\n".join(json_line(v) for v in self.runs) + "\n],\n")
             if self.added:
                 f.write('"trained": [\n' + table(self.added) + "\n],\n")
             f.write('"tensors": [\n' + table(n for n in self.names if n not in self.added) + "\n]\n}\n")

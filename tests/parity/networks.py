@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from golden import Case
+from golden import Case, write_shapes
 
 logging.disable(logging.WARNING)
 torch.manual_seed(0)
@@ -244,9 +244,23 @@ def unet_sd15_full():
          samples=64, written={"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0"} | full, **full)
 
 
+def unet_sdxl_full():
+    """Only its shapes, for the bench: outputs would need 20 GB here."""
+    config = dict(
+        sample_size=128, in_channels=4, out_channels=4, flip_sin_to_cos=True, freq_shift=0,
+        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], block_out_channels=[320, 640, 1280],
+        layers_per_block=2, act_fn="silu", norm_num_groups=32, norm_eps=1e-5, cross_attention_dim=2048,
+        transformer_layers_per_block=[1, 2, 10], attention_head_dim=[5, 10, 20], use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=2816)
+    with torch.device("meta"):
+        model = UNet2DConditionModel(**config)
+    write_shapes("tests/bench/unet_sdxl.json", {"_class_name": "UNet2DConditionModel"} | config, model)
+
+
 CASES = [text_sd1, text_eos, text_sd2, text_sdxl, vae_sd, vae_talbot, vae_noquant, unet_sd15, unet_sd2, unet_sdxl,
          unet_talbot, unet_class_label, unet_class_timestep, unet_class_identity, unet_class_projection,
-         unet_class_simple, unet_rare, unet_time_cond, unet_only_cross, unet_attn, unet_no_mid, text_sd15_full, vae_sd15_full, unet_sd15_full]
+         unet_class_simple, unet_rare, unet_time_cond, unet_only_cross, unet_attn, unet_no_mid, text_sd15_full, vae_sd15_full, unet_sd15_full, unet_sdxl_full]
 
 if __name__ == "__main__":
     for case in CASES:
