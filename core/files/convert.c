@@ -19,10 +19,12 @@ typedef struct job job;
 // A tensor on its way: the sources of in + weight · (plus − minus).
 typedef struct {
     job *job;
-    model_tensor in, plus, minus; // plus.file NULL: no merge; minus.file NULL: `in`
-    dtype type;                   // of the result
-    uint64_t bytes;               // of the result
-    uint64_t infinite;            // finite values that became infinite
+    model_tensor in[CONVERT_MAX_PARTS]; // one after another
+    int n_parts;
+    model_tensor plus, minus; // plus.file NULL: no merge; minus.file NULL: `in`
+    dtype type;               // of the result
+    uint64_t bytes;           // of the result
+    uint64_t infinite;        // finite values that became infinite
 } passage;
 
 struct job {
@@ -31,6 +33,8 @@ struct job {
     passage *passages; // by name
     safetensors_item *items;
     size_t n, unmerged;
+    metadata_pair *metadata;
+    size_t n_metadata;
     uint64_t done, total; // bytes of results
     arena strings;
 };
@@ -68,31 +72,42 @@ static status merge(const passage *p, uint64_t first, size_t n, double *v, error
     return OK;
 }
 
-static status convert_piece(passage *p, uint64_t first, size_t n, char *dst, error *err) {
+static status convert_piece(passage *p, model_tensor in, uint64_t first, size_t n, char *dst, error *err) {
     double v[PIECE], limit = limit_of(p->type);
-    TRY(read_f64(p->in, first, n, v, err));
+    TRY(read_f64(in, first, n, v, err));
     if (p->plus.file) TRY(merge(p, first, n, v, err));
     dtype_from_f64(p->type, v, dst, n);
     for (size_t i = 0; i < n && p->type != DT_F64; i++) p->infinite += isfinite(v[i]) && fabs(v[i]) >= limit;
     return OK;
 }
 
-static bool is_copy(const passage *p) { return !p->plus.file && (int)p->type == p->in.tensor->type; }
+// Elements of one part.
+static status deliver_part(passage *p, model_tensor in, uint64_t first, size_t n, char *dst, error *err) {
+    size_t size = dtype_size(p->type);
+    if (!p->plus.file && (int)p->type == in.tensor->type)
+        return tensor_file_read(in.file, in.tensor, first, n, dst, err);
+    for (size_t i = 0; i < n; i += PIECE)
+        TRY(convert_piece(p, in, first + i, n - i < PIECE ? n - i : PIECE, dst + i * size, err));
+    return OK;
+}
 
 // What safetensors_save asks for; pieces begin and end between elements.
 static status deliver(void *user, uint64_t offset, void *dst, size_t bytes, error *err) {
     passage *p = user;
     job *j = p->job;
-    size_t size = dtype_size(p->type), n = bytes / size;
+    size_t size = dtype_size(p->type), n = bytes / size, done = 0;
     uint64_t first = offset / size;
-    status s = is_copy(p) ? tensor_file_read(p->in.file, p->in.tensor, first, n, dst, err) : OK;
-    for (size_t i = 0; i < n && !is_copy(p) && !s; i += PIECE)
-        s = convert_piece(p, first + i, n - i < PIECE ? n - i : PIECE, (char *)dst + i * size, err);
-    if (s) return s;
+    for (int i = 0; i < p->n_parts && done < n; i++) {
+        uint64_t count = p->in[i].tensor->count;
+        size_t here = first >= count ? 0 : count - first < n - done ? (size_t)(count - first) : n - done;
+        TRY(deliver_part(p, p->in[i], first, here, (char *)dst + done * size, err));
+        done += here;
+        first = first >= count ? first - count : 0;
+    }
     j->done += bytes;
     if (offset + bytes == p->bytes && p->infinite)
         log_put(j->c->log, LOG_LEVEL_WARN,
-                "tensor '%s': %llu values are too large for %s and became infinite", p->in.tensor->name,
+                "tensor '%s': %llu values are too large for %s and became infinite", p->in[0].tensor->name,
                 (unsigned long long)p->infinite, dtype_name(p->type));
     return j->c->progress ? j->c->progress(j->c->user, NULL, j->done, j->total, err) : OK;
 }
@@ -129,14 +144,14 @@ static bool holds_scaled(const model_files *m) {
 // The tensor to be added or subtracted; *there becomes false if there is none.
 static status find_other(const model_files *other, const passage *p, model_tensor *found, bool *there,
                          error *err) {
-    const tensor_entry *t = p->in.tensor;
+    const tensor_entry *t = p->in[0].tensor;
     if (!(*there = *there && model_files_find(other, t->name, NULL))) return OK;
     return model_files_need(other, t->name, t->ndim, t->shape, found, err);
 }
 
 static status find_others(job *j, passage *p, error *err) {
     model_tensor plus, minus = {0};
-    bool there = is_float(p->in.tensor->type);
+    bool there = is_float(p->in[0].tensor->type);
     if (!j->plus || !there) return OK;
     TRY(find_other(j->plus, p, &plus, &there, err));
     if (j->minus) TRY(find_other(j->minus, p, &minus, &there, err));
@@ -148,40 +163,49 @@ static status find_others(job *j, passage *p, error *err) {
     return OK;
 }
 
-static status add(job *j, model_tensor in, error *err) {
-    const tensor_entry *t = in.tensor;
-    const char *path = tensor_file_path(in.file);
+static status add(job *j, const convert_item *item, error *err) {
+    const tensor_entry *t = item->part[0].tensor;
+    const char *path = tensor_file_path(item->part[0].file);
     passage *p = &j->passages[j->n];
+    safetensors_item *out = &j->items[j->n];
     if (t->type < 0)
         return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", path, t->name,
                     t->type_name);
     *p = (passage){.job = j,
-                   .in = in,
+                   .n_parts = item->n_parts,
                    .type = is_float(t->type) && j->c->type >= 0 ? (dtype)j->c->type : (dtype)t->type};
+    memcpy(p->in, item->part, sizeof p->in);
     TRY(find_others(j, p, err));
     if (p->plus.file && dtype_size(p->type) == 1)
         return fail(err, ERR_DATA, "%s: tensor '%.200s' is %s; a merge of such needs another type", path,
                     t->name, t->type_name);
-    p->bytes =
-        t->count * dtype_size(p->type); // no overflow: a file holds what was counted in a type as small
-    j->items[j->n] =
-        (safetensors_item){.name = t->name, .type = p->type, .ndim = t->ndim, .read = deliver, .user = p};
-    memcpy(j->items[j->n].shape, t->shape, sizeof t->shape);
+    *out =
+        (safetensors_item){.name = item->name, .type = p->type, .ndim = t->ndim, .read = deliver, .user = p};
+    memcpy(out->shape, t->shape, sizeof t->shape);
+    for (int i = 0; i < item->n_parts; i++) { // no overflow: files hold what was counted in types as small
+        p->bytes += item->part[i].tensor->count * dtype_size(p->type);
+        if (i) out->shape[0] += item->part[i].tensor->shape[0];
+    }
     j->total += p->bytes;
     j->n++;
     return OK;
 }
 
+static status make_room(job *j, size_t n, error *err) {
+    j->passages = mem_calloc(n, sizeof *j->passages);
+    j->items = mem_calloc(n, sizeof *j->items);
+    return j->passages && j->items ? OK : short_of_memory(err);
+}
+
 static status choose(job *j, error *err) {
     size_t n = model_files_count(j->in);
     bool scaled = j->c->type >= 0 && holds_scaled(j->in);
-    j->passages = mem_calloc(n, sizeof *j->passages);
-    j->items = mem_calloc(n, sizeof *j->items);
-    if (!j->passages || !j->items) return short_of_memory(err);
+    TRY(make_room(j, n, err));
     for (size_t i = 0; i < n; i++) {
         model_tensor t = model_files_at(j->in, i);
+        const convert_item item = {t.tensor->name, 1, {t}};
         if (is_taken(t.tensor->name, j->c->only) && !(scaled && is_scale(t.tensor->name)))
-            TRY(add(j, t, err));
+            TRY(add(j, &item, err));
     }
     if (!j->n)
         return fail(err, ERR_DATA, "%s: no tensor%s%.200s", j->c->in,
@@ -210,18 +234,10 @@ static size_t shard_count(const job *j) {
 }
 
 static status save(job *j, const char *path, size_t first, size_t end, error *err) {
-    const tensor_file *f = j->passages[0].in.file; // shards repeat their metadata
-    size_t n = tensor_file_metadata_count(f);
-    metadata_pair *pairs = mem_calloc(n, sizeof *pairs);
-    if (!path || !pairs) {
-        mem_free(pairs);
-        return short_of_memory(err);
-    }
-    for (size_t i = 0; i < n; i++) pairs[i] = tensor_file_metadata_at(f, i);
-    status s = safetensors_save(path, j->items + first, end - first, pairs, n, j->c->overwrite, err);
-    mem_free(pairs);
-    if (s || !j->c->progress) return s;
-    return j->c->progress(j->c->user, path, j->done, j->total, err);
+    if (!path) return short_of_memory(err);
+    TRY(safetensors_save(path, j->items + first, end - first, j->metadata, j->n_metadata, j->c->overwrite,
+                         err));
+    return j->c->progress ? j->c->progress(j->c->user, path, j->done, j->total, err) : OK;
 }
 
 static status save_index(job *j, json_t *map, error *err) {
@@ -257,6 +273,11 @@ static status save_shards(job *j, size_t n, error *err) {
 
 // ---------------------------------------------------------------- all of it
 
+static status save_all(job *j, error *err) {
+    size_t n = shard_count(j);
+    return n == 1 ? save(j, j->c->out, 0, j->n, err) : save_shards(j, n, err);
+}
+
 static status open_models(job *j, error *err) {
     const conversion *c = j->c;
     if (!ends_with(c->out, ".safetensors") || !*fs_basename(c->out))
@@ -267,19 +288,47 @@ static status open_models(job *j, error *err) {
     return OK;
 }
 
+// Shards repeat their metadata.
+static status read_metadata(job *j, error *err) {
+    const tensor_file *f = j->passages[0].in[0].file;
+    j->n_metadata = tensor_file_metadata_count(f);
+    if (!(j->metadata = mem_calloc(j->n_metadata, sizeof *j->metadata))) return short_of_memory(err);
+    for (size_t i = 0; i < j->n_metadata; i++) j->metadata[i] = tensor_file_metadata_at(f, i);
+    return OK;
+}
+
+static void finish(job *j) {
+    mem_free(j->metadata);
+    mem_free(j->passages);
+    mem_free(j->items);
+    model_files_close(j->in);
+    model_files_close(j->plus);
+    model_files_close(j->minus);
+    arena_free(&j->strings);
+}
+
 status convert_weights(const conversion *c, error *err) {
     job j = {.c = c};
     error unseen;
     if (!err) err = &unseen;
     status s = open_models(&j, err);
     if (!s) s = choose(&j, err);
-    size_t n = s ? 0 : shard_count(&j);
-    if (!s) s = n == 1 ? save(&j, c->out, 0, j.n, err) : save_shards(&j, n, err);
-    mem_free(j.passages);
-    mem_free(j.items);
-    model_files_close(j.in);
-    model_files_close(j.plus);
-    model_files_close(j.minus);
-    arena_free(&j.strings);
+    if (!s) s = read_metadata(&j, err);
+    if (!s) s = save_all(&j, err);
+    finish(&j);
+    return s;
+}
+
+status convert_items(const conversion *c, const convert_item *items, size_t n, const metadata_pair *metadata,
+                     size_t n_metadata, error *err) {
+    job j = {.c = c};
+    status s = make_room(&j, n, err);
+    for (size_t i = 0; i < n && !s; i++) s = add(&j, &items[i], err);
+    if (!s && n_metadata && !(j.metadata = mem_calloc(n_metadata, sizeof *metadata)))
+        s = short_of_memory(err);
+    if (!s && n_metadata) memcpy(j.metadata, metadata, n_metadata * sizeof *metadata);
+    j.n_metadata = n_metadata;
+    if (!s) s = save_all(&j, err);
+    finish(&j);
     return s;
 }

@@ -4,6 +4,7 @@
 #include "core/base/dtype.h"
 #include "core/base/log.h"
 #include "core/base/status.h"
+#include "core/files/model_dir.h"
 
 #include <stdbool.h>
 
@@ -29,3 +30,17 @@ typedef struct {
 
 // Every file gets its name when it is whole, the index last. ERR_DATA when the models do not fit each other.
 status convert_weights(const conversion *c, error *err);
+
+// A tensor to be written: the parts one after another along their first dimension. Of the type of the first
+// where the conversion asks for none.
+enum { CONVERT_MAX_PARTS = 3 };
+typedef struct {
+    const char *name;
+    int n_parts;
+    model_tensor part[CONVERT_MAX_PARTS];
+} convert_item;
+
+// The same for tensors that the caller has chosen, with metadata of the caller's: what decides which tensors
+// are read (`in`, `only`, `plus`, `minus`) does not count.
+status convert_items(const conversion *c, const convert_item *items, size_t n, const metadata_pair *metadata,
+                     size_t n_metadata, error *err);

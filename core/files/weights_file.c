@@ -6,12 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+// A tensor as a row of the names sees it.
+typedef struct {
+    tensor_entry tensor;
+    model_tensor place;
+    weight weight;
+} seen;
+
 // A tensor of the files. A weight is made of it when it is first asked for: one for all of it, or one for
 // each third.
 typedef struct {
     const char *name;
     model_tensor place;
-    weight weight[3];
+    seen seen[3];
 } entry;
 
 struct weights_file {
@@ -41,47 +48,16 @@ static status read_all(const weight *w, float *dst, error *err) {
     return tensor_file_read_f32(p->file, p->tensor, 0, p->tensor->count, dst, err);
 }
 
-// Row `which` of three blocks of rows.
-static status read_third(const weight *w, int which, float *dst, error *err) {
-    const model_tensor *p = w->source;
-    uint64_t count = p->tensor->count / 3;
-    return tensor_file_read_f32(p->file, p->tensor, (uint64_t)which * count, count, dst, err);
-}
-
-static status read_first(const weight *w, float *dst, error *err) { return read_third(w, 0, dst, err); }
-static status read_second(const weight *w, float *dst, error *err) { return read_third(w, 1, dst, err); }
-static status read_last(const weight *w, float *dst, error *err) { return read_third(w, 2, dst, err); }
-
-// The file's matrix is [I,O], the weight [O,I].
-static status read_transposed(const weight *w, float *dst, error *err) {
-    const model_tensor *p = w->source;
-    int64_t O = w->shape.d[0], I = w->shape.d[1];
-    float *row = mem_calloc((size_t)O, sizeof *row);
-    status s = row ? OK : fail(err, ERR_TEMP, "out of memory");
-    for (int64_t i = 0; i < I && !s; i++) {
-        s = tensor_file_read_f32(p->file, p->tensor, (uint64_t)(i * O), (uint64_t)O, row, err);
-        for (int64_t o = 0; o < O && !s; o++) dst[o * I + i] = row[o];
-    }
-    mem_free(row);
-    return s;
-}
-
-// A tensor that cannot be seen this way keeps its own shape, which then fits nowhere.
 static const weight *view_of(entry *e, tensor_view view) {
-    static status (*const READERS[])(const weight *, float *, error *) = {
-        [VIEW_WHOLE] = read_all,       [VIEW_FIRST_THIRD] = read_first,     [VIEW_SECOND_THIRD] = read_second,
-        [VIEW_LAST_THIRD] = read_last, [VIEW_TRANSPOSED] = read_transposed,
-    };
-    bool third = view >= VIEW_FIRST_THIRD && view <= VIEW_LAST_THIRD;
-    weight *w = &e->weight[third ? view - VIEW_FIRST_THIRD : 0];
-    if (w->name) return w;
-    const tensor_entry *t = e->place.tensor;
-    *w = (weight){.name = t->name, .read = READERS[view], .source = &e->place, .id = weight_new_id()};
-    w->shape.rank = t->ndim;
-    for (int i = 0; i < t->ndim; i++) w->shape.d[i] = t->shape[i];
-    if (third && t->ndim >= 1 && t->shape[0] % 3 == 0) w->shape.d[0] /= 3;
-    if (view == VIEW_TRANSPOSED && t->ndim == 2) w->shape = SHAPE(t->shape[1], t->shape[0]);
-    return w;
+    seen *s = &e->seen[view_is_third(view) ? view - VIEW_FIRST_THIRD : 0];
+    if (s->weight.name) return &s->weight;
+    s->tensor = view_load(e->place.tensor, view);
+    s->place = (model_tensor){e->place.file, &s->tensor};
+    s->weight =
+        (weight){.name = s->tensor.name, .read = read_all, .source = &s->place, .id = weight_new_id()};
+    s->weight.shape.rank = s->tensor.ndim;
+    for (int i = 0; i < s->tensor.ndim; i++) s->weight.shape.d[i] = s->tensor.shape[i];
+    return &s->weight;
 }
 
 // ---- names

@@ -25,9 +25,10 @@ const name_row LDM_UNET[] = {
     {"mid_block.attentions.0.*", "middle_block.1.*"},
     {"mid_block.resnets.1.*", "middle_block.2.*", .rest = RESNET},
     {"up_blocks.{i}.resnets.{j}.*", "output_blocks.{up}.0.*", .rest = RESNET},
-    {"up_blocks.{i}.attentions.{j}.*", "output_blocks.{up}.1.*"},
-    {"up_blocks.{i}.upsamplers.0.conv.*", "output_blocks.{upsampler}.2.conv.*"},
+    {"up_blocks.{i}.upsamplers.0.conv.*", "output_blocks.{upsampler}.2.conv.*",
+     .with = "up_blocks.{i}.attentions.{layers}.norm.weight"},
     {"up_blocks.{i}.upsamplers.0.conv.*", "output_blocks.{upsampler}.1.conv.*"},
+    {"up_blocks.{i}.attentions.{j}.*", "output_blocks.{up}.1.*"},
     {"conv_norm_out.*", "out.0.*"},
     {"conv_out.*", "out.2.*"},
     {0},
@@ -36,10 +37,10 @@ const name_row LDM_UNET[] = {
 static const name_row VAE_RESNET[] = {{"conv_shortcut.*", "nin_shortcut.*"}, {0}};
 static const name_row VAE_ATTENTION[] = {
     {"group_norm.*", "norm.*"},
-    {"to_q.*", "q.*"},
-    {"to_k.*", "k.*"},
-    {"to_v.*", "v.*"},
-    {"to_out.0.*", "proj_out.*"},
+    {"to_q.*", "q.*", VIEW_CONVOLUTION},
+    {"to_k.*", "k.*", VIEW_CONVOLUTION},
+    {"to_v.*", "v.*", VIEW_CONVOLUTION},
+    {"to_out.0.*", "proj_out.*", VIEW_CONVOLUTION},
     {0},
 };
 
@@ -60,7 +61,12 @@ const name_row LDM_VAE[] = {
     {0},
 };
 
-const name_row LDM_CLIP[] = {{"*", "*"}, {"text_model.*", "*"}, {0}};
+const name_row LDM_CLIP[] = {
+    {"text_model.*", "text_model.*"},
+    {"text_projection.*", "text_projection.*"},
+    {"text_model.*", "*"}, // of programs that leave the text encoder's own name out
+    {0},
+};
 
 static const name_row OPENCLIP_LAYER[] = {
     {"self_attn.q_proj.*", "attn.in_proj_*", VIEW_FIRST_THIRD},
@@ -80,5 +86,6 @@ const name_row LDM_OPENCLIP[] = {
     {"text_model.encoder.layers.{i}.*", "transformer.resblocks.{i}.*", .rest = OPENCLIP_LAYER},
     {"text_model.final_layer_norm.*", "ln_final.*"},
     {"text_projection.weight", "text_projection", VIEW_TRANSPOSED},
+    {"logit_scale", "logit_scale"}, // of the training; no network reads it
     {0},
 };
