@@ -128,8 +128,8 @@ static double relative_l2(const problem *p, const void *got, const double *want,
 static void check(const char *what, const problem *p, double e, double limit) {
     const attention_desc *d = &p->d;
     cr_assert(e <= limit,
-              "%s: error %.2e > %.2e (isa %d, %s, B %d, heads %d, Tq %d, Tk %d, D %d, ld %d %d, causal %d)",
-              what, e, limit, d->isa, dtype_name(d->t), (int)d->B, (int)d->heads, (int)d->Tq, (int)d->Tk,
+              "%s: error %.2e > %.2e (level %d, %s, B %d, heads %d, Tq %d, Tk %d, D %d, ld %d %d, causal %d)",
+              what, e, limit, d->limit, dtype_name(d->t), (int)d->B, (int)d->heads, (int)d->Tq, (int)d->Tk,
               (int)d->D, (int)d->ldq, (int)d->ldk, d->causal);
 }
 
@@ -170,11 +170,11 @@ static attention_desc shape(dtype t, int64_t B, int64_t heads, int64_t Tq, int64
 }
 
 static void check_everywhere(attention_desc d, double size) {
-    attention_isa best = attention_choose(d.t, ATTENTION_BEST);
+    cpu_level best = attention_level(d.t, CPU_BEST);
     problem p = problem_new(d, size);
     reference(&p);
-    for (attention_isa isa = ATTENTION_PORTABLE; isa <= best; isa++) {
-        p.d.isa = isa;
+    for (cpu_level level = CPU_BASE; level <= best; level++) {
+        p.d.limit = level;
         check_problem(&p, true);
     }
     problem_free(&p);
@@ -248,11 +248,10 @@ static void assert_same(const char *what, const void *a, const void *b, int64_t 
 // gradient.
 Test(attention, bits_do_not_depend_on_threads_or_batch) {
     for (int t = 0; t < 2; t++)
-        for (attention_isa isa = ATTENTION_PORTABLE; isa <= attention_choose(DT_BF16, ATTENTION_BEST);
-             isa++) {
+        for (cpu_level level = CPU_BASE; level <= attention_level(DT_BF16, CPU_BEST); level++) {
             dtype type = t ? DT_BF16 : DT_F32;
             attention_desc d = shape(type, 4, 2, 130, 2500, 20, false);
-            d.isa = isa;
+            d.limit = level;
             problem one = problem_new(d, 1);
             run(&one, 1, true);
             for (int threads = 2; threads <= 3; threads++) {
@@ -297,9 +296,8 @@ Test(attention, large_scores) {
                 for (int64_t c = 0; c < d.ldk; c++) ((float *)p.k)[j * d.ldk + c] = (float)j;
             for (int64_t i = 0; rising && i < p.nq; i++) ((float *)p.q)[i] = fabsf(((float *)p.q)[i]) / 20;
             reference(&p);
-            for (attention_isa isa = ATTENTION_PORTABLE; isa <= attention_choose(DT_F32, ATTENTION_BEST);
-                 isa++) {
-                p.d.isa = isa;
+            for (cpu_level level = CPU_BASE; level <= attention_level(DT_F32, CPU_BEST); level++) {
+                p.d.limit = level;
                 run(&p, 2, true);
                 check("o", &p, relative_l2(&p, p.o, p.o_ref, p.nq), 2e-3);
                 check("lse", &p, lse_error(&p), 2e-6); // the dot product, its scale and back: 20 roundings
@@ -319,8 +317,8 @@ Test(attention, a_key_of_minus_infinity_is_hidden) {
     for (int64_t c = 0; c < d.D; c++) ((float *)p.k)[100 * d.ldk + c] = -1e30f;
     reference(&p);
     for (int64_t c = 0; c < d.D; c++) ((float *)p.k)[100 * d.ldk + c] = -INFINITY;
-    for (attention_isa isa = ATTENTION_PORTABLE; isa <= attention_choose(DT_F32, ATTENTION_BEST); isa++) {
-        p.d.isa = isa;
+    for (cpu_level level = CPU_BASE; level <= attention_level(DT_F32, CPU_BEST); level++) {
+        p.d.limit = level;
         run(&p, 1, false);
         check("o", &p, relative_l2(&p, p.o, p.o_ref, p.nq), 2e-6);
     }
@@ -328,9 +326,9 @@ Test(attention, a_key_of_minus_infinity_is_hidden) {
 }
 
 Test(attention, a_limit_is_never_exceeded) {
-    for (attention_isa limit = ATTENTION_PORTABLE; limit <= ATTENTION_AVX512_BF16; limit++) {
-        cr_assert_leq(attention_choose(DT_BF16, limit), limit);
-        cr_assert_leq(attention_choose(DT_F32, limit), ATTENTION_AVX512);
+    for (cpu_level limit = CPU_BASE; limit <= CPU_AVX512_BF16; limit++) {
+        cr_assert_leq(attention_level(DT_BF16, limit), limit);
+        cr_assert_leq(attention_level(DT_F32, limit), CPU_AVX512);
     }
-    cr_assert_eq(attention_choose(DT_F32, ATTENTION_PORTABLE), ATTENTION_PORTABLE);
+    cr_assert_eq(attention_level(DT_F32, CPU_BASE), CPU_BASE);
 }

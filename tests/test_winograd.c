@@ -136,7 +136,7 @@ static int each(void (*check)(winograd_desc d, unsigned seed)) {
         for (unsigned i = 0; i < N_SHAPES; i++) {
             winograd_desc d = SHAPES[i];
             d.t = form == 2 ? DT_BF16 : DT_F32;
-            d.avx2 = form == 0;
+            d.limit = form == 0 ? CPU_AVX2 : CPU_BEST;
             if (!winograd_runs(&d)) continue;
             check(d, 7 * i + (unsigned)form);
             checked++;

@@ -1,33 +1,19 @@
 #include "core/cpu/attention.h"
 #include "core/cpu/attention_isa.h"
 
-static bool cpu_has(attention_isa isa) {
-#ifdef __x86_64__
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (isa == ATTENTION_AVX2) return avx2;
-    if (isa == ATTENTION_AVX512) return avx512;
-    if (isa == ATTENTION_AVX512_BF16) return avx512 && __builtin_cpu_supports("avx512bf16");
-#endif
-    return isa == ATTENTION_PORTABLE;
-}
-
-attention_isa attention_choose(dtype t, attention_isa limit) {
-    attention_isa isa = t == DT_BF16 ? ATTENTION_AVX512_BF16 : ATTENTION_AVX512;
-    if (limit != ATTENTION_BEST && limit < isa) isa = limit;
-    while (!cpu_has(isa)) isa--;
-    return isa;
+cpu_level attention_level(dtype t, cpu_level limit) {
+    cpu_level level = cpu_level_within(limit);
+    return t != DT_BF16 && level > CPU_AVX512 ? CPU_AVX512 : level;
 }
 
 static const attention_kernels *kernels(const attention_desc *d) {
 #ifdef __x86_64__
-    switch (attention_choose(d->t, d->isa)) {
-    case ATTENTION_AVX512_BF16:
+    switch (attention_level(d->t, d->limit)) {
+    case CPU_AVX512_BF16:
         return &attention_avx512bf16;
-    case ATTENTION_AVX512:
+    case CPU_AVX512:
         return &attention_avx512;
-    case ATTENTION_AVX2:
+    case CPU_AVX2:
         return &attention_avx2;
     default:
         break;

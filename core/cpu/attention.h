@@ -10,15 +10,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/threads.h"
-
-// Instruction sets, each a superset of the one before.
-typedef enum {
-    ATTENTION_BEST, // whatever this CPU has
-    ATTENTION_PORTABLE,
-    ATTENTION_AVX2,
-    ATTENTION_AVX512,
-    ATTENTION_AVX512_BF16,
-} attention_isa;
+#include "core/cpu/level.h"
 
 typedef struct {
     dtype t; // F32 or BF16, of q k v o and their gradients
@@ -28,11 +20,11 @@ typedef struct {
     // Elements from one token to the next. Head h is columns [h·D, (h+1)·D) of a token; a sample is T tokens.
     // A gradient has the stride of its tensor.
     int64_t ldq, ldk, ldv, ldo;
-    attention_isa isa; // upper limit; the zero value sets none
+    cpu_level limit; // of the instruction set
 } attention_desc;
 
 // The instruction set that a limit leads to on this CPU: bf16 arithmetic only for BF16 tensors.
-attention_isa attention_choose(dtype t, attention_isa limit);
+cpu_level attention_level(dtype t, cpu_level limit);
 
 // Bytes of scratch (64-byte aligned) that a call on a team of up to `threads` needs.
 size_t attention_scratch_bytes(const attention_desc *d, int threads, bool backward);

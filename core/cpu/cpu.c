@@ -611,7 +611,7 @@ backend *cpu_backend(team *t, error *err) {
     cpu *c = mem_calloc(1, sizeof *c);
     if (!c) return fail(err, ERR_TEMP, "out of memory"), NULL;
     *c = (cpu){.b = {.name = "cpu", .team = t, .prepare = prepare, .free = free_cpu},
-               .own = cpu_kernels_for(CPU_AVX512_BF16)};
+               .own = cpu_kernels_for(CPU_BEST)};
 #if CALO_ONEDNN
     c->engine = dense_engine_new(t, err);
     if (!c->engine) return mem_free(c), NULL;

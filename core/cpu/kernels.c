@@ -6,20 +6,7 @@ extern const cpu_kernels cpu_kernels_base;
 extern const cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_avx512_bf16;
 #endif
 
-cpu_level cpu_best_level(void) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CPU_BASE;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return CPU_AVX2;
-    return __builtin_cpu_supports("avx512bf16") ? CPU_AVX512_BF16 : CPU_AVX512;
-#else
-    return CPU_BASE;
-#endif
-}
-
-const cpu_kernels *cpu_kernels_for(cpu_level max) {
+const cpu_kernels *cpu_kernels_for(cpu_level limit) {
     static const cpu_kernels *const TABLES[CPU_LEVELS] = {
         [CPU_BASE] = &cpu_kernels_base,
 #if defined(__x86_64__)
@@ -28,13 +15,7 @@ const cpu_kernels *cpu_kernels_for(cpu_level max) {
         [CPU_AVX512_BF16] = &cpu_kernels_avx512_bf16,
 #endif
     };
-    cpu_level best = cpu_best_level();
-    return TABLES[max < best ? max : best];
-}
-
-const char *cpu_level_name(cpu_level level) {
-    static const char *const NAMES[CPU_LEVELS] = {"base", "avx2", "avx512", "avx512_bf16"};
-    return NAMES[level];
+    return TABLES[cpu_level_within(limit)];
 }
 
 size_t group_norm_scratch(int64_t B, int64_t S, int64_t C) { return (size_t)(B * norm_space(S, C)); }

@@ -17,13 +17,12 @@
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/threads.h"
+#include "core/cpu/level.h"
 #include "core/graph/kinds.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-typedef enum { CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS } cpu_level;
 
 // One AdamW step (Loshchilov and Hutter 2019, algorithm 2, as PyTorch orders it):
 //   g ← grad_scale·g; p ← p·(1 − lr·wd); m ← b1·m + (1−b1)·g; v ← b2·v + (1−b2)·g²;
@@ -106,10 +105,8 @@ typedef struct {
     void (*ema)(team *, float *e, const float *p, int64_t n, float decay); // e ← decay·e + (1 − decay)·p
 } cpu_kernels;
 
-// The best level of this CPU, and its table or that of `max` if that is lower.
-cpu_level cpu_best_level(void);
-const cpu_kernels *cpu_kernels_for(cpu_level max);
-const char *cpu_level_name(cpu_level);
+// The table of cpu_level_within(limit).
+const cpu_kernels *cpu_kernels_for(cpu_level limit);
 
 size_t group_norm_scratch(int64_t B, int64_t S, int64_t C); // forward and gradient
 size_t layer_norm_scratch(int64_t R, int64_t C);            // gradient only

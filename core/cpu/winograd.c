@@ -5,8 +5,7 @@
 // NULL where the CPU lacks the instructions.
 static const winograd_kernels *kernels(const winograd_desc *d) {
 #ifdef __x86_64__
-    cpu_level level = cpu_best_level();
-    if (d->avx2 && level > CPU_AVX2) level = CPU_AVX2;
+    cpu_level level = cpu_level_within(d->limit);
     if (d->t == DT_BF16) return level >= CPU_AVX512_BF16 ? &winograd_avx512bf16 : NULL;
     if (d->t == DT_F32 && level >= CPU_AVX512) return &winograd_avx512;
     if (d->t == DT_F32 && level >= CPU_AVX2) return &winograd_avx2;

@@ -13,6 +13,7 @@
 #pragma once
 #include "core/base/dtype.h"
 #include "core/base/threads.h"
+#include "core/cpu/level.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,7 +23,7 @@ typedef struct {
     dtype t; // F32 or BF16, of x, residual and y; it decides between the two forms
     int64_t B, H, W, Ci, Co;
     int64_t top, left, bottom, right; // padding; Ho = H + top + bottom - 2 > 0
-    bool avx2;                        // no wider instructions than AVX2 (tests)
+    cpu_level limit;                  // of the instruction set
 } winograd_desc;
 
 // Whether this CPU has the instructions: AVX2 for F32, AVX-512 with BF16 for BF16.

@@ -13,7 +13,7 @@ double learning_rate(const optimizer_config *c, int64_t step) {
 }
 
 static status global_norm(const params *p, const float *const *gradient, team *t, double *norm, error *err) {
-    const cpu_kernels *k = cpu_kernels_for(CPU_LEVELS - 1);
+    const cpu_kernels *k = cpu_kernels_for(CPU_BEST);
     size_t longest = 0;
     for (size_t i = 0; i < params_count(p); i++)
         if (params_at(p, i)->n > longest) longest = params_at(p, i)->n;
@@ -37,7 +37,7 @@ static const char *first_bad(const params *p, const float *const *gradient) {
 
 status optimizer_step(params *p, const float *const *gradient, const optimizer_config *c, int64_t step,
                       int64_t age, team *t, double *norm, error *err) {
-    const cpu_kernels *k = cpu_kernels_for(CPU_LEVELS - 1);
+    const cpu_kernels *k = cpu_kernels_for(CPU_BEST);
     status s = global_norm(p, gradient, t, norm, err);
     if (s) return s;
     if (!isfinite(*norm))

@@ -487,7 +487,7 @@ static status choose_precision(trainer *t, error *err) {
     t->team = team_new((int)t->context.config->threads);
     if (!t->team) return fail(err, ERR_TEMP, "out of memory");
     t->backend = cpu_backend(t->team, err);
-    t->state.machine = cpu_level_name(cpu_best_level());
+    t->state.machine = cpu_level_name(cpu_level_within(CPU_BEST));
     t->state.precision = dtype_name(t->context.compute);
     t->state.threads = team_size(t->team);
     return t->backend ? OK : err->code;

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const ceiling_kind CEILING[] = {[ATTENTION_PORTABLE] = CEILING_AVX2_F32,
-                                       [ATTENTION_AVX2] = CEILING_AVX2_F32,
-                                       [ATTENTION_AVX512] = CEILING_AVX512_F32,
-                                       [ATTENTION_AVX512_BF16] = CEILING_AVX512_BF16};
+static const ceiling_kind CEILING[] = {[CPU_BASE] = CEILING_AVX2_F32,
+                                       [CPU_AVX2] = CEILING_AVX2_F32,
+                                       [CPU_AVX512] = CEILING_AVX512_F32,
+                                       [CPU_AVX512_BF16] = CEILING_AVX512_BF16};
 
 // ---- shapes ----
 
@@ -45,7 +45,7 @@ static void *tensor(dtype t, int64_t n) {
     return f;
 }
 
-static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
+static void bench(team *t, const shape *s, dtype type, cpu_level limit) {
     int64_t ld = s->heads * s->D, nq = s->B * s->Tq * ld, nk = s->B * s->Tk * ld;
     attention_desc d = {.t = type,
                         .B = s->B,
@@ -58,8 +58,8 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
                         .ldk = ld,
                         .ldv = ld,
                         .ldo = ld,
-                        .isa = limit};
-    attention_isa isa = attention_choose(type, limit);
+                        .limit = limit};
+    cpu_level level = attention_level(type, limit);
     void *q = tensor(type, nq), *k = tensor(type, nk), *v = tensor(type, nk), *dout = tensor(type, nq);
     void *o = tensor(type, nq), *dq = tensor(type, nq), *dk = tensor(type, nk), *dv = tensor(type, nk);
     float *lse = mem_alloc((size_t)(s->B * s->heads * s->Tq) * 4);
@@ -67,7 +67,7 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
     void *scratch_back = mem_alloc(attention_scratch_bytes(&d, team_size(t), true));
     double top = 0, forward = INFINITY, backward = INFINITY, start = machine_seconds(t);
     for (int round = 0; round < 5 || (round < 100 && machine_seconds(t) - start < 0.6); round++) {
-        top = fmax(top, ceiling_measure(CEILING[isa], t));
+        top = fmax(top, ceiling_measure(CEILING[level], t));
         double t0 = machine_seconds(t);
         attention_forward(t, &d, q, k, v, o, lse, scratch);
         double t1 = machine_seconds(t);
@@ -77,9 +77,8 @@ static void bench(team *t, const shape *s, dtype type, attention_isa limit) {
         backward = fmin(backward, t2 - t1);
     }
     double gflop = 4e-9 * (double)(s->B * s->heads * s->Tq * s->Tk * s->D);
-    static const char *const isa_name[] = {"", "portable", "avx2", "avx512", "avx512bf16"};
     printf("| %-16s | %-4s | %-10s | %7.0f | %10.3f | %4.0f | %12.0f %% | %11.3f | %4.0f | %12.0f %% |\n",
-           s->name, dtype_name(type), isa_name[isa], top, forward * 1e3, gflop / forward,
+           s->name, dtype_name(type), cpu_level_name(level), top, forward * 1e3, gflop / forward,
            100 * gflop / forward / top, backward * 1e3, 2.5 * gflop / backward, 250 * gflop / backward / top);
     fflush(stdout);
     void *all[] = {q, k, v, dout, o, dq, dk, dv, lse, scratch, scratch_back};
@@ -96,9 +95,9 @@ int main(int argc, char **argv) {
     printf("|---|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         if (argc > 2 && !strstr(shapes[i].name, argv[2])) continue;
-        bench(t, &shapes[i], DT_BF16, ATTENTION_BEST);
-        bench(t, &shapes[i], DT_F32, ATTENTION_BEST);
-        bench(t, &shapes[i], DT_F32, ATTENTION_AVX2);
+        bench(t, &shapes[i], DT_BF16, CPU_BEST);
+        bench(t, &shapes[i], DT_F32, CPU_BEST);
+        bench(t, &shapes[i], DT_F32, CPU_AVX2);
     }
     team_free(t);
     return 0;

@@ -76,11 +76,11 @@ static void rates_add(rates *r, double rate, double ceiling) {
     if (ceiling > r->ceiling) r->ceiling = ceiling;
 }
 
-static void print_row(const layer *l, dtype type, const char *pass, const rates *r, const char *kernel) {
+static void print_row(const layer *l, dtype type, const char *what, const rates *r, const char *kernel) {
     char name[64];
     snprintf(name, sizeof name, "%s %dx%d%s %d-%d@%d b%d", l->group, l->kernel, l->kernel,
              l->stride == 2 ? " s2" : "", l->Ci, l->Co, l->size, l->B);
-    printf("| %-30s | %-4s | %-8s | %6.1f | %12.0f %% | %7.0f | %s |\n", name, dtype_name(type), pass,
+    printf("| %-30s | %-4s | %-8s | %6.1f | %12.0f %% | %7.0f | %s |\n", name, dtype_name(type), what,
            r->best, 100 * r->best / r->ceiling, r->ceiling, kernel);
     fflush(stdout);
 }
@@ -107,7 +107,7 @@ static void time_winograd(team *t, const layer *l, dtype type) {
     winograd_pack(t, &d, w, packed);
     rates r = {0};
     for (int i = 0; i < ROUNDS; i++) {
-        double ceiling = ceiling_measure(ceiling_of(type, t), t), start = clock_seconds();
+        double ceiling = ceiling_measure(ceiling_of(type), t), start = clock_seconds();
         winograd_run(t, &d, x, packed, NULL, NULL, y, scratch);
         rates_add(&r, 18e-9 * (double)(pixels * l->Ci * l->Co) / (clock_seconds() - start), ceiling);
     }
@@ -128,7 +128,7 @@ static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype t
     float *x = operand(pixels * l->Ci), *y = operand(pixels * l->Co);
     float *w = operand((int64_t)l->Ci * l->Co * (l->kernel ? l->kernel * l->kernel : 1));
     void *packed = mem_alloc(dense_packed_bytes(d)), *scratch = mem_alloc(dense_scratch_bytes(d));
-    ceiling_kind c = ceiling_of(type, t);
+    ceiling_kind c = ceiling_of(type);
     dense_args a = {.x = p == DX ? y : x,
                     .w = p == DW ? y : packed,
                     .y = p == DX   ? x

@@ -1,6 +1,7 @@
 #include "tests/bench/ceiling.h"
 
 #include "core/base/clock.h"
+#include "core/cpu/level.h"
 
 #include <stdbool.h>
 
@@ -8,9 +9,9 @@ const char *ceiling_name(ceiling_kind k) {
     return (const char *[]){"AVX2 f32", "AVX-512 f32", "AVX-512 bf16"}[k];
 }
 
-ceiling_kind ceiling_of(dtype type, team *t) {
+ceiling_kind ceiling_of(dtype type) {
     if (type == DT_BF16) return CEILING_AVX512_BF16;
-    return ceiling_measure(CEILING_AVX512_F32, t) > 0 ? CEILING_AVX512_F32 : CEILING_AVX2_F32;
+    return cpu_level_within(CPU_BEST) >= CPU_AVX512 ? CEILING_AVX512_F32 : CEILING_AVX2_F32;
 }
 
 #if defined(__x86_64__)

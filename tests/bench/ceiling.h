@@ -14,4 +14,4 @@ const char *ceiling_name(ceiling_kind k);
 double ceiling_measure(ceiling_kind k, team *t);
 
 // The ceiling of arithmetic in F32 or BF16 here: of the widest registers. 0 GF/s where no loop runs.
-ceiling_kind ceiling_of(dtype type, team *t);
+ceiling_kind ceiling_of(dtype type);

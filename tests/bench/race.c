@@ -84,7 +84,7 @@ race *race_new(const race_setup *s) {
     if (!r) machine_die("out of memory");
     if (s->rounds < 1 || s->rounds > RACE_ROUNDS_MAX) machine_die("rounds are 1 to 99");
     if (s->n_peers > RACE_PEERS_MAX) machine_die("too many variants");
-    *r = (race){.setup = *s, .kind = ceiling_of(s->type, s->team), .round = -1};
+    *r = (race){.setup = *s, .kind = ceiling_of(s->type), .round = -1};
     signal(SIGPIPE, SIG_IGN); // a peer that ended is a row of the table
     for (int i = 0; i < s->n_peers; i++) peer_start(&r->peer[i], s, s->peers[1 + i]);
     return r;

@@ -442,9 +442,9 @@ static const char *about(zsnr *z) {
         "Fixed: "
         "rescaled to zero terminal SNR, trailing timesteps. Both predict v; DDIM, %d steps unless said "
         "otherwise, many steps are %d; %d prompts with %d seeds each, the empty prompt with %d.\n\n",
-        c->name, (unsigned long long)z->request->seed, cpu_level_name(cpu_best_level()), team_size(z->team),
-        SMALL_MODEL_SIDE, SMALL_MODEL_SIDE, (long long)c->samples, c->steps, c->many, c->prompts, c->each,
-        c->prompts * c->each);
+        c->name, (unsigned long long)z->request->seed, cpu_level_name(cpu_level_within(CPU_BEST)),
+        team_size(z->team), SMALL_MODEL_SIDE, SMALL_MODEL_SIDE, (long long)c->samples, c->steps, c->many,
+        c->prompts, c->each, c->prompts * c->each);
     return all;
 }
 
