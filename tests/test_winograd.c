@@ -132,11 +132,12 @@ enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 // Calls with every shape, type and instruction set of this CPU.
 static int each(void (*check)(winograd_desc d, unsigned seed)) {
     int checked = 0;
-    for (int form = 0; form < 3; form++)
+    for (int form = 0; form < 6; form++)
         for (unsigned i = 0; i < N_SHAPES; i++) {
             winograd_desc d = SHAPES[i];
-            d.t = form == 2 ? DT_BF16 : DT_F32;
-            d.limit = form == 0 ? CPU_AVX2 : CPU_BEST;
+            d.t = form % 3 == 2 ? DT_BF16 : DT_F32;
+            d.limit = form % 3 == 0 ? CPU_AVX2 : CPU_BEST;
+            d.lean = form >= 3;
             if (!winograd_runs(&d)) continue;
             check(d, 7 * i + (unsigned)form);
             checked++;

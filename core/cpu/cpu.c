@@ -387,11 +387,13 @@ static status pack_winograd(const kernel *k, const void *plain, void *packed, er
 
 // Winograd's weights are made anew whenever they change, so they must be a model's. Channels: with fewer than
 // 32 the transforms cost what the products save. Pixels: 4×4 have no gain (1.0 in bf16, 0.8 in f32), 8×8
-// have 1.5 and more. In f32 the weights are four times as large, which is worth its memory where a picture is
-// large beside them: up to 640→640 at 32×32, 0.4 GB more for all of SD1.5.
-static bool winograd_pays(const winograd_desc *d) {
-    int64_t pixels = d->H * d->W, products = d->Ci * d->Co;
-    return d->Ci >= 32 && d->Co >= 32 && pixels >= 64 && (d->t == DT_BF16 || products <= 400 * pixels);
+// have 1.5 and more.
+static bool winograd_pays(const winograd_desc *d) { return d->Ci >= 32 && d->Co >= 32 && d->H * d->W >= 64; }
+
+// In f32 whole weights are four times as large, which is worth its memory where a picture is large beside
+// them: up to 640→640 at 32×32, 0.4 GB more for all of SD1.5.
+static bool winograd_lean(const winograd_desc *d) {
+    return d->t == DT_F32 && d->Ci * d->Co > 400 * d->H * d->W;
 }
 
 static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, winograd_desc *d) {
@@ -409,6 +411,7 @@ static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, wi
                          .left = g.left,
                          .bottom = g.bottom,
                          .right = g.right};
+    d->lean = winograd_lean(d);
     return winograd_pays(d) && winograd_runs(d);
 }
 

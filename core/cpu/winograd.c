@@ -21,7 +21,7 @@ static int64_t panels(const winograd_kernels *k, const winograd_desc *d) {
 
 bool winograd_runs(const winograd_desc *d) { return kernels(d) != NULL; }
 
-const char *winograd_name(const winograd_desc *d) { return kernels(d)->name; }
+const char *winograd_name(const winograd_desc *d) { return kernels(d)->name[d->lean]; }
 
 size_t winograd_packed_bytes(const winograd_desc *d) {
     const winograd_kernels *k = kernels(d);
@@ -35,7 +35,8 @@ size_t winograd_scratch_bytes(const winograd_desc *d, int threads) {
 typedef struct {
     winograd_args a;
     const winograd_kernels *k;
-    int64_t tiles, panels, groups; // groups of panels that an item's tiles are split into
+    int64_t tiles, chunks;  // all tiles, and into how many parts they are split
+    int64_t panels, groups; // groups of panels that the items of a chunk are split into
     char *lanes;
     int64_t lane_bytes;
 } pass;
@@ -54,9 +55,9 @@ void winograd_pack(team *t, const winograd_desc *d, const float *w, void *packed
 
 static void run_item(void *arg, int64_t item, int64_t lane) {
     const pass *p = arg;
-    int64_t t0 = item / p->groups * p->k->tiles, t1 = t0 + p->k->tiles, g = item % p->groups;
-    p->k->run(&p->a, t0, t1 < p->tiles ? t1 : p->tiles, g * p->panels / p->groups,
-              (g + 1) * p->panels / p->groups, p->lanes + lane * p->lane_bytes);
+    int64_t chunk = item / p->groups, g = item % p->groups;
+    p->k->run(&p->a, chunk * p->tiles / p->chunks, (chunk + 1) * p->tiles / p->chunks,
+              g * p->panels / p->groups, (g + 1) * p->panels / p->groups, p->lanes + lane * p->lane_bytes);
 }
 
 // Small pictures are few items: then their output channels are split too, for the price of transforming the
@@ -84,7 +85,7 @@ void winograd_run(team *t, const winograd_desc *d, const void *x, const void *pa
               .panels = panels(k, d),
               .lanes = scratch,
               .lane_bytes = k->lane_bytes(d)};
-    int64_t chunks = (p.tiles + k->tiles - 1) / k->tiles;
-    p.groups = group_count(chunks, p.panels, team_size(t));
-    parallel_items(t, chunks * p.groups, run_item, &p);
+    p.chunks = (p.tiles + k->tiles - 1) / k->tiles;
+    p.groups = group_count(p.chunks, p.panels, team_size(t));
+    parallel_items(t, p.chunks * p.groups, run_item, &p);
 }

@@ -12,10 +12,10 @@ typedef struct {
 } winograd_args;
 
 typedef struct {
-    const char *name;
-    int64_t m;     // a tile's results are m×m
-    int64_t panel; // output channels that are computed together; packed weights are in whole panels
-    int64_t tiles; // of a work item
+    const char *name[2]; // of whole and of lean weights
+    int64_t m;           // a tile's results are m×m
+    int64_t panel;       // output channels that are computed together; packed weights are in whole panels
+    int64_t tiles;       // of a work item
     int64_t (*panel_bytes)(const winograd_desc *d); // packed weights of a panel
     int64_t (*lane_bytes)(const winograd_desc *d);  // one thread's scratch
     void (*pack)(const winograd_args *a, int64_t panel);

@@ -6,7 +6,10 @@
 //   y = Aᵀ (V·U) A
 //
 //   x ──► V (N², TILES, Ci) ──► for each panel: S = V·U (N², TILES, panel) ──► y
-//         first and second level of the cache                  second level
+//
+// U is read as it was packed, or, with lean weights, made of nine taps for BLOCK channels at a time, so that
+// U and S stay in the second level of the cache while the products take V block by block. The order of every
+// sum is the same.
 //
 // Measured on one core of a Zen 4 part (ceilings 118 GF/s f32, 236 bf16; batch 2, of the VAE 1), in GF/s of
 // the direct method, beside oneDNN 2.6 on the same core: direct, and its own f32 Winograd (gone in 3.x),
@@ -32,23 +35,42 @@ enum { M = 2, TILES = 48 };
 #define TYPE DT_BF16
 #define NAME "winograd F(2x2) "
 #else
-enum { M = 4, TILES = 24 };
+enum { M = 4, TILES = 36 };
 #define TYPE DT_F32
 #define NAME "winograd F(4x4) "
 #endif
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-enum { N = M + 2, POINTS = N * N, PANEL = NV * VL, BYTES = 4 / PER };
+enum { N = M + 2, POINTS = N * N, PANEL = NV * VL, BYTES = 4 / PER, BLOCK = 32 };
 
-// Units of a row of V: whole vectors of channels, those past Ci zero.
-static int64_t row_units(const winograd_desc *d) { return round_up(d->Ci, VL) / PER; }
+// Units of input channels that a product takes at a time, of V and of U: all of them, or where U is made on
+// the way as many as the second level of the cache holds.
+static int64_t block_units(const winograd_desc *d) {
+    int64_t row = round_up(d->Ci, VL) / PER;
+    return d->lean ? min64(row, BLOCK) : row;
+}
 
-static int64_t panel_bytes(const winograd_desc *d) { return POINTS * steps_of(d->Ci) * PANEL * 4; }
+static int64_t blocks_of(const winograd_desc *d) {
+    return (steps_of(d->Ci) + block_units(d) - 1) / block_units(d);
+}
 
-// V, S, and a row of zeros: what lies outside the picture.
+// Units between two points of V, S and a block of U. Not a multiple of 4 KB: the points of one tile would
+// share a few places of the first level.
+static int64_t points_apart(int64_t units) { return round_up(units, 64) + 64; }
+static int64_t V_apart(const winograd_desc *d) { return points_apart(TILES * block_units(d)); }
+enum { S_APART = TILES * PANEL + 64, U_STEP = POINTS * PANEL + VL };
+
+static int64_t panel_bytes(const winograd_desc *d) {
+    return (d->lean ? 9 : POINTS) * steps_of(d->Ci) * PANEL * 4;
+}
+
+static int64_t V_units(const winograd_desc *d) { return blocks_of(d) * POINTS * V_apart(d); }
+static int64_t zeros_units(const winograd_desc *d) { return round_up(d->Ci, VL * PER); }
+
+// V, S, a row of zeros (what lies outside the picture), a block of U.
 static int64_t lane_bytes(const winograd_desc *d) {
-    return (POINTS * TILES * (row_units(d) + PANEL) + round_up(row_units(d), VL)) * 4;
+    return (V_units(d) + POINTS * S_APART + zeros_units(d) + (d->lean ? BLOCK * U_STEP : 0)) * 4;
 }
 
 // ---- the transforms of N values that lie `s` apart, in place (Lavin and Gray, section 4.1 and 4.3)
@@ -105,8 +127,9 @@ INLINE void transform_weights(vec *g, int s) {
 
 // ---- weights
 
-// U of VL output channels at input channel k; zeros where there is no such channel.
-INLINE void weight_points(const winograd_args *a, int64_t o, int64_t k, vec u[POINTS]) {
+// The taps of VL output channels at input channel k, in the corner of N×N; zeros where there is no such
+// channel.
+INLINE void gather_taps(const winograd_args *a, int64_t o, int64_t k, vec u[POINTS]) {
     int64_t Ci = a->d.Ci, outputs = min64(VL, a->d.Co - o);
     for (int tap = 0; tap < 9; tap++) {
         vec g = {0};
@@ -114,25 +137,60 @@ INLINE void weight_points(const winograd_args *a, int64_t o, int64_t k, vec u[PO
             for (int64_t i = 0; i < outputs; i++) g[i] = a->w[((o + i) * Ci + k) * 9 + tap];
         u[tap / 3 * N + tap % 3] = g;
     }
+}
+
+INLINE void weight_points(vec u[POINTS]) {
     UNROLL for (int column = 0; column < 3; column++) transform_weights(u + column, N);
     UNROLL for (int row = 0; row < N; row++) transform_weights(u + row * N, 1);
 }
 
-// Packed: [panel][point][step of Ci][PANEL units].
+#if PER == 2
+INLINE vec join(vec u[PER][POINTS], int i) {
+    return interleave((__m512i)_mm512_cvtne2ps_pbh(u[1][i], u[0][i]));
+}
+
+INLINE void split(vec v, vec u[PER][POINTS], int i) {
+    u[0][i] = (vec)((uvec)v << 16);
+    u[1][i] = (vec)((uvec)v & 0xffff0000u);
+}
+#else
+INLINE vec join(vec u[PER][POINTS], int i) { return u[0][i]; }
+INLINE void split(vec v, vec u[PER][POINTS], int i) { u[0][i] = v; }
+#endif
+
+// Packed: [panel][point][step of Ci][PANEL units], or lean: [panel][step of Ci][tap][PANEL units].
 static void pack(const winograd_args *a, int64_t panel) {
     int64_t steps = steps_of(a->d.Ci);
     unit *packed = (unit *)((char *)a->packed + panel * panel_bytes(&a->d));
     for (int64_t step = 0; step < steps; step++)
         for (int64_t c = 0; c < PANEL; c += VL) {
-            vec u[POINTS];
-            weight_points(a, panel * PANEL + c, step * PER, u);
-#if PER == 2
-            vec next[POINTS];
-            weight_points(a, panel * PANEL + c, step * PER + 1, next);
-            for (int i = 0; i < POINTS; i++) u[i] = interleave((__m512i)_mm512_cvtne2ps_pbh(next[i], u[i]));
-#endif
-            for (int i = 0; i < POINTS; i++) store(packed + (i * steps + step) * PANEL + c, u[i]);
+            vec u[PER][POINTS];
+            for (int i = 0; i < PER; i++) {
+                gather_taps(a, panel * PANEL + c, step * PER + i, u[i]);
+                if (!a->d.lean) weight_points(u[i]);
+            }
+            if (a->d.lean)
+                for (int tap = 0; tap < 9; tap++)
+                    store(packed + (step * 9 + tap) * PANEL + c, join(u, tap / 3 * N + tap % 3));
+            else
+                for (int i = 0; i < POINTS; i++) store(packed + (i * steps + step) * PANEL + c, join(u, i));
         }
+}
+
+// Lean weights of some steps → a block of U: [step][point][PANEL].
+static void expand(const unit *taps, int64_t steps, unit *U) {
+    for (int64_t i = 0; i < steps * PANEL; i += VL) {
+        const unit *from = taps + i / PANEL * 9 * PANEL + i % PANEL;
+        unit *to = U + i / PANEL * U_STEP + i % PANEL;
+        vec u[PER][POINTS];
+        UNROLL for (int tap = 0; tap < 9; tap++) split(load(from + tap * PANEL), u, tap / 3 * N + tap % 3);
+        UNROLL for (int k = 0; k < PER; k++) UNROLL for (int x = 0; x < 3; x++)
+            transform_weights(u[k] + x, N);
+        UNROLL for (int y = 0; y < N; y++) {
+            UNROLL for (int k = 0; k < PER; k++) transform_weights(u[k] + y * N, 1);
+            UNROLL for (int x = 0; x < N; x++) store(to + (y * N + x) * PANEL, join(u, y * N + x));
+        }
+    }
 }
 
 // ---- a work item
@@ -146,9 +204,10 @@ static tile_place place_of(const winograd_args *a, int64_t tile) {
     return (tile_place){tile / of_image, at / a->columns * M, at % a->columns * M};
 }
 
-// One tile: N×N pixels → its row of V at each point, `stride` units apart.
-static void transform_tile(const winograd_args *a, int64_t tile, const char *zeros, unit *V, int64_t stride) {
+// One tile: N×N pixels → its rows of V, one for each block and point.
+static void transform_tile(const winograd_args *a, int64_t tile, const char *zeros, unit *V) {
     const winograd_desc *d = &a->d;
+    int64_t block = block_units(d), apart = V_apart(d);
     tile_place p = place_of(a, tile);
     const char *pixel[POINTS];
     for (int i = 0; i < POINTS; i++) {
@@ -158,28 +217,59 @@ static void transform_tile(const winograd_args *a, int64_t tile, const char *zer
     }
     for (int64_t c = 0; c < d->Ci; c += VL) {
         vec v[POINTS];
-        int64_t n = min64(VL, d->Ci - c);
+        int64_t n = min64(VL, d->Ci - c), at = c / PER;
+        unit *row = V + at / block * POINTS * apart + at % block;
         UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++) v[y * N + x] =
             load_f32(TYPE, pixel[y * N + x] + c * BYTES, n);
         UNROLL for (int x = 0; x < N; x++) transform_data(v + x, N);
         UNROLL for (int y = 0; y < N; y++) transform_data(v + y * N, 1);
         UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++)
-            store_f32(TYPE, V + (y * N + x) * stride + c / PER, v[y * N + x], VL);
+            store_f32(TYPE, row + (y * N + x) * apart, v[y * N + x], VL);
     }
 }
 
-// S[rows][PANEL] = V[rows]·U, nv vectors of it.
-INLINE void product_tile(int mr, int nv, const unit *V, int64_t row, const unit *U, int64_t steps, float *S) {
+// S[rows][PANEL] (+)= V[rows]·U, nv vectors of it.
+INLINE void product_tile(int mr, int nv, const unit *V, int64_t row, const unit *U, int64_t ldu,
+                         int64_t steps, bool add, float *S) {
     vec sums[MR][NV] = {0};
-    multiply(sums, mr, nv, V, row, 1, U, PANEL, steps);
+    if (add)
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) sums[i][j] =
+            load(S + i * PANEL + j * VL);
+    multiply(sums, mr, nv, V, row, 1, U, ldu, steps);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++)
         store(S + i * PANEL + j * VL, sums[i][j]);
 }
 
-#define PRODUCT_TILE(mr) product_tile(mr, NV, V + i * row, row, U, steps, S + i * PANEL)
+#define PRODUCT_TILE(mr) product_tile(mr, NV, V + i * row, row, U, ldu, steps, add, S + i * PANEL)
 
-static void product(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t steps, float *S) {
+static void product(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
+                    bool add, float *S) {
     for (int64_t i = 0; i < rows; i += MR) BY_ROWS(rows - i, PRODUCT_TILE)
+}
+
+// Asks for the i-th part of what follows a block of lean weights: memory answers while products are computed.
+INLINE void fetch_part(const unit *taps, int64_t steps, int64_t i) {
+    int64_t units = round_up(steps * 9 * PANEL / POINTS, 16);
+    for (int64_t k = 0; k < units; k += 16)
+        __builtin_prefetch(taps + steps * 9 * PANEL + i * units + k, 0, 2);
+}
+
+// S of one panel at all points.
+static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, const unit *V, unit *made,
+                       float *S) {
+    const winograd_desc *d = &a->d;
+    const unit *packed = (const unit *)((const char *)a->packed + panel * panel_bytes(d));
+    int64_t all = steps_of(d->Ci), block = block_units(d);
+    for (int64_t s = 0; s < all; s += block, V += POINTS * V_apart(d)) {
+        int64_t steps = min64(block, all - s);
+        if (d->lean) expand(packed + s * 9 * PANEL, steps, made);
+        const unit *U = d->lean ? made : packed;
+        int64_t point = d->lean ? PANEL : all * PANEL, ldu = d->lean ? U_STEP : PANEL;
+        for (int64_t i = 0; i < POINTS; i++) {
+            if (d->lean) fetch_part(packed + s * 9 * PANEL, steps, i);
+            product(tiles, V + i * V_apart(d), block, U + i * point, ldu, steps, s > 0, S + i * S_APART);
+        }
+    }
 }
 
 // VL channels of one tile: sums at each point → M×M results, of which those inside y are stored.
@@ -189,7 +279,7 @@ static void finish_tile(const winograd_args *a, tile_place p, const float *S, in
     int64_t n = min64(VL, d->Co - c);
     vec v[POINTS], bias = a->bias ? load_f32(DT_F32, a->bias + c, n) : (vec){0};
     UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++) v[y * N + x] =
-        load(S + (y * N + x) * TILES * PANEL);
+        load(S + (y * N + x) * S_APART);
     UNROLL for (int x = 0; x < N; x++) transform_sums(v + x, N);
     UNROLL for (int y = 0; y < M; y++) transform_sums(v + y * N, 1);
     UNROLL for (int y = 0; y < M; y++) UNROLL for (int x = 0; x < M; x++) {
@@ -202,25 +292,23 @@ static void finish_tile(const winograd_args *a, tile_place p, const float *S, in
 }
 
 static void run(const winograd_args *a, int64_t t0, int64_t t1, int64_t p0, int64_t p1, void *lane) {
-    int64_t row = row_units(&a->d), steps = steps_of(a->d.Ci), tiles = t1 - t0;
-    unit *V = lane, *zeros = V + POINTS * TILES * row;
-    float *S = zeros + round_up(row, VL);
-    memset(zeros, 0, (size_t)row * 4);
-    for (int64_t t = 0; t < tiles; t++)
-        transform_tile(a, t0 + t, (const char *)zeros, V + t * row, TILES * row);
+    unit *V = lane, *zeros = V + V_units(&a->d);
+    float *S = zeros + zeros_units(&a->d);
+    unit *made = S + POINTS * S_APART;
+    memset(zeros, 0, (size_t)zeros_units(&a->d) * 4);
+    for (int64_t t = t0; t < t1; t++)
+        transform_tile(a, t, (const char *)zeros, V + (t - t0) * block_units(&a->d));
     for (int64_t p = p0; p < p1; p++) {
-        const unit *U = (const unit *)((const char *)a->packed + p * panel_bytes(&a->d));
-        for (int64_t i = 0; i < POINTS; i++)
-            product(tiles, V + i * TILES * row, row, U + i * steps * PANEL, steps, S + i * TILES * PANEL);
-        for (int64_t t = 0; t < tiles; t++) {
-            tile_place place = place_of(a, t0 + t);
+        panel_sums(a, p, t1 - t0, V, made, S);
+        for (int64_t t = t0; t < t1; t++) {
+            tile_place place = place_of(a, t);
             for (int64_t c = 0; c < PANEL && p * PANEL + c < a->d.Co; c += VL)
-                finish_tile(a, place, S + t * PANEL + c, p * PANEL + c);
+                finish_tile(a, place, S + (t - t0) * PANEL + c, p * PANEL + c);
         }
     }
 }
 
-const winograd_kernels CAT(winograd_, ISA) = {.name = NAME TEXT(ISA),
+const winograd_kernels CAT(winograd_, ISA) = {.name = {NAME TEXT(ISA), NAME "lean " TEXT(ISA)},
                                               .m = M,
                                               .panel = PANEL,
                                               .tiles = TILES,

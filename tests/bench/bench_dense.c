@@ -86,7 +86,7 @@ static void print_row(const layer *l, dtype type, const char *what, const rates 
 }
 
 // In GF/s of the direct method, so that the rates compare.
-static void time_winograd(team *t, const layer *l, dtype type) {
+static void time_winograd(team *t, const layer *l, dtype type, bool lean) {
     winograd_desc d = {.t = type,
                        .B = l->B,
                        .H = l->size,
@@ -96,7 +96,8 @@ static void time_winograd(team *t, const layer *l, dtype type) {
                        .top = 1,
                        .left = 1,
                        .bottom = 1,
-                       .right = 1};
+                       .right = 1,
+                       .lean = lean};
     if (l->kernel != 3 || l->stride != 1 || l->Ci < 16 || l->Co < 16 || !winograd_runs(&d)) return;
     int64_t pixels = (int64_t)l->B * l->size * l->size;
     float *x = operand(pixels * l->Ci), *y = operand(pixels * l->Co),
@@ -173,7 +174,7 @@ int main(int argc, char **argv) {
         for (int type = 0; type < 1 + dense_has_bf16(); type++) {
             dtype dt = type ? DT_BF16 : DT_F32;
             for (pass p = FORWARD; p < PASSES; p++) time_layer(e, t, l, p, dt);
-            time_winograd(t, l, dt);
+            for (int lean = 0; lean < 2; lean++) time_winograd(t, l, dt, lean);
         }
     }
     dense_engine_free(e);
