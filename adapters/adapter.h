@@ -11,7 +11,7 @@
 typedef enum {
     SITE_LINEAR, // x [..,I], weight [O,I]
     SITE_CONV,   // x [B,H,W,I], weight [O,I,kh,kw]
-    SITE_NORM    // weight hook only: gamma and beta, one after the other
+    SITE_NORM    // gamma and beta, one after the other; output hook of group norms only
 } site_kind;
 
 typedef struct {

@@ -46,6 +46,7 @@ static node *merge(const tap *self, graph *g, const site *s, node *w) {
 // y + scale·up(down(x))
 static node *side_way(const tap *self, graph *g, const site *s, node *x, node *y) {
     const lora *l = (const lora *)self;
+    if (s->kind == SITE_NORM) return y;
     pair p = pair_at(l, g, s);
     if (!p.down || g->err.code) return p.down ? g->poison : y;
     node *h = s->kind == SITE_CONV ? conv2d(x, p.down, NULL, s->geo)

@@ -9,6 +9,7 @@ static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none", N
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers", NULL};
 static const char *const RESIZES[] = {"stretch", "crop", "fill", NULL};
 static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros", NULL};
+static const char *const TILINGS[] = {"auto", "on", "off", NULL};
 static const char *const RNGS[] = {"cpu", "nv", NULL};
 
 #define AT(field) offsetof(drawing, field)
@@ -64,6 +65,11 @@ const option DRAWING_OPTIONS[] = {
     {0, "inpaint-full-res", OPTION_FLAG, AT(only_masked), NULL, "draw what is masked alone, in full size"},
     {0, "mask-padding", OPTION_INT, AT(mask_padding), "N", "and so many pixels around it (32)", 0, 8192},
     {0, "outpaint", OPTION_TEXT, AT(outpaint), "L,R,T,B", "add pixels at left, right, top, bottom, masked"},
+    {0, "vae-tiling", OPTION_CHOICE, AT(vae_tiling), "WHEN",
+     "on, off or auto: the autoencoder in parts, in less memory and more time (auto: beyond 3 GiB)",
+     .choices = TILINGS, .alone = "on"},
+    {0, "vae-tile-size", OPTION_INT, AT(vae_tile_size), "N", "and each as large as N x N pixels (512)", 64,
+     8192},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
     {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
@@ -117,6 +123,8 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.mask_blur = d->mask_blur;
     r.mask_padding = d->mask_padding;
     r.only_masked = d->only_masked;
+    r.vae_tiling = (calo_tiling)d->vae_tiling;
+    r.vae_tile_size = d->vae_tile_size;
     r.no_hash = d->no_metadata;
     return r;
 }
@@ -180,6 +188,7 @@ static const char *or_none(const char *text) { return text ? text : ""; }
 static void shape_tuning(FILE *f, const drawing *d) {
     drawing usual = drawing_defaults();
     if (d->scheduler) fprintf(f, "\nscheduler %s", d->scheduler);
+    if (d->vae_tiling || d->vae_tile_size) fprintf(f, "\ntiles %d %d", d->vae_tiling, d->vae_tile_size);
     if (d->noise_layout || d->ensd) fprintf(f, "\nnoise %d %d", d->noise_layout, d->ensd);
     if (d->cfg_start != usual.cfg_start || d->cfg_end != usual.cfg_end)
         fprintf(f, "\nguidance %.17g %.17g", d->cfg_start, d->cfg_end);

@@ -96,12 +96,16 @@ const char *calo_precision_name(calo_context *ctx) {
     return api_compute(ctx->options.precision) == DT_BF16 ? "bf16" : "f32";
 }
 
-exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err) {
-    calo_context *ctx = m->ctx;
+const backend *api_backend(calo_context *ctx, arithmetic how, error *err) {
     if (ctx->options.fast == CALO_FAST_OFF) how = EXACT;
     backend **be = &ctx->be[how];
     if (!*be) *be = how == FAST ? cpu_backend_fast(ctx->team, err) : cpu_backend(ctx->team, err);
-    return *be ? model_network(m->m, s, *be, &ctx->ws, err) : NULL;
+    return *be;
+}
+
+exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err) {
+    const backend *be = api_backend(m->ctx, how, err);
+    return be ? model_network(m->m, s, be, &m->ctx->ws, err) : NULL;
 }
 
 void calo_cancel(calo_context *ctx, int on) { atomic_store(&ctx->stop, on); }

@@ -40,6 +40,8 @@ status api_struct_take(void *ours, size_t own, const void *theirs, const char *w
 dtype api_compute(calo_precision p);
 // EXACT is for comparing networks, FAST for drawing: cpu_backend and cpu_backend_fast.
 typedef enum { EXACT, FAST } arithmetic;
+// Made when first asked for; NULL on failure. `how` is EXACT where the context's options say so.
+const backend *api_backend(calo_context *ctx, arithmetic how, error *err);
 // The network ready to run, as model_network.
 exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err);
 // Whether the caller wants the job to stop, by callback or by calo_cancel.

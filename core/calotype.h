@@ -207,6 +207,8 @@ typedef enum {
     CALO_CONTENT_ZEROS
 } calo_mask_content;
 
+typedef enum { CALO_TILING_AUTO, CALO_TILING_ON, CALO_TILING_OFF } calo_tiling;
+
 typedef struct calo_image calo_image;
 
 // Names follow diffusers. AUTO, 0 for a size and NULL mean: as the model is configured.
@@ -266,6 +268,10 @@ typedef struct {
     double cfg_start, cfg_end;
     // 0; else the steps' noise comes from a generator of its own, of the seed plus this
     int64_t eta_seed_delta;
+    // The autoencoder in parts of about vae_tile_size² pixels (0: 512): the same picture but for rounding, in
+    // less memory and more time. AUTO: where the whole would take more than 3 GiB.
+    calo_tiling vae_tiling;
+    int vae_tile_size;
 } calo_txt2img_request;
 
 struct calo_image {

@@ -24,6 +24,7 @@
 enum { MAX_SIDE = 8192, MAX_COUNT = 1 << 20, MAX_STEPS = 1000 };
 // Pixels of latents that go through the network together: as many as one picture of 512 pixels has.
 enum { GROUP_PIXELS = 64 * 64, MAX_GROUP = 8 };
+enum { VAE_TILE = 512, MIN_VAE_TILE = 64 };
 
 // Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
 static status tell(const txt2img *t, const char *stage, int done, int all, int finished, int n,
@@ -239,6 +240,10 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "guidance from %g to %g is not within 0 .. 1", r->cfg_start, r->cfg_end);
     if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
         return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
+    if ((int)r->vae_tiling < 0 || r->vae_tiling > CALO_TILING_OFF ||
+        (r->vae_tile_size && (r->vae_tile_size < MIN_VAE_TILE || r->vae_tile_size > MAX_SIDE)))
+        return fail(err, ERR_USAGE, "tiling %d or tiles of %d pixels are out of range", (int)r->vae_tiling,
+                    r->vae_tile_size);
     if (r->clip_skip < 0 || (int)r->emphasis < 0 || r->emphasis > CALO_EMPHASIS_NONE)
         return fail(err, ERR_USAGE, "a clip skip of %d or an emphasis of %d is out of range", r->clip_skip,
                     (int)r->emphasis);
@@ -351,7 +356,14 @@ static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
 static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
 
 static autoencoder autoencoder_of(const txt2img *t) {
-    return (autoencoder){.model = t->model, .compute = t->compute, .C = t->C, .h = t->h, .w = t->w};
+    int tile = t->request->vae_tile_size;
+    return (autoencoder){.model = t->model,
+                         .compute = t->compute,
+                         .C = t->C,
+                         .h = t->h,
+                         .w = t->w,
+                         .tiling = t->request->vae_tiling,
+                         .tile = tile ? tile : VAE_TILE};
 }
 
 // A picture being handed to the caller, and its memory.

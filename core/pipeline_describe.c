@@ -14,6 +14,7 @@ static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "N
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers"};
 static const char *const RESIZES[] = {"stretch", "crop", "fill"};
 static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros"};
+static const char *const TILINGS[] = {"auto", "on", "off"};
 static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
@@ -97,6 +98,10 @@ static bool describe_tuning(json_t *j, const calo_txt2img_request *r) {
             json_object_set_new(j, reals[i].key, json_real(reals[i].value)))
             return false;
     if (r->eta_seed_delta && json_object_set_new(j, "ensd", json_integer(r->eta_seed_delta))) return false;
+    if (r->vae_tiling && json_object_set_new(j, "vae_tiling", json_string(TILINGS[r->vae_tiling])))
+        return false;
+    if (r->vae_tile_size && json_object_set_new(j, "vae_tile_size", json_integer(r->vae_tile_size)))
+        return false;
     return !r->noise_layout || !json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
 }
 

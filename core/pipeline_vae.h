@@ -1,5 +1,6 @@
 // From latents to pictures and back: a model's autoencoder, which computes in f32 where bf16 overflows.
 #pragma once
+#include "core/calotype.h"
 #include "core/files/image.h"
 #include "core/models/model.h"
 
@@ -10,6 +11,8 @@ typedef struct {
     struct calo_model *model;
     dtype compute; // tried first
     int64_t C, h, w;
+    calo_tiling tiling; // AUTO: where the whole would take more than 3 GiB
+    int64_t tile;       // pixels on the side of a square as large as a part
 } autoencoder;
 
 // Whether all n values are numbers.

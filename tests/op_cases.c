@@ -169,6 +169,16 @@ static node *case_group_norm(graph *g, dice *d) {
     return group_norm(x, param_of(g, SHAPE(C)), param_of(g, SHAPE(C)), (int)G, 1e-5, act);
 }
 
+// Without a gradient, so only the factor has one.
+static node *case_group_normalise(graph *g, dice *d) {
+    int64_t B = dice_range(d, 1, 3), G = dice_range(d, 1, 5), C = G * dice_range(d, 1, 12);
+    norm_act act = dice_range(d, 0, 1) ? ACT_SILU : ACT_NONE;
+    node *x = input_of_type(g, SHAPE(B, dice_range(d, 1, 7), dice_range(d, 2, 7), C), g->compute);
+    node *gamma = input_of_type(g, SHAPE(C), g->exact), *beta = input_of_type(g, SHAPE(C), g->exact);
+    node *stats = input_of_type(g, SHAPE(B, G, 2), g->exact);
+    return mul(group_normalise(x, gamma, beta, stats, (int)G, act), input_of(g, SHAPE(1)));
+}
+
 static node *case_layer_norm(graph *g, dice *d) {
     int64_t C = dice_range(d, 2, 90);
     node *x = input_of(g, SHAPE(dice_range(d, 1, 3), dice_range(d, 1, 20), C));
@@ -227,6 +237,7 @@ const op_case OP_CASES[] = {
     {"matmul", case_matmul, -1, 1},
     {"conv2d", case_conv, -1, 1},
     {"group_norm", case_group_norm, -2, 2},
+    {"group_normalise", case_group_normalise, -2, 2},
     {"layer_norm", case_layer_norm, -2, 2},
     {"attention", case_attention, -2, 2},
     {"resample", case_resample, -2, 2},

@@ -301,6 +301,50 @@ Test(api, one_of_several_that_begin_from_a_picture_is_drawn_alone) {
     end(&f);
 }
 
+static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
+    cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
+    cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
+}
+
+// The autoencoder in parts: the same values but for rounding, so bytes differ where a value stands on the
+// border of two, by one.
+Test(api, an_autoencoder_in_parts_draws_the_same) {
+    fixture f;
+    beginning_pictures b;
+    begin(&f, "sd", "eps");
+    for (int begins = 0; begins < 2; begins++) {
+        calo_images *images[2];
+        for (int on = 0; on < 2; on++) {
+            calo_txt2img_request r = begins ? request_from(&b, false) : calo_txt2img_defaults();
+            r.width = 160;
+            r.height = 136;
+            r.steps = 2;
+            r.vae_tiling = on ? CALO_TILING_ON : CALO_TILING_AUTO;
+            r.vae_tile_size = on ? 64 : 0;
+            images[on] = draw(&f, &r);
+        }
+        const calo_image *a = calo_images_at(images[0], 0), *c = calo_images_at(images[1], 0);
+        double most = 0, size = 0;
+        for (int i = 0; i < a->latent_shape[0] * a->latent_shape[1] * a->latent_shape[2]; i++) {
+            most = fmax(most, fabs(a->latents[i] - c->latents[i]));
+            size = fmax(size, fabs(a->latents[i]));
+        }
+        cr_expect_leq(most, begins ? 1e-4 * size : 0, "latents differ by %g of %g", most, size);
+        for (int i = 0; i < 160 * 136 * 3; i++) cr_assert_leq(abs(a->rgb[i] - c->rgb[i]), 1, "byte %d", i);
+        cr_expect_null(strstr(a->json, "vae_til"));
+        cr_expect(strstr(c->json, "\"vae_tiling\":\"on\",\"vae_tile_size\":64"), "%s", c->json);
+        calo_images_free(images[0]);
+        calo_images_free(images[1]);
+    }
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.vae_tile_size = 63;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "tiles of 63 pixels");
+    r = calo_txt2img_defaults();
+    r.vae_tiling = (calo_tiling)3;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "tiling 3");
+    end(&f);
+}
+
 // ---- the same bytes
 
 Test(api, bytes_do_not_depend_on_threads_or_batch) {
@@ -496,11 +540,6 @@ Test(api, a_picture_lost_in_bf16_is_decoded_again) {
         calo_images_free(images);
         end(&f);
     }
-}
-
-static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
-    cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
-    cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
 }
 
 Test(api, wrong_requests_are_refused_by_name) {
@@ -835,7 +874,7 @@ Test(api, every_sampler_tells_every_step_once) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, reserved);
-ENDS_WITH(calo_txt2img_request, eta_seed_delta);
+ENDS_WITH(calo_txt2img_request, vae_tile_size);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);

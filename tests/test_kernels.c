@@ -367,6 +367,8 @@ static void norm_case(int64_t B, int64_t S, int64_t C, int64_t G, double ratio, 
         k->group_norm(NULL, t, x.p, pg, pb, y.p, stats.p, B, S, C, G, 1e-5f, silu, scratch);
         check_stats("group_norm", level, &stats, want_stats, 2 * noise * EPS, largest(x.d, n));
         check("group_norm", level, &y, want, 2 * noise * EPS, 2);
+        k->group_normalise(NULL, t, x.p, pg, pb, stats.p, y.p, B, S, C, G, silu, scratch);
+        check("group_normalise", level, &y, want, 2 * noise * EPS, 2);
         norm_grad_ref(&r, dy.d, want, wg, wb);
         k->group_norm_grad(NULL, t, x.p, pg, pb, stats.p, dy.p, y.p, dgamma.p, dbeta.p, B, S, C, G, silu,
                            scratch);

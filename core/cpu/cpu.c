@@ -188,6 +188,14 @@ static void run_group_norm(const cpu_kernel *k, const kernel_io *io) {
                        k->n->a.norm.act == ACT_SILU, io->scratch);
 }
 
+static void run_group_normalise(const cpu_kernel *k, const kernel_io *io) {
+    shape x = k->n->shape;
+    int64_t C = shape_last(x);
+    k->own->group_normalise(io->team, type_of(k), io->in[0], io->in[1], io->in[2], io->in[3], io->out[0],
+                            x.d[0], count_of(k) / x.d[0] / C, C, k->n->a.norm.groups,
+                            k->n->a.norm.act == ACT_SILU, io->scratch);
+}
+
 static void run_group_norm_grad(const cpu_kernel *k, const kernel_io *io) {
     shape x = k->n->shape;
     int64_t C = shape_last(x);
@@ -313,6 +321,7 @@ static const row ROWS[] = {
     {&OP_CONCAT, "copy", run_concat},
     {&OP_GROUP_NORM, "group_norm", run_group_norm, group_norm_room},
     {&OP_GROUP_NORM_GRAD, "group_norm_grad", run_group_norm_grad, group_norm_room},
+    {&OP_GROUP_NORMALISE, "group_normalise", run_group_normalise, group_norm_room},
     {&OP_LAYER_NORM, "layer_norm", run_layer_norm},
     {&OP_LAYER_NORM_GRAD, "layer_norm_grad", run_layer_norm_grad, layer_norm_room},
     {&OP_UPSAMPLE, "upsample", run_upsample},

@@ -39,6 +39,10 @@ typedef struct {
     void (*group_norm)(team *, dtype t, const void *x, const float *gamma, const float *beta, void *y,
                        float *stats, int64_t B, int64_t S, int64_t C, int64_t G, float eps, bool silu,
                        void *scratch);
+    // The same by statistics that are given.
+    void (*group_normalise)(team *, dtype t, const void *x, const float *gamma, const float *beta,
+                            const float *stats, void *y, int64_t B, int64_t S, int64_t C, int64_t G,
+                            bool silu, void *scratch);
     // dgamma, dbeta [C] are sums over B and S; each may be NULL.
     void (*group_norm_grad)(team *, dtype t, const void *x, const float *gamma, const float *beta,
                             const float *stats, const void *dy, void *dx, float *dgamma, float *dbeta,

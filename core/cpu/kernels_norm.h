@@ -313,6 +313,27 @@ static void group_norm(team *tm, dtype t, const void *x, const float *gamma, con
     parallel_for(tm, B * j.chunks, chunk_grain(C), group_apply_pass, &j);
 }
 
+static void group_normalise(team *tm, dtype t, const void *x, const float *gamma, const float *beta,
+                            const float *stats, void *y, int64_t B, int64_t S, int64_t C, int64_t G,
+                            bool silu, void *scratch) {
+    group_job j = {.t = t,
+                   .x = x,
+                   .y = y,
+                   .gamma = gamma,
+                   .beta = beta,
+                   .stats = (float *)stats,
+                   .B = B,
+                   .S = S,
+                   .C = C,
+                   .G = G,
+                   .chunks = (S + NORM_ROWS - 1) / NORM_ROWS,
+                   .silu = silu,
+                   .scratch = scratch};
+    if (B * S * C == 0) return;
+    parallel_for(tm, B, 1, group_fill_pass, &j);
+    parallel_for(tm, B * j.chunks, chunk_grain(C), group_apply_pass, &j);
+}
+
 static void group_norm_grad(team *tm, dtype t, const void *x, const float *gamma, const float *beta,
                             const float *stats, const void *dy, void *dx, float *dgamma, float *dbeta,
                             int64_t B, int64_t S, int64_t C, int64_t G, bool silu, void *scratch) {

@@ -23,6 +23,7 @@
 extern const cpu_kernels KERNELS;
 const cpu_kernels KERNELS = {
     .group_norm = group_norm,
+    .group_normalise = group_normalise,
     .group_norm_grad = group_norm_grad,
     .layer_norm = layer_norm,
     .layer_norm_grad = layer_norm_grad,

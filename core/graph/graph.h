@@ -192,6 +192,8 @@ node *conv2d(node *x, node *w, node *bias, conv_geometry geo);
 // ---- norms, attention, resampling, look-ups
 
 node *group_norm(node *x, node *gamma, node *beta, int groups, double eps, norm_act act); // [B,..,C]
+// The same by statistics [B,G,2] from elsewhere, mean and 1/σ of each group; without a gradient
+node *group_normalise(node *x, node *gamma, node *beta, node *stats, int groups, norm_act act);
 node *layer_norm(node *x, node *gamma, node *beta, double eps);
 // q [B,Tq,h·D], k v [B,Tk,h·D] → [B,Tq,h·D]; softmax(scale·q·kᵀ)·v per head
 node *attention(node *q, node *k, node *v, int heads, double scale, bool causal);

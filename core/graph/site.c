@@ -61,7 +61,8 @@ node *norm_group(node *x, const char *name, int groups, double eps, norm_act act
     if (is_poison(x)) return x;
     int mark = path_push(x->g, "%s", name);
     scale_and_shift w = norm_weights(x->g, shape_last(x->shape));
-    node *y = group_norm(x, w.gamma, w.beta, groups, eps, act);
+    site s = {.kind = SITE_NORM, .path = x->g->path};
+    node *y = tapped_output(x->g, &s, x, group_norm(x, w.gamma, w.beta, groups, eps, act));
     path_pop(x->g, mark);
     return y;
 }

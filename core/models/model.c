@@ -213,6 +213,8 @@ void model_free(model *m) {
     mem_free(m);
 }
 
+store *model_values(model *m, model_part part) { return m->part[part].values; }
+
 size_t model_bytes(const model *m) {
     size_t n = 0;
     for (int p = 0; p < N_PARTS; p++) n += store_bytes(m->part[p].values);

@@ -88,5 +88,7 @@ status model_check(model *m, network net, error *err);
 // Borrowed until the next call. The plan lives on `be` and runs in `ws`, which must be the same in every
 // call.
 exec *model_network(model *m, const network_shape *s, const backend *be, workspace *ws, error *err);
+// Packed weights of a component, for plans made elsewhere.
+store *model_values(model *m, model_part part);
 // Bytes of weights in memory.
 size_t model_bytes(const model *m);

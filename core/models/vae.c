@@ -66,15 +66,6 @@ static resnet_style style_of(const vae_config *c) {
     return (resnet_style){.groups = c->norm_num_groups, .eps = 1e-6, .divisor = 1, .recompute = c->recompute};
 }
 
-static node *resnets(node *x, int n, int64_t out, const resnet_style *s) {
-    for (int i = 0; i < n; i++) {
-        int mark = path_push(x->g, "resnets.%d", i);
-        x = resnet(x, NULL, out, s);
-        path_pop(x->g, mark);
-    }
-    return x;
-}
-
 // Also without attention the middle has two resnets.
 static node *mid_block(node *x, const vae_config *c, const resnet_style *s) {
     graph *g = x->g;
@@ -97,53 +88,122 @@ static node *pointwise(node *x, const char *name, int64_t out) {
     return conv(x, name, out, 1, (conv_geometry){.stride = 1}, true);
 }
 
-vae_moments vae_encode_build(graph *g, const vae_config *c, node *sample) {
+static node *resnet_at(node *x, int i, int64_t out, const resnet_style *s) {
+    int mark = path_push(x->g, "resnets.%d", i);
+    x = resnet(x, NULL, out, s);
+    path_pop(x->g, mark);
+    return x;
+}
+
+static node *normalised_out(node *x, int64_t out, const resnet_style *s) {
+    x = norm_group(x, "conv_norm_out", s->groups, s->eps, ACT_SILU);
+    return conv3x3(x, "conv_out", out, 1);
+}
+
+// ---- the encoder, stage by stage: all resnets, each with what brings its picture, then the rest
+
+static node *encode_down(graph *g, const vae_config *c, int i, node *x) {
+    resnet_style s = style_of(c);
+    int level = i / c->layers_per_block, first = i % c->layers_per_block == 0;
+    int mark = path_push(g, "encoder");
+    if (i == 0) x = conv3x3(cast(x, g->compute), "conv_in", c->block_out_channels[0], 1); // [B,H,W,C₀]
+    if (first && level > 0) {
+        int before = path_push(g, "down_blocks.%d.downsamplers.0", level - 1);
+        x = downsample(x, 0);
+        path_pop(g, before);
+    }
+    path_push(g, "down_blocks.%d", level);
+    x = resnet_at(x, i % c->layers_per_block, c->block_out_channels[level], &s); // [B,H/2ⁱ,W/2ⁱ,Cᵢ]
+    path_pop(g, mark);
+    return x;
+}
+
+static node *encode_end(graph *g, const vae_config *c, node *x) {
     resnet_style s = style_of(c);
     int mark = path_push(g, "encoder");
-    // 1. in
-    node *x = conv3x3(cast(sample, g->compute), "conv_in", c->block_out_channels[0], 1); // [B,H,W,C₀]
-    // 2. down
-    for (int i = 0; i < c->n_levels; i++) {
-        int level = path_push(g, "down_blocks.%d", i);
-        x = resnets(x, c->layers_per_block, c->block_out_channels[i], &s); // [B,H/2ⁱ,W/2ⁱ,Cᵢ]
-        path_push(g, "downsamplers.0");
-        if (i < c->n_levels - 1) x = downsample(x, 0);
-        path_pop(g, level);
-    }
-    // 3. middle
-    x = mid_block(x, c, &s);
-    // 4. out
-    x = norm_group(x, "conv_norm_out", s.groups, s.eps, ACT_SILU);
-    x = conv3x3(x, "conv_out", 2 * c->latent_channels, 1); // [B,h,w,2L]
+    x = normalised_out(mid_block(x, c, &s), 2 * c->latent_channels, &s); // [B,h,w,2L]
     path_pop(g, mark);
-    // 5. moments
     if (c->use_quant_conv) x = pointwise(x, "quant_conv", 2 * c->latent_channels);
-    x = cast(x, g->exact);
+    return cast(x, g->exact);
+}
+
+// ---- the decoder: all to the middle, then all resnets, then the picture
+
+static node *decode_begin(graph *g, const vae_config *c, node *x) {
+    resnet_style s = style_of(c);
+    x = cast(x, g->compute); // [B,h,w,L]
+    if (c->use_post_quant_conv) x = pointwise(x, "post_quant_conv", c->latent_channels);
+    int mark = path_push(g, "decoder");
+    x = conv3x3(x, "conv_in", c->block_out_channels[c->n_levels - 1], 1); // [B,h,w,C]
+    x = mid_block(x, c, &s);
+    path_pop(g, mark);
+    return x;
+}
+
+// Levels from the deepest one on.
+static node *decode_up(graph *g, const vae_config *c, int i, node *x) {
+    resnet_style s = style_of(c);
+    if (is_poison(x)) return x;
+    int level = i / (c->layers_per_block + 1), within = i % (c->layers_per_block + 1);
+    int mark = path_push(g, "decoder");
+    if (within == 0 && level > 0) {
+        int before = path_push(g, "up_blocks.%d.upsamplers.0", level - 1);
+        x = upsample(x, 2 * x->shape.d[1], 2 * x->shape.d[2]);
+        path_pop(g, before);
+    }
+    path_push(g, "up_blocks.%d", level);
+    x = resnet_at(x, within, c->block_out_channels[c->n_levels - 1 - level], &s);
+    path_pop(g, mark);
+    return x;
+}
+
+static node *decode_end(graph *g, const vae_config *c, node *x) {
+    resnet_style s = style_of(c);
+    int mark = path_push(g, "decoder");
+    x = normalised_out(x, c->out_channels, &s); // [B,H,W,3]
+    path_pop(g, mark);
+    return cast(x, g->exact);
+}
+
+// ---- stages
+
+static int resnets_of(const vae_config *c, vae_way way) {
+    return c->n_levels * (c->layers_per_block + (way == VAE_DECODE));
+}
+
+int vae_stages(const vae_config *c, vae_way way) { return resnets_of(c, way) + (way == VAE_DECODE ? 2 : 1); }
+
+// Rows that an output row needs beside its own: one for each 3×3 convolution. What is sampled down needs four
+// for the two at half the size and two more, so that windows stay even.
+vae_stage vae_stage_at(const vae_config *c, vae_way way, int i) {
+    if (way == VAE_ENCODE) {
+        if (i == resnets_of(c, way)) return (vae_stage){.whole = true};
+        if (i == 0) return (vae_stage){.halo = 3};
+        return i % c->layers_per_block == 0 ? (vae_stage){.scale = -1, .halo = 6} : (vae_stage){.halo = 2};
+    }
+    if (i == 0) return (vae_stage){.whole = true};
+    if (i == 1 + resnets_of(c, way)) return (vae_stage){.halo = 1};
+    bool up = i > 1 && (i - 1) % (c->layers_per_block + 1) == 0;
+    return (vae_stage){.scale = up, .halo = 2};
+}
+
+node *vae_stage_build(graph *g, const vae_config *c, vae_way way, int i, node *x) {
+    if (way == VAE_ENCODE) return i < resnets_of(c, way) ? encode_down(g, c, i, x) : encode_end(g, c, x);
+    if (i == 0) return decode_begin(g, c, x);
+    return i <= resnets_of(c, way) ? decode_up(g, c, i - 1, x) : decode_end(g, c, x);
+}
+
+static node *build_all(graph *g, const vae_config *c, vae_way way, node *x) {
+    for (int i = 0; i < vae_stages(c, way); i++) x = vae_stage_build(g, c, way, i, x);
+    return x;
+}
+
+vae_moments vae_encode_build(graph *g, const vae_config *c, node *sample) {
+    node *x = build_all(g, c, VAE_ENCODE, sample);
     int64_t L = c->latent_channels;
-    return (vae_moments){slice(x, 3, 0, L), clamp(slice(x, 3, L, L), -30, 20)};
+    return (vae_moments){slice(x, 3, 0, L), clamp(slice(x, 3, L, L), VAE_LOW_LOGVAR, VAE_HIGH_LOGVAR)};
 }
 
 node *vae_decode_build(graph *g, const vae_config *c, node *latent) {
-    resnet_style s = style_of(c);
-    int64_t L = c->latent_channels;
-    // 1. in
-    node *x = cast(latent, g->compute); // [B,h,w,L]
-    if (c->use_post_quant_conv) x = pointwise(x, "post_quant_conv", L);
-    int mark = path_push(g, "decoder");
-    x = conv3x3(x, "conv_in", c->block_out_channels[c->n_levels - 1], 1); // [B,h,w,C]
-    // 2. middle
-    x = mid_block(x, c, &s);
-    // 3. up, from the deepest level
-    for (int i = 0; i < c->n_levels; i++) {
-        int level = path_push(g, "up_blocks.%d", i);
-        x = resnets(x, c->layers_per_block + 1, c->block_out_channels[c->n_levels - 1 - i], &s);
-        path_push(g, "upsamplers.0");
-        if (i < c->n_levels - 1) x = upsample(x, 2 * x->shape.d[1], 2 * x->shape.d[2]);
-        path_pop(g, level);
-    }
-    // 4. out
-    x = norm_group(x, "conv_norm_out", s.groups, s.eps, ACT_SILU);
-    x = conv3x3(x, "conv_out", c->out_channels, 1); // [B,H,W,3]
-    path_pop(g, mark);
-    return cast(x, g->exact);
+    return build_all(g, c, VAE_DECODE, latent);
 }

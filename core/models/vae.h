@@ -26,6 +26,24 @@ status vae_config_parse(vae_config *c, const json_t *config, const char *where, 
 // Pixels on a latent's side: 2^(levels − 1).
 int64_t vae_factor(const vae_config *c);
 
+// The network as a chain of stages, which vae_encode_build and vae_decode_build join: a picture may be
+// computed stage by stage, and most of them part by part (vae_tiles.h).
+typedef enum { VAE_ENCODE, VAE_DECODE } vae_way;
+typedef struct {
+    bool whole; // sees all of its picture
+    int scale;  // 1: the result has twice the size, -1: half of it, 0: the same
+    int halo;   // rows and columns of the input around a part that its result depends on, but for group norms
+} vae_stage;
+
+int vae_stages(const vae_config *c, vae_way way);
+vae_stage vae_stage_at(const vae_config *c, vae_way way, int i);
+// x [B,H,W,C] → the input of stage i + 1. The first one's is sample or latent; the last one's result is the
+// decoder's picture, or the encoder's [B,H/f,W/f,2L] of means and logarithms of variances, not clamped.
+node *vae_stage_build(graph *g, const vae_config *c, vae_way way, int i, node *x);
+
+#define VAE_LOW_LOGVAR (-30)
+#define VAE_HIGH_LOGVAR 20
+
 typedef struct {
     node *mean, *logvar; // [B,H/f,W/f,L] of g->exact; logvar clamped to [−30, 20]
 } vae_moments;

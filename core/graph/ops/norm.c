@@ -149,6 +149,40 @@ node *group_norm(node *x, node *gamma, node *beta, int groups, double eps, norm_
     return NODE(OP_GROUP_NORM, ((attrs){.norm = {eps, groups, act}}), ANY_SHAPE, x->dtype, x, gamma, beta);
 }
 
+// ---- group norm by statistics from elsewhere: of a picture of which x is a part
+
+static const char *group_normalise_infer(node *n) {
+    shape x = n->in[0]->shape;
+    int G = n->a.norm.groups;
+    if (G < 1 || x.rank < 2 || shape_last(x) % G)
+        return op_error(n, "%lld channels in %d groups", (long long)shape_last(x), G);
+    if (!shape_equal(n->in[3]->shape, SHAPE(x.d[0], G, 2)))
+        return op_error(n, "statistics that are not [%lld,%d,2]", (long long)x.d[0], G);
+    return check(n);
+}
+
+static void group_normalise_ref(const ref_call *c) {
+    shape x = c->n->shape;
+    int64_t B = x.d[0], C = shape_last(x), G = c->n->a.norm.groups, S = shape_count(x) / B / C;
+    set s = {S, C / G, C};
+    for (int64_t i = 0; i < B * G; i++) {
+        int64_t at = i / G * S * C + i % G * s.width, first = i % G * s.width;
+        normalise(c->in[0] + at, c->in[1] + first, c->in[2] + first, c->in[3] + 2 * i, s, c->n->a.norm.act,
+                  c->out[0] + at);
+    }
+}
+
+const op OP_GROUP_NORMALISE = {.name = "group_normalise",
+                               .attrs_bytes = sizeof(((attrs *)0)->norm),
+                               .infer = group_normalise_infer,
+                               .ref = group_normalise_ref,
+                               .inplace = 1};
+
+node *group_normalise(node *x, node *gamma, node *beta, node *stats, int groups, norm_act act) {
+    return NODE(OP_GROUP_NORMALISE, ((attrs){.norm = {0, groups, act}}), ANY_SHAPE, x->dtype, x, gamma, beta,
+                stats);
+}
+
 // ---- layer norm: every row of C
 
 static const char *layer_norm_infer(node *n) {

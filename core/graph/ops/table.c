@@ -26,6 +26,7 @@ const op *const OPS[] = {
     &OP_CONV_DW,
     &OP_GROUP_NORM,
     &OP_GROUP_NORM_GRAD,
+    &OP_GROUP_NORMALISE,
     &OP_LAYER_NORM,
     &OP_LAYER_NORM_GRAD,
     &OP_ATTENTION,

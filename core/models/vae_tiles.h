@@ -1,0 +1,28 @@
+// The autoencoder for large pictures: stage by stage, each in bands of rows. Group norms take their
+// statistics over the whole picture, so the result is the untiled one's but for rounding.
+//
+// Between stages the picture lies in memory once, in place where a stage keeps its size. Inside a stage it
+// never does: for each group norm the bands are computed as far as its input and only its sums are kept, and
+// once more for the result. Of SD's decoder that is a third of the memory for one and a half times the
+// arithmetic.
+#pragma once
+#include "core/graph/plan.h"
+#include "core/models/vae.h"
+
+typedef struct {
+    const vae_config *config;
+    vae_way way;
+    dtype compute;
+    const weights *weights;
+    store *values; // packed weights
+    const backend *be;
+    workspace *room;
+    int64_t pixels; // of a band's result, about
+} vae_tiles;
+
+// Bytes of activations that the network needs at once without tiles, about; H × W pixels.
+int64_t vae_untiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute);
+
+// in: the network's input [H,W,C]; out: the last stage's result (vae.h). Sides of pictures are multiples of
+// the factor f. The same values for any number of threads.
+status vae_tiles_run(const vae_tiles *t, const float *in, int64_t H, int64_t W, float *out, error *err);
