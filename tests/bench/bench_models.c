@@ -164,59 +164,107 @@ static void fill_inputs(exec *e, const input *inputs, int n) {
     for (int i = 0; ids && i < 2 * TOKENS; i++) ids[i] = i;
 }
 
-// ---- layers: lines of equal op, kernel and shape together
+// ---- tables: what each class of operation takes, and each kind of layer
 
 typedef struct {
-    plan_line line; // of the first; seconds, flops and bytes of all
-    double each;    // FLOPs of one
-    int n;
-} group;
+    double seconds, flops, bytes;
+    int count;
+} tally;
+
+static void tally_add(tally *t, const plan_line *l, double seconds) {
+    t->seconds += seconds;
+    t->flops += l->flops;
+    t->bytes += l->bytes;
+    t->count++;
+}
+
+static void print_header(const char *columns, const char *rule) {
+    printf("| %9s | %6s | %6s | %14s | %6s | %5s | %s |\n|---|---|---|---|---|---|%s\n", "ms", "share",
+           "GF/s", "of the ceiling", "GB/s", "count", columns, rule);
+}
+
+static void print_tally(const tally *t, double total, double ceiling) {
+    double speed = t->flops / t->seconds * 1e-9;
+    printf("| %9.2f | %4.1f %% | %6.0f | %12.0f %% | %6.1f | %5d |", 1e3 * t->seconds,
+           100 * t->seconds / total, speed, 100 * speed / ceiling, t->bytes / t->seconds * 1e-9, t->count);
+}
+
+// A line belongs to the first class whose op it has, and whose word its kernel's name begins with.
+static const struct {
+    const char *name, *op, *kernel;
+} CLASSES[] = {
+    {"convolutions by Winograd's method", "conv2d", "winograd"},
+    {"other convolutions", "conv2d", ""},
+    {"linear layers", "matmul", ""},
+    {"attention", "attention", ""},
+    {"group norms", "group_norm", ""},
+    {"layer norms", "layer_norm", ""},
+    {"GEGLU", "geglu", ""},
+    {"everything else", "", ""},
+};
+enum { N_CLASSES = sizeof CLASSES / sizeof *CLASSES };
+
+static int class_of(const plan_line *l) {
+    int i = 0;
+    while (i < N_CLASSES - 1 &&
+           (strcmp(CLASSES[i].op, l->op) || strncmp(CLASSES[i].kernel, l->kernel, strlen(CLASSES[i].kernel))))
+        i++;
+    return i;
+}
+
+static tally print_classes(const exec *e, const double *best, double ceiling) {
+    tally sums[N_CLASSES] = {0}, total = {0};
+    for (int i = 0; i < exec_lines(e); i++) {
+        plan_line l = exec_line(e, i);
+        tally_add(&sums[class_of(&l)], &l, best[i]);
+        tally_add(&total, &l, best[i]);
+    }
+    print_header("class", "---|");
+    for (int i = 0; i < N_CLASSES; i++) {
+        if (!sums[i].count) continue;
+        print_tally(&sums[i], total.seconds, ceiling);
+        printf(" %s |\n", CLASSES[i].name);
+    }
+    print_tally(&total, total.seconds, ceiling);
+    printf(" all |\n\n");
+    return total;
+}
+
+typedef struct {
+    plan_line line; // of the first
+    tally sum;
+} group; // lines of equal op, kernel, shape and work
 
 static bool same_group(const group *g, const plan_line *l) {
     return !strcmp(g->line.op, l->op) && !strcmp(g->line.kernel, l->kernel) &&
-           shape_equal(g->line.shape, l->shape) && g->line.dtype == l->dtype && g->each == l->flops;
+           shape_equal(g->line.shape, l->shape) && g->line.dtype == l->dtype && g->line.flops == l->flops;
 }
 
 static int slower_first(const void *a, const void *b) {
-    double d = ((const group *)b)->line.seconds - ((const group *)a)->line.seconds;
+    double d = ((const group *)b)->sum.seconds - ((const group *)a)->sum.seconds;
     return d > 0 ? 1 : d < 0 ? -1 : 0;
 }
 
-static void print_layers(const exec *e, const double *best, double ceiling) {
+static void print_layers(const exec *e, const double *best, double total, double ceiling) {
     static group groups[MAX_GROUPS];
     int n = 0;
-    double total = 0, bytes = 0;
     for (int i = 0; i < exec_lines(e); i++) {
         plan_line l = exec_line(e, i);
         int k = 0;
         while (k < n && !same_group(&groups[k], &l)) k++;
         if (k == MAX_GROUPS) machine_die("more kinds of layers than a table holds");
-        if (k == n) groups[n++] = (group){.line = l, .each = l.flops};
-        group *g = &groups[k];
-        if (g->n++) {
-            g->line.flops += l.flops;
-            g->line.bytes += l.bytes;
-        } else {
-            g->line.seconds = 0;
-        }
-        g->line.seconds += best[i];
-        total += best[i];
-        bytes += l.bytes;
+        if (k == n) groups[n++] = (group){.line = l};
+        tally_add(&groups[k].sum, &l, best[i]);
     }
     qsort(groups, (size_t)n, sizeof *groups, slower_first);
-    printf("| %9s | %6s | %6s | %14s | %6s | %-14s | %-18s | %6s | %5s | %s |\n", "ms", "share", "GF/s",
-           "of the ceiling", "GB/s", "op", "result", "inner", "count", "kernel");
-    printf("|---|---|---|---|---|---|---|---|---|---|\n");
+    print_header("op             | result             |  inner | kernel", "---|---|---|---|");
     for (int i = 0; i < n; i++) {
         const plan_line *l = &groups[i].line;
         char text[128];
-        double speed = l->flops / l->seconds * 1e-9;
-        printf("| %9.2f | %4.1f %% | %6.0f | %12.0f %% | %6.1f | %-14s | %-18s | %6.0f | %5d | %s |\n",
-               1e3 * l->seconds, 100 * l->seconds / total, speed, 100 * speed / ceiling,
-               l->bytes / l->seconds * 1e-9, l->op, shape_text(l->shape, text),
-               groups[i].each / 2 / (double)shape_count(l->shape), groups[i].n, l->kernel);
+        print_tally(&groups[i].sum, total, ceiling);
+        printf(" %-14s | %-18s | %6.0f | %s |\n", l->op, shape_text(l->shape, text),
+               l->flops / 2 / (double)shape_count(l->shape), l->kernel);
     }
-    printf("\n%.2f ms in kernels, %.0f MB read and written by them at least.\n", 1e3 * total, bytes * 1e-6);
 }
 
 // ---- one network
@@ -263,7 +311,10 @@ static void measure(const runner *n, dtype compute, team *t, const options *o) {
     } while (race_round(r, seconds));
     race_print(r);
     printf("\n");
-    print_layers(e, best, race_ceiling(r));
+    tally all = print_classes(e, best, race_ceiling(r));
+    print_layers(e, best, all.seconds, race_ceiling(r));
+    printf("\n%.2f ms in kernels, %.0f MB read and written by them at least.\n", 1e3 * all.seconds,
+           all.bytes * 1e-6);
     race_free(r);
     mem_free(best);
 }
