@@ -56,6 +56,8 @@ const option DRAWING_OPTIONS[] = {
      "layer of the text encoder, 1 is the last (as the model was trained)", 1, 100},
     {'i', "init-img", OPTION_TEXT, AT(init_img), "FILE", "begin from this picture"},
     {0, "strength", OPTION_REAL, AT(strength), "X", "share of the steps that change it (0.75)", 0, 1},
+    {0, "image-cfg-scale", OPTION_REAL, AT(image_cfg_scale), "X",
+     "guidance by that picture, of models that edit (instruct-pix2pix); 1 is none (1.5)", -1000, 1000},
     {0, "resize-mode", OPTION_CHOICE, AT(resize_mode), "HOW",
      "stretch, crop or fill: how it takes another size (stretch)", .choices = RESIZES},
     {0, "mask", OPTION_TEXT, AT(mask), "FILE", "draw it anew where this picture is white"},
@@ -73,6 +75,7 @@ const option DRAWING_OPTIONS[] = {
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},
     {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL},
+    {0, "img-cfg-scale", OPTION_REAL, AT(image_cfg_scale), "X", NULL, -1000, 1000},
     {0, "only-masked", OPTION_FLAG, AT(only_masked), NULL, NULL},
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
@@ -88,6 +91,7 @@ drawing drawing_defaults(void) {
                      .s_noise = r.s_noise,
                      .cfg_end = r.cfg_end,
                      .strength = r.strength,
+                     .image_cfg_scale = r.image_cfg_scale,
                      .mask_blur = r.mask_blur,
                      .mask_padding = r.mask_padding};
 }
@@ -118,6 +122,7 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.emphasis = (calo_emphasis)d->emphasis;
     r.clip_skip = d->clip_skip;
     r.strength = d->strength;
+    r.image_cfg_scale = d->image_cfg_scale;
     r.resize = (calo_resize)d->resize_mode;
     r.mask_content = (calo_mask_content)d->mask_content;
     r.mask_blur = d->mask_blur;
@@ -210,6 +215,8 @@ char *drawing_shape(const drawing *d) {
         fprintf(f, "\n%s\n%s\n%.17g %d %d %d %d %d %s", d->init_img, or_none(d->mask), d->strength,
                 d->resize_mode, d->mask_content, d->mask_blur, d->mask_padding, d->only_masked,
                 or_none(d->outpaint));
+    if (d->image_cfg_scale != drawing_defaults().image_cfg_scale)
+        fprintf(f, "\nedit %.17g", d->image_cfg_scale);
     shape_tuning(f, d);
     if (!fclose(f)) return text;
     free(text);

@@ -12,7 +12,7 @@ typedef struct {
     int resize_mode, mask_content, mask_blur, mask_padding;
     const char *outpaint; // "left,right,top,bottom"
     bool only_masked;
-    double strength;
+    double strength, image_cfg_scale;
     double cfg_scale, cfg_rescale, cfg_start, cfg_end;
     double eta, s_noise, s_churn, s_tmin, s_tmax;
     long long seed; // negative: random

@@ -22,7 +22,8 @@ void calo_txt2img_request_init(calo_txt2img_request *request, size_t size) {
                               .cfg_end = 1,
                               .strength = 0.75,
                               .mask_blur = 4,
-                              .mask_padding = 32};
+                              .mask_padding = 32,
+                              .image_cfg_scale = 1.5};
     api_struct_fill(request, size, &r, sizeof r);
 }
 

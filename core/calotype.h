@@ -272,6 +272,9 @@ typedef struct {
     // less memory and more time. AUTO: where the whole would take more than 3 GiB.
     calo_tiling vae_tiling;
     int vae_tile_size;
+    // 1.5; how much of init_image shows in the pictures of a model that edits (8 channels, instruct-pix2pix):
+    // guidance toward it. Such a model draws from nothing, so neither strength nor a mask counts.
+    double image_cfg_scale;
 } calo_txt2img_request;
 
 struct calo_image {

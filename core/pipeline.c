@@ -94,6 +94,9 @@ static status unknown_sampler(const char *name, error *err) {
     return fail(err, ERR_USAGE, "no sampler is called '%s'; there are%s", name, names);
 }
 
+// Whether the first latents are those of a picture.
+static bool begins(const txt2img *t) { return t->request->init_image && !t->edits; }
+
 static status choose_sampler(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
     const sampler *suggested;
@@ -108,7 +111,7 @@ static status choose_sampler(txt2img *t, error *err) {
     if (how == SPACING_AUTO) how = named;
     choose_tuning(t);
     s = sampler_steps(t->sampler, &t->schedule, t->steps, how, &t->points, err);
-    if (!s && r->init_image) schedule_steps_tail(&t->points, r->strength);
+    if (!s && begins(t)) schedule_steps_tail(&t->points, r->strength);
     return s;
 }
 
@@ -119,13 +122,16 @@ static status check_networks(txt2img *t, error *err) {
     if (!v) return err->code;
     t->C = v->latent_channels;
     t->inpaints = u->in_channels == 2 * t->C + 1;
-    if ((u->in_channels != t->C && !t->inpaints) || u->out_channels != t->C)
+    t->edits = u->in_channels == 2 * t->C;
+    if ((u->in_channels != t->C && !t->inpaints && !t->edits) || u->out_channels != t->C)
         return fail(err, ERR_DATA,
                     "%s: a UNet from %d to %d channels over latents of %d is not for text to image",
                     model_dir(m), (int)u->in_channels, (int)u->out_channels, (int)v->latent_channels);
     if (t->inpaints && !t->request->init_image)
         return fail(err, ERR_USAGE, "%s: an inpainting model needs an initial picture and a mask",
                     model_dir(m));
+    if (t->edits && !t->request->init_image)
+        return fail(err, ERR_USAGE, "%s: a model that edits pictures needs an initial picture", model_dir(m));
     if (t->request->init_image && v->in_channels != 3)
         return fail(err, ERR_DATA, "%s: the autoencoder reads %d channels, not 3", model_dir(m),
                     (int)v->in_channels);
@@ -228,6 +234,9 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "%d images are not in 1 .. %d", t->count, MAX_COUNT);
     if (!(fabs(r->cfg_scale) <= 1000))
         return fail(err, ERR_USAGE, "the guidance scale %g is not a usable number", r->cfg_scale);
+    if (!(fabs(r->image_cfg_scale) <= 1000))
+        return fail(err, ERR_USAGE, "the picture's guidance scale %g is not a usable number",
+                    r->image_cfg_scale);
     if (r->preview_every < 0)
         return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
     if (!(r->cfg_rescale <= 1))
@@ -257,6 +266,8 @@ static status choose_beginning(txt2img *t, error *err) {
     TRY(beginning_make(&t->begin, r, t->width, t->height, f, err));
     if (t->inpaints && !t->begin.latent_mask)
         return fail(err, ERR_USAGE, "%s: an inpainting model needs a mask", model_dir(t->model->m));
+    if (t->edits && t->begin.latent_mask)
+        return fail(err, ERR_USAGE, "%s: a model that edits pictures takes no mask", model_dir(t->model->m));
     return OK;
 }
 
@@ -272,6 +283,7 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     if (!s) s = check_texts(t, err);
     if (!s) s = beginning_check(r, err);
     if (!s) s = check_networks(t, err);
+    t->guided = t->guided || (t->edits && r->image_cfg_scale != 1);
     if (!s) s = check_tensors(t, err);
     if (!s) s = probe_prediction(t, err);
     if (!s) s = choose_size(t, err);
@@ -442,7 +454,7 @@ typedef struct {
     float *guided, *planar;   // [n,h,w,C], [1 or images,C,h,w]
     float *x;                 // [n,h,w,C]
     int told;                 // steps that the caller has heard of
-    float *init, *kept;       // [n,h,w,C]: the initial picture, what an inpainting model is shown of it
+    float *init, *kept;       // [n,h,w,C]: the initial picture, what the UNet is shown of it
     double started;
 } group;
 
@@ -490,6 +502,10 @@ static void draw_noise(void *arg, float *y, size_t n) {
     }
 }
 
+// Of the UNet's batch, for each image. With guidance the last one is positive and those before it negative;
+// a model that edits is shown the picture in all but the first.
+static int rows_of(const group *g) { return !g->guides ? 1 : g->t->edits ? 3 : 2; }
+
 // The UNet's inputs of one image and row: negative (0) or positive.
 static void fill_text(group *g, int i, int row, float *context, float *pooled, float *size) {
     const txt2img *t = g->t;
@@ -507,10 +523,10 @@ static void fill_texts(group *g) {
     int64_t T = picture_prompt_tokens(p, g->reads), b = 0;
     float *context = exec_input(g->unet, "encoder_hidden_states"),
           *pooled = exec_input(g->unet, "text_embeds"), *size = exec_input(g->unet, "time_ids");
-    for (int row = g->guides ? 0 : 1; row < 2; row++)
+    for (int row = 0, rows = rows_of(g); row < rows; row++)
         for (int i = 0; i < g->n; i++, b++)
-            fill_text(g, i, row, context ? context + b * T * p->E : NULL, pooled ? pooled + b * p->P : NULL,
-                      size ? size + b * 6 : NULL);
+            fill_text(g, i, row == rows - 1, context ? context + b * T * p->E : NULL,
+                      pooled ? pooled + b * p->P : NULL, size ? size + b * 6 : NULL);
 }
 
 // The UNet, from now until another network is asked for, with the texts of g->reads.
@@ -518,7 +534,7 @@ static status take_unet(group *g, error *err) {
     const txt2img *t = g->t;
     network_shape s = {.net = NET_UNET,
                        .compute = t->compute,
-                       .B = (g->guides ? 2 : 1) * g->n,
+                       .B = rows_of(g) * g->n,
                        .H = t->h,
                        .W = t->w,
                        .T = picture_prompt_tokens(&g->prompts->at[0], g->reads)};
@@ -580,20 +596,27 @@ static status preview_group(group *g, const float *x0, int step, error *err) {
     return s ? s : take_unet(g, err);
 }
 
-// The UNet's input: x, and behind its channels for an inpainting model the mask and the kept picture.
+// The UNet's input: x, and behind its channels the mask and the kept picture for an inpainting model, the
+// initial picture for one that edits.
 static void feed_unet(group *g, const float *x) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t)), C = (size_t)t->C, pixels = (size_t)(t->h * t->w);
-    int rows = g->guides ? 2 : 1;
-    if (!t->inpaints) {
-        for (int r = 0; r < rows; r++) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
-        return;
-    }
+    int rows = rows_of(g);
+    bool more = t->inpaints || t->edits;
     float *to = g->sample;
-    for (size_t i = 0; i < (size_t)rows * n; i += C, to += 2 * C + 1) {
-        memcpy(to, x + i % n, C * sizeof *x);
-        to[C] = t->begin.latent_mask[i / C % pixels];
-        memcpy(to + C + 1, g->kept + i % n, C * sizeof *x);
+    for (int r = 0; r < rows; r++) {
+        bool hides = t->edits && rows == 3 && r == 0;
+        if (!more) memcpy(g->sample + (size_t)r * n, x, n * sizeof *x);
+        for (size_t i = 0; more && i < n; i += C) {
+            memcpy(to, x + i, C * sizeof *x);
+            to += C;
+            if (t->inpaints) *to++ = t->begin.latent_mask[i / C % pixels];
+            if (hides)
+                memset(to, 0, C * sizeof *x);
+            else
+                memcpy(to, g->kept + i, C * sizeof *x);
+            to += C;
+        }
     }
 }
 
@@ -616,13 +639,16 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     status s = prediction_x0(t->schedule.config.predicts, at->alpha, at->sigma, &c, err);
     if (!s) s = read_step(g, step, err);
     if (s) return s;
-    int rows = g->guides ? 2 : 1;
     feed_unet(g, x);
-    for (int b = 0; b < rows * g->n; b++) g->timestep[b] = (float)at->t;
+    for (int b = 0; b < rows_of(g) * g->n; b++) g->timestep[b] = (float)at->t;
     if ((s = exec_run(g->unet, err))) return s;
     const float *out = exec_output(g->unet, 0);
     if (g->guides) {
-        guidance_apply(g->guided, out + n, out, g->n, latent_size(t), t->cfg_scale, t->cfg_rescale);
+        if (t->edits)
+            guidance_apply_picture(g->guided, out + 2 * n, out + n, out, g->n, latent_size(t), t->cfg_scale,
+                                   t->request->image_cfg_scale, t->cfg_rescale);
+        else
+            guidance_apply(g->guided, out + n, out, g->n, latent_size(t), t->cfg_scale, t->cfg_rescale);
         out = g->guided;
     }
     combine_f32(x0, 2, (double[]){c.x, c.out}, (const float *[]){x, out}, n);
@@ -683,18 +709,19 @@ static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
     seed_noise(g, 0);
-    bool begins = t->request->init_image != NULL;
     // The order in which diffusers asks a generator.
-    if (begins && (!t->inpaints || t->request->strength < 1)) draw_latents(g, &g->pictures->all, g->init);
+    if (begins(t) && (!t->inpaints || t->request->strength < 1)) draw_latents(g, &g->pictures->all, g->init);
     if (t->request->init_latents)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
     else
         draw_noise(g, g->x, n);
     if (t->inpaints) draw_latents(g, &g->pictures->kept, g->kept);
+    for (size_t i = 0; i < n && t->edits; i++) // the likeliest latents, as the autoencoder scales them
+        g->kept[i] = g->pictures->all.mean[i % (size_t)latent_size(t)];
     begin_step_noise(g);
     double scale = sampler_start_scale(t->sampler, &t->points);
-    if (begins)
+    if (begins(t))
         start_from_picture(g, (float)scale);
     else
         combine_f32(g->x, 1, &scale, (const float *[]){g->x}, n);

@@ -21,6 +21,7 @@ typedef struct {
     schedule_steps points; // of which a picture to begin with leaves the last
     beginning begin;       // without a picture all zero
     bool inpaints;         // the UNet is told of mask and kept picture: 2C + 1 channels
+    bool edits;            // it is told of the picture to begin with, and draws from nothing: 2C channels
 } txt2img;
 
 // Fills in the model's defaults; ERR_USAGE names what is out of range. Free with txt2img_free in any case.

@@ -50,6 +50,10 @@ static void put_tuning(FILE *f, const calo_txt2img_request *r) {
 static void put_beginning(FILE *f, const txt2img *t) {
     const calo_txt2img_request *r = t->request;
     if (!r->init_image) return;
+    if (t->edits) {
+        fprintf(f, ", Image CFG scale: %g", r->image_cfg_scale);
+        return;
+    }
     fprintf(f, ", Denoising strength: %g", r->strength);
     if (!t->begin.latent_mask) return;
     fprintf(f, ", Mask blur: %d", r->mask_blur);
@@ -121,8 +125,9 @@ static bool describe_mask(json_t *j, const txt2img *t) {
 static bool describe_beginning(json_t *j, const txt2img *t) {
     const calo_txt2img_request *r = t->request;
     if (!r->init_image) return true;
+    const char *key = t->edits ? "image_cfg_scale" : "strength";
     return !json_object_set_new(j, "init_image", json_true()) &&
-           !json_object_set_new(j, "strength", json_real(r->strength)) &&
+           !json_object_set_new(j, key, json_real(t->edits ? r->image_cfg_scale : r->strength)) &&
            !json_object_set_new(j, "resize_mode", json_string(RESIZES[r->resize])) &&
            (!t->begin.latent_mask || describe_mask(j, t));
 }

@@ -134,10 +134,12 @@ static void make_beginning(beginning_pictures *b, int w, int h) {
 }
 
 static void begin_as_asked(calo_txt2img_request *r, const json_t *run, beginning_pictures *b) {
-    const json_t *strength = json_object_get(run, "strength");
-    if (!strength) return;
+    const json_t *strength = json_object_get(run, "strength"),
+                 *edits = json_object_get(run, "image_cfg_scale");
+    if (!strength && !edits) return;
+    if (edits) r->image_cfg_scale = json_real_value(edits);
     make_beginning(b, r->width ? r->width : 32, r->height ? r->height : 32);
-    r->strength = json_real_value(strength);
+    if (strength) r->strength = json_real_value(strength);
     r->init_image = &b->picture;
     if (json_object_get(run, "mask")) r->mask = &b->mask;
     r->mask_blur = 0;
@@ -149,7 +151,7 @@ static void pictures_are_those_of_diffusers(const char *model, const char *runs_
     error err = {0};
     calo_tensors *golden;
     begin(&f[0], model, "eps");
-    begin(&f[1], model, strcmp(model, "inpaint") ? "v" : "eps");
+    begin(&f[1], model, strncmp(model, "sd", 2) ? "eps" : "v");
     snprintf(path, sizeof path, "tests/golden/pipeline/%s/%s.safetensors", model, runs_name);
     cr_assert_eq(calo_tensors_load(f[0].ctx, path, &golden), CALO_OK, "%s", calo_message(f[0].ctx));
     snprintf(path, sizeof path, "tests/golden/pipeline/%s/%s.json", model, runs_name);
@@ -181,6 +183,7 @@ Test(api, prompts_are_read_as_other_programs_do) {
 
 Test(api, pictures_begin_from_pictures_as_in_diffusers) { pictures_are_those_of_diffusers("sd", "pictures"); }
 Test(api, inpainting_models_draw_as_in_diffusers) { pictures_are_those_of_diffusers("inpaint", "pictures"); }
+Test(api, models_that_edit_draw_as_in_diffusers) { pictures_are_those_of_diffusers("edit", "pictures"); }
 
 // ---- pictures that begin from pictures
 
@@ -201,6 +204,11 @@ static calo_txt2img_request request_from(beginning_pictures *b, bool masked) {
     r.strength = 0.7;
     r.mask_blur = 0;
     return r;
+}
+
+static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
+    cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
+    cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
 }
 
 // Pixels that differ inside and outside of the mask.
@@ -262,6 +270,38 @@ Test(api, each_way_to_begin_is_another_picture) {
     end(&f);
 }
 
+Test(api, models_that_edit_need_a_picture_and_no_mask) {
+    fixture f;
+    beginning_pictures b;
+    begin(&f, "edit", "eps");
+    calo_txt2img_request r = calo_txt2img_defaults();
+    expect_refused(&f, &r, CALO_ERR_USAGE, "needs an initial picture");
+    r = request_from(&b, true);
+    expect_refused(&f, &r, CALO_ERR_USAGE, "takes no mask");
+    r = request_from(&b, false);
+    r.image_cfg_scale = NAN;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "picture's guidance scale");
+    calo_images *all[3];
+    for (int i = 0; i < 3; i++) {
+        r = request_from(&b, false);
+        r.steps = 2;
+        r.cfg_scale = 1;
+        r.image_cfg_scale = i ? 2 : 1;
+        r.strength = i == 2 ? 0.1 : 0.9;
+        all[i] = draw(&f, &r);
+    }
+    const calo_image *one = calo_images_at(all[0], 0), *two = calo_images_at(all[1], 0);
+    size_t bytes =
+        sizeof(float) * (size_t)(one->latent_shape[0] * one->latent_shape[1] * one->latent_shape[2]);
+    cr_expect_neq(memcmp(one->latents, two->latents, bytes), 0,
+                  "guidance by the picture alone changes nothing");
+    expect_same(two, calo_images_at(all[2], 0), "another strength");
+    cr_expect(strstr(two->parameters, ", Image CFG scale: 2,"), "%s", two->parameters);
+    cr_expect(strstr(two->json, "\"image_cfg_scale\":2.0"), "%s", two->json);
+    for (int i = 0; i < 3; i++) calo_images_free(all[i]);
+    end(&f);
+}
+
 Test(api, outpainting_adds_what_is_asked_for) {
     fixture f;
     beginning_pictures b;
@@ -299,11 +339,6 @@ Test(api, one_of_several_that_begin_from_a_picture_is_drawn_alone) {
     calo_images_free(three);
     calo_images_free(alone);
     end(&f);
-}
-
-static void expect_refused(fixture *f, const calo_txt2img_request *r, calo_status code, const char *says) {
-    cr_expect_eq(calo_txt2img(f->model, r, NULL), code);
-    cr_expect(strstr(calo_message(f->ctx), says), "'%s' does not say '%s'", calo_message(f->ctx), says);
 }
 
 // The autoencoder in parts: the same values but for rounding, so bytes differ where a value stands on the
@@ -874,7 +909,7 @@ Test(api, every_sampler_tells_every_step_once) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, reserved);
-ENDS_WITH(calo_txt2img_request, vae_tile_size);
+ENDS_WITH(calo_txt2img_request, image_cfg_scale);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);

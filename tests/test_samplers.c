@@ -79,6 +79,15 @@ Test(samplers, guidance_equals_the_reference) {
     guidance_apply(out, out, guidance_neg, B, M, 7.5, 1);
     for (int b = 0; b < B; b++)
         cr_assert_float_eq(std_of(out + b * M, M), std_of(guidance_pos + b * M, M), 1e-6);
+    for (int rescale = 0; rescale < 2;
+         rescale++) { // a picture that says nothing, or all, is no second condition
+        guidance_apply_picture(out, guidance_pos, guidance_neg, guidance_neg, B, M, 7.5, 3, 0.7 * rescale);
+        for (int i = 0; i < B * M; i++)
+            cr_assert_float_eq(out[i], (rescale ? guidance_rescaled : guidance_cfg)[i], 5e-6);
+        guidance_apply_picture(out, guidance_pos, guidance_pos, guidance_neg, B, M, 3, 7.5, 0.7 * rescale);
+        for (int i = 0; i < B * M; i++)
+            cr_assert_float_eq(out[i], (rescale ? guidance_rescaled : guidance_cfg)[i], 5e-6);
+    }
     float flat[2] = {3, 3};
     guidance_apply(flat, flat, flat, 1, 2, 7.5, 0.7); // no spread: nothing to rescale, no NaN
     cr_assert(flat[0] == 3 && flat[1] == 3);

@@ -2,14 +2,16 @@
 
 python tests/parity/pictures.py     from the repository's root, after pipeline.py
 
-Writes pictures.json and pictures.safetensors beside pipeline.py's runs of the model "sd", and the model "inpaint", whose
-UNet has 9 channels, with its own. Finished pictures are put together with the first one outside of the mask.
+Writes pictures.json and pictures.safetensors beside pipeline.py's runs of the model "sd", and the models "inpaint", whose
+UNet has 9 channels, and "edit" (instruct-pix2pix) with 8, with their own. Finished pictures are put together with the first
+one outside of the mask.
 """
 import json
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
+from diffusers import (StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline,
+                       StableDiffusionInstructPix2PixPipeline)
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -27,6 +29,12 @@ SD_RUNS = [
 INPAINT_RUNS = [
     {"sampler": "ddim", "steps": 3, "cfg_scale": 3.0, "strength": 1.0, "mask": True},
     {"sampler": "euler", "steps": 5, "cfg_scale": 2.0, "strength": 0.8, "mask": True},
+]
+EDIT_RUNS = [
+    {"sampler": "ddim", "steps": 4, "cfg_scale": 3.0, "image_cfg_scale": 1.5},
+    {"sampler": "euler", "steps": 5, "cfg_scale": 2.0, "image_cfg_scale": 1.0, "scheduler": "karras", "width": 40, "height": 24},
+    {"sampler": "dpmpp_2m", "steps": 4, "cfg_scale": 1.0, "image_cfg_scale": 1.0},
+    {"sampler": "euler_a", "steps": 4, "cfg_scale": 4.0, "image_cfg_scale": 2.0, "count": 2},
 ]
 
 
@@ -51,7 +59,10 @@ def draw(pipe, run):
         return tensors
 
     other = {"mask_image": Image.fromarray(mask(w, h)), "width": w, "height": h} if "mask" in run else {}
-    out = pipe("a red boat", image=Image.fromarray(first), strength=run["strength"], num_inference_steps=run["steps"],
+    for ours, theirs in (("strength", "strength"), ("image_cfg_scale", "image_guidance_scale")):
+        if ours in run:
+            other[theirs] = run[ours]
+    out = pipe("a red boat", image=Image.fromarray(first), num_inference_steps=run["steps"],
                guidance_scale=run["cfg_scale"], num_images_per_prompt=count, negative_prompt="fog",
                generator=[torch.Generator().manual_seed(run["seed"] + i) for i in range(count)],
                callback_on_step_end=keep, output_type="np", **other)
@@ -77,17 +88,23 @@ def made_of(cls, pipe):
     return made
 
 
+def write_model_and_runs(folder, pipe, parts, tokenizers, runs):
+    write_model(folder, pipe, parts | {"unet": pipe.unet}, tokenizers)
+    with open(f"{folder}/scheduler_eps.json", "w") as f:
+        json.dump({"_class_name": "DDIMScheduler"} | EPS, f)
+    write_runs(folder, runs, lambda run: pipe)
+
+
 def main():
     pipe, parts, tokenizers = sd()
     image, paint = made_of(StableDiffusionImg2ImgPipeline, pipe), made_of(StableDiffusionInpaintPipeline, pipe)
     write_runs("tests/golden/pipeline/sd", SD_RUNS, lambda run: paint if "mask" in run else image)
     pipe.register_modules(unet=unet(cross_attention_dim=12, in_channels=9))
-    paint = made_of(StableDiffusionInpaintPipeline, pipe)
-    folder = "tests/golden/pipeline/inpaint"
-    write_model(folder, paint, parts | {"unet": pipe.unet}, tokenizers)
-    with open(f"{folder}/scheduler_eps.json", "w") as f:
-        json.dump({"_class_name": "DDIMScheduler"} | EPS, f)
-    write_runs(folder, INPAINT_RUNS, lambda run: paint)
+    write_model_and_runs("tests/golden/pipeline/inpaint", made_of(StableDiffusionInpaintPipeline, pipe), parts, tokenizers,
+                         INPAINT_RUNS)
+    pipe.register_modules(unet=unet(cross_attention_dim=12, in_channels=8))
+    write_model_and_runs("tests/golden/pipeline/edit", made_of(StableDiffusionInstructPix2PixPipeline, pipe), parts, tokenizers,
+                         EDIT_RUNS)
 
 
 if __name__ == "__main__":
