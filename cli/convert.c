@@ -9,7 +9,7 @@
 
 typedef struct {
     common common;
-    int dtype;
+    int dtype, layout, prediction;
     const char *shard, *only, *merge, *minus;
     double weight;
     bool force;
@@ -17,7 +17,13 @@ typedef struct {
 
 static const char *const DTYPES[] = {"keep", "f32", "f16", "bf16", NULL};
 
+static const char *const LAYOUTS[] = {"keep", "diffusers", "single", NULL};
+static const char *const PREDICTIONS[] = {"auto", "eps", "v", NULL};
+
 static const option OPTIONS[] = {
+    {0, "layout", OPTION_CHOICE, offsetof(options, layout), "LAYOUT",
+     "of a whole model: diffusers (a folder) or single (one file in the original layout); keep (default)",
+     .choices = LAYOUTS},
     {0, "dtype", OPTION_CHOICE, offsetof(options, dtype), "TYPE",
      "of the floats: keep (default), f32, f16 or bf16", .choices = DTYPES},
     {0, "max-shard-size", OPTION_TEXT, offsetof(options, shard), "SIZE",
@@ -29,19 +35,29 @@ static const option OPTIONS[] = {
     {0, "minus", OPTION_TEXT, offsetof(options, minus), "FILE",
      "with --merge, add the difference to this one: IN + W (FILE of --merge - FILE)"},
     {0, "weight", OPTION_REAL, offsetof(options, weight), "W", "of a merge (default 0.5)", -10, 10},
+    {0, "prediction", OPTION_CHOICE, offsetof(options, prediction), "NAME",
+     "with --layout, what the files say that the model predicts: eps, v or auto (default: as detected)",
+     .choices = PREDICTIONS},
+    {0, "vae", OPTION_TEXT, offsetof(options, common.vae), "PATH",
+     "with --layout, another autoencoder: a file, its folder or a model's"},
+    {0, "clip-vocab", OPTION_TEXT, offsetof(options, common.clip_vocab), "DIR",
+     "with --layout, vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
     {0, "force", OPTION_FLAG, offsetof(options, force), NULL, "replace existing files"},
     {0}};
 
 const command_line CONVERT_LINE = {"convert",
-                                   "IN OUT.safetensors [OPTION...]",
+                                   "IN OUT [OPTION...]",
                                    "Writes weights as safetensors: from a file of torch (.ckpt, .pt, .pth, "
                                    ".bin), in another number format, in or\n"
-                                   "out of shards, or merged with other models.",
+                                   "out of shards, merged with other models; or a whole model in another "
+                                   "layout of files.",
                                    "IN is a tensor file, an index of shards (*.index.json) or the folder of "
                                    "a network. Files of torch are read as\n"
                                    "data: nothing in them is run. Numbers are rounded to nearest, ties to "
                                    "even; a merge is computed in double and\n"
-                                   "rounded once. Files appear whole or not at all.",
+                                   "rounded once. Files appear whole or not at all.\n"
+                                   "With --layout, IN is what -m takes elsewhere, and OUT is a new folder or "
+                                   "a file. There and back gives the\nsame tensors.",
                                    {OPTIONS, COMMON_OPTIONS},
                                    2};
 
@@ -105,6 +121,10 @@ static int convert(job *j, const options *o, char **operands) {
     r.minus = o->minus;
     r.weight = o->weight;
     r.overwrite = o->force;
+    r.layout = (calo_layout)o->layout;
+    r.prediction = (calo_prediction)o->prediction;
+    r.vae = o->common.vae;
+    r.vocabulary = o->common.clip_vocab;
     r.on_event = show;
     r.user = j;
     if (o->shard && (r.max_shard = size_of(o->shard)) < 0)

@@ -1,6 +1,8 @@
 // Converting weights, as a caller of the library sees it.
 #include "core/api.h"
 #include "core/files/convert.h"
+#include "core/models/rewrite.h"
+#include "core/pipeline.h"
 
 void calo_convert_request_init(calo_convert_request *request, size_t size) {
     calo_convert_request r = {.size = sizeof r, .weight = 0.5};
@@ -25,7 +27,30 @@ static status check(const calo_convert_request *r, error *err) {
         return fail(err, ERR_USAGE, "there is no weights type %d", (int)r->type);
     if (r->max_shard < 0) return fail(err, ERR_USAGE, "a file cannot have fewer than 0 bytes");
     if (r->minus && !r->plus) return fail(err, ERR_USAGE, "a model to subtract, but none to add");
+    if ((unsigned)r->layout > CALO_LAYOUT_SINGLE)
+        return fail(err, ERR_USAGE, "there is no layout %d", (int)r->layout);
+    if ((unsigned)r->prediction > CALO_PREDICT_V)
+        return fail(err, ERR_USAGE, "the files of a model cannot say the prediction %d", (int)r->prediction);
+    if (r->layout && (r->plus || r->only))
+        return fail(err, ERR_USAGE,
+                    "another layout is for whole models: merge, or take a part, before or after");
     return OK;
+}
+
+// A model whose prediction nothing tells is asked, for its new files have to say it.
+static status convert_layout(calo_context *ctx, const calo_convert_request *r, const conversion *c,
+                             error *err) {
+    static const char *const PREDICTIONS[] = {NULL, "epsilon", "v_prediction"};
+    const char *predicted = PREDICTIONS[r->prediction];
+    const model_options o = {r->vae, r->vocabulary};
+    calo_model m = {ctx, model_open(r->in, &o, err), ""};
+    status s = m.m ? OK : err->code;
+    if (!s && !predicted) s = probe_prediction(&m, api_compute(CALO_PRECISION_AUTO), err);
+    if (!s)
+        s = model_rewrite(m.m, r->layout == CALO_LAYOUT_SINGLE ? LAYOUT_SINGLE : LAYOUT_DIFFUSERS, predicted,
+                          c, err);
+    model_free(m.m);
+    return s;
 }
 
 static status convert(calo_context *ctx, const calo_convert_request *request, error *err) {
@@ -46,7 +71,7 @@ static status convert(calo_context *ctx, const calo_convert_request *request, er
                     .log = &ctx->log,
                     .progress = tell,
                     .user = &j};
-    return convert_weights(&c, err);
+    return r.layout ? convert_layout(ctx, &r, &c, err) : convert_weights(&c, err);
 }
 
 calo_status calo_convert(calo_context *ctx, const calo_convert_request *request) {

@@ -430,10 +430,17 @@ typedef enum {
     CALO_WEIGHTS_BF16
 } calo_weights_type;
 
+// How the files of a whole model lie.
+typedef enum {
+    CALO_LAYOUT_AS_STORED, // a file stays a file, and names stay as they are
+    CALO_LAYOUT_DIFFUSERS, // a folder: model_index.json and a folder for each component
+    CALO_LAYOUT_SINGLE     // one file in the original layout
+} calo_layout;
+
 // What calo_convert has done. Valid during the callback.
 typedef struct {
     size_t size;         // of this struct
-    const char *path;    // a file that is finished, the index of shards last; NULL: a piece of one
+    const char *path;    // a file (the index of shards last) or a folder that is finished; NULL: a piece
     int64_t done, total; // bytes of values
 } calo_convert_event;
 
@@ -454,6 +461,13 @@ typedef struct {
     int overwrite;
     void (*on_event)(void *user, const calo_convert_event *e); // may be NULL
     void *user;
+
+    // With another layout than as stored, `in` is what calo_model_open takes, and `out` a new folder
+    // (DIFFUSERS) or NAME.safetensors; there is no merge and no `only` then. A UNet of which nothing says
+    // what it predicts is asked by one evaluation, as in drawing.
+    calo_layout layout;
+    calo_prediction prediction;   // what its files shall say, AUTO: as detected
+    const char *vae, *vocabulary; // as of calo_model_options
 } calo_convert_request;
 
 // Writes the defaults into a struct of `size` bytes.

@@ -285,7 +285,7 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     if (!s) s = check_networks(t, err);
     t->guided = t->guided || (t->edits && r->image_cfg_scale != 1);
     if (!s) s = check_tensors(t, err);
-    if (!s) s = probe_prediction(t, err);
+    if (!s && !t->request->prediction) s = probe_prediction(t->model, t->compute, err);
     if (!s) s = choose_size(t, err);
     if (!s) s = choose_beginning(t, err);
     if (!s) s = choose_sampler(t, err);

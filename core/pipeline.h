@@ -39,6 +39,5 @@ uint64_t txt2img_seed(const txt2img *t, int i);
 // How image i is made, for its file: A1111's words and our JSON. Both are mem_free'd by the caller.
 status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err);
 
-// Where nothing in a checkpoint says what its UNet predicts, and the request does not, one evaluation of it
-// does.
-status probe_prediction(txt2img *t, error *err);
+// Where nothing in a checkpoint says what its UNet predicts, one evaluation of it does.
+status probe_prediction(calo_model *m, dtype compute, error *err);

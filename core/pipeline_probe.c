@@ -27,12 +27,12 @@ static double share_of_input(const float *y, const float *x, size_t n) {
 //     v̂ = (αx − x̂₀)/σ shares (α − k)/σ ≈ 0.
 // Half way between is the border. Text does not matter, so there is none. Only UNets that read nothing but
 // latents are asked: of the others it is known (checkpoint.c).
-static status ask(txt2img *t, double *share, error *err) {
-    const unet_config *u = model_unet(t->model->m, err);
+static status ask(calo_model *m, dtype compute, double *share, error *err) {
+    const unet_config *u = model_unet(m->m, err);
     if (!u) return err->code;
     size_t n = (size_t)u->in_channels * SIDE * SIDE;
-    network_shape s = {.net = NET_UNET, .compute = t->compute, .B = 1, .H = SIDE, .W = SIDE, .T = TOKENS};
-    exec *e = api_network(t->model, &s, FAST, err);
+    network_shape s = {.net = NET_UNET, .compute = compute, .B = 1, .H = SIDE, .W = SIDE, .T = TOKENS};
+    exec *e = api_network(m, &s, FAST, err);
     if (!e) return err->code;
     float *x = exec_input(e, "sample"), *at = exec_input(e, "timestep"),
           *text = exec_input(e, "encoder_hidden_states");
@@ -52,19 +52,19 @@ static status ask(txt2img *t, double *share, error *err) {
     return st;
 }
 
-status probe_prediction(txt2img *t, error *err) {
-    checkpoint *c = model_checkpoint(t->model->m);
-    if (!c || checkpoint_prediction_known(c) || t->request->prediction) return OK;
+status probe_prediction(calo_model *m, dtype compute, error *err) {
+    const checkpoint *c = model_checkpoint(m->m);
+    if (!c || checkpoint_prediction_known(c)) return OK;
     double share;
-    status s = ask(t, &share, err);
+    status s = ask(m, compute, &share, err);
     if (s) return s;
     if (!isfinite(share))
-        return fail(err, ERR_DATA, "%s: nan: the UNet's output at t = %d is not a number",
-                    model_dir(t->model->m), LAST_STEP);
+        return fail(err, ERR_DATA, "%s: nan: the UNet's output at t = %d is not a number", model_dir(m->m),
+                    LAST_STEP);
     char because[200];
     const char *predicted = share > 0.5 ? "epsilon" : "v_prediction";
     snprintf(because, sizeof because, "at t = %d its output is %.0f %% of the noise that went in", LAST_STEP,
              100 * share);
-    log_put(&t->model->ctx->log, LOG_LEVEL_INFO, "prediction %s: %s", predicted, because);
-    return model_settle(t->model->m, predicted, because, err);
+    log_put(&m->ctx->log, LOG_LEVEL_INFO, "prediction %s: %s", predicted, because);
+    return model_settle(m->m, predicted, because, err);
 }

@@ -182,6 +182,51 @@ Test(convert, nothing_is_replaced_unasked) {
            0, NULL, NULL);
 }
 
+// ---- layouts
+
+Test(convert, layouts) {
+    expect("$C convert \"$M\" \"$D/one.safetensors\" --layout single -q --json", 0, "\"event\":\"done\"",
+           NULL);
+    expect(
+        "$C convert \"$D/one.safetensors\" \"$D/new\" --layout diffusers --clip-vocab tests/golden/tokenizer "
+        "--max-shard-size 50k",
+        0, "/new\n", NULL);
+    expect("ls \"$D/new/unet\"", 0, "diffusion_pytorch_model.safetensors.index.json", NULL);
+    expect("cmp tests/golden/tokenizer/vocab.json \"$D/new/tokenizer/vocab.json\"", 0, NULL, NULL);
+    expect("$C inspect -m \"$D/new\"", 0, "StableDiffusionPipeline", NULL);
+    expect("ls -A \"$D\" | grep -c tmp", 1, "0", NULL);
+    expect("$C convert \"$M\" \"$D/half.safetensors\" --layout single --dtype f16 && $C inspect "
+           "\"$D/half.safetensors\"",
+           0, "F16", NULL);
+    expect("cd \"$D\" && XDG_DATA_HOME=/nowhere $C convert one.safetensors bare --layout diffusers", 0, NULL,
+           "there is no vocabulary, so the tokenizer is left out");
+    expect("cd \"$D\" && $C convert one.safetensors v --layout diffusers --prediction v -q && cat "
+           "v/scheduler/*.json",
+           0, "\"prediction_type\": \"v_prediction\"", NULL);
+}
+
+Test(convert, layouts_are_for_whole_models_and_new_folders) {
+    expect("$C convert \"$M\" \"$D\" --layout diffusers", 73, NULL, "exists already");
+    expect("touch \"$D/file\"; $C convert \"$M\" \"$D/file\" --layout diffusers --force", 73, NULL,
+           "exists already");
+    expect("$C convert \"$M\" \"$D/one\" --layout single", 2, NULL, "is called NAME.safetensors");
+    expect("$C convert \"$M\" \"$D/x\" --layout diffusers --only unet", 2, NULL, "for whole models");
+    expect("$C convert \"$M\" \"$D/x\" --layout diffusers --merge \"$M\"", 2, NULL, "for whole models");
+    expect("$C convert \"$M/unet\" \"$D/x\" --layout diffusers", 66, NULL, "model_index.json");
+}
+
+// Killed at any moment, there is a whole folder or none.
+Test(convert, a_killed_conversion_leaves_no_half_folder) {
+    for (unsigned wait = 2000; wait < 2000000; wait *= 3) {
+        bool killed = killed_after("$C convert \"$M\" new --layout diffusers -q", wait);
+        if (!there("new")) continue;
+        expect("cd \"$D\" && test -s new/unet/config.json && test -s new/vae/config.json && "
+               "test -s new/model_index.json && rm -r new",
+               0, NULL, NULL);
+        if (!killed) return;
+    }
+}
+
 Test(convert, usage) {
     expect("$C convert a.ckpt", 2, NULL, "convert needs a file to read and one to write");
     expect("$C convert a.ckpt b.ckpt", 2, NULL, "what is written is called NAME.safetensors");
@@ -209,6 +254,12 @@ Test(convert, requests_are_checked) {
     cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
     r.max_shard = 0;
     r.minus = "y";
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    r.minus = NULL;
+    r.layout = (calo_layout)9;
+    cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
+    r.layout = CALO_LAYOUT_SINGLE;
+    r.prediction = CALO_PREDICT_X0;
     cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);
     r.size = 3;
     cr_expect_eq(calo_convert(ctx, &r), CALO_ERR_USAGE);

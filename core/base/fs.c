@@ -250,15 +250,20 @@ static bool lock_temp(int fd) {
     return fstat(fd, &s) || s.st_nlink;
 }
 
-// The temporary name does not contain the final one, which may already be as long as names can be.
+// It does not contain the final name, which may already be as long as names can be. NULL when memory is
+// short.
+static char *temp_name(const char *dir) {
+    uint64_t r;
+    char name[40];
+    if (getrandom(&r, sizeof r, 0) != sizeof r) r = 0; // a name in use is noticed
+    snprintf(name, sizeof name, ".calotype-%016llx.tmp", (unsigned long long)r);
+    return fs_join(dir, name);
+}
+
 static status open_temp(fs_writer *w, error *err) {
     for (int attempt = 0; attempt < 100; attempt++) {
-        uint64_t r;
-        char name[40];
-        if (getrandom(&r, sizeof r, 0) != sizeof r) continue;
-        snprintf(name, sizeof name, ".calotype-%016llx.tmp", (unsigned long long)r);
         mem_free(w->temp);
-        if (!(w->temp = fs_join(w->dir, name))) return short_of_memory(err, w->path);
+        if (!(w->temp = temp_name(w->dir))) return short_of_memory(err, w->path);
         w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
         if (w->fd < 0 && errno != EEXIST && errno != EINTR) break;
         if (w->fd < 0) continue;
@@ -365,5 +370,84 @@ status fs_write_atomic(const char *path, const void *data, size_t n, bool overwr
         fs_writer_abort(w);
     else
         s = fs_writer_commit(w, err);
+    return s;
+}
+
+status fs_copy(const char *from, const char *to, bool overwrite, error *err) {
+    enum { BUFFER = 1 << 20 };
+    uint64_t size = 0;
+    int fd = fs_open_read(from, &size, err);
+    if (fd < 0) return err ? err->code : ERR_NOINPUT;
+    fs_writer *w = fs_writer_open(to, overwrite, err);
+    char *piece = mem_alloc(BUFFER);
+    status s = !w ? (err ? err->code : ERR_CANTCREAT) : piece ? OK : short_of_memory(err, from);
+    for (uint64_t at = 0; at < size && !s; at += BUFFER) {
+        size_t n = size - at < BUFFER ? (size_t)(size - at) : BUFFER;
+        s = fs_read_at(fd, from, at, piece, n, err);
+        if (!s) s = fs_writer_put(w, piece, n, err);
+    }
+    close(fd);
+    mem_free(piece);
+    if (!s) return fs_writer_commit(w, err);
+    fs_writer_abort(w);
+    return s;
+}
+
+// ---------------------------------------------------------------- folders
+
+char *fs_new_dir(const char *path, error *err) {
+    char **names = NULL, *dir = fs_dirname(path), *temp = NULL;
+    size_t n = 0;
+    if (fs_is_dir(path) && fs_list(path, &names, &n, err)) {
+        mem_free(dir);
+        return NULL;
+    }
+    fs_list_free(names, n);
+    if (n || (fs_exists(path) && !fs_is_dir(path)))
+        fail(err, ERR_CANTCREAT, "%s: exists already", path);
+    else if (!dir || !(temp = temp_name(dir)))
+        short_of_memory(err, path);
+    else if (mkdir(temp, 0777)) {
+        fs_fail(err, errno, ERR_CANTCREAT, path, "cannot create the folder");
+        mem_free(temp);
+        temp = NULL;
+    }
+    mem_free(dir);
+    return temp;
+}
+
+static void remove_tree(const char *path) {
+    char **names;
+    size_t n;
+    if (fs_list(path, &names, &n, NULL)) return;
+    for (size_t i = 0; i < n; i++) {
+        char *inner = fs_join(path, names[i]);
+        if (inner && unlink(inner)) remove_tree(inner);
+        mem_free(inner);
+    }
+    fs_list_free(names, n);
+    rmdir(path);
+}
+
+void fs_new_dir_abort(char *temp) {
+    if (temp) remove_tree(temp);
+    mem_free(temp);
+}
+
+// rename replaces an empty folder and no other.
+status fs_new_dir_commit(char *temp, const char *path, error *err) {
+    char *dir = fs_dirname(path);
+    status s = dir ? sync_dir(temp, err) : short_of_memory(err, path);
+    if (!s && rename(temp, path))
+        s = errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR
+                ? fail(err, ERR_CANTCREAT, "%s: exists already", path)
+                : fs_fail(err, errno, ERR_CANTCREAT, path, "cannot rename into place");
+    else if (!s)
+        s = sync_dir(dir, err);
+    if (s)
+        fs_new_dir_abort(temp);
+    else
+        mem_free(temp);
+    mem_free(dir);
     return s;
 }

@@ -47,3 +47,14 @@ void fs_writer_abort(fs_writer *w);                // NULL is fine
 // The whole file at once. Without `overwrite` an existing `path` is ERR_CANTCREAT, decided when the file gets
 // its name.
 status fs_write_atomic(const char *path, const void *data, size_t n, bool overwrite, error *err);
+
+// The bytes of a file under another name, as a writer puts them.
+status fs_copy(const char *from, const char *to, bool overwrite, error *err);
+
+// An output that is a folder: made under a temporary name beside `path` (.calotype-X.tmp, as above), and
+// renamed when it is whole. An existing `path` must be an empty folder: ERR_CANTCREAT when it is made, or
+// when it gets its name. NULL on failure; commit and abort free the name. What a killed process leaves is not
+// told from a folder in work.
+char *fs_new_dir(const char *path, error *err);
+status fs_new_dir_commit(char *temp, const char *path, error *err);
+void fs_new_dir_abort(char *temp); // with all that is in it; NULL is fine

@@ -278,10 +278,14 @@ static status save_all(job *j, error *err) {
     return n == 1 ? save(j, j->c->out, 0, j->n, err) : save_shards(j, n, err);
 }
 
+status convert_check_name(const char *out, error *err) {
+    if (ends_with(out, ".safetensors") && *fs_basename(out)) return OK;
+    return fail(err, ERR_USAGE, "'%s': what is written is called NAME.safetensors", out);
+}
+
 static status open_models(job *j, error *err) {
     const conversion *c = j->c;
-    if (!ends_with(c->out, ".safetensors") || !*fs_basename(c->out))
-        return fail(err, ERR_USAGE, "'%s': what is written is called NAME.safetensors", c->out);
+    TRY(convert_check_name(c->out, err));
     if (!(j->in = model_files_open(c->in, NULL, err))) return err->code;
     if (c->plus && !(j->plus = model_files_open(c->plus, NULL, err))) return err->code;
     if (c->minus && !(j->minus = model_files_open(c->minus, NULL, err))) return err->code;
@@ -322,8 +326,11 @@ status convert_weights(const conversion *c, error *err) {
 status convert_items(const conversion *c, const convert_item *items, size_t n, const metadata_pair *metadata,
                      size_t n_metadata, error *err) {
     job j = {.c = c};
+    bool scaled = false;
     status s = make_room(&j, n, err);
-    for (size_t i = 0; i < n && !s; i++) s = add(&j, &items[i], err);
+    for (size_t i = 0; i < n; i++) scaled = scaled || (c->type >= 0 && items[i].part[0].tensor->scale);
+    for (size_t i = 0; i < n && !s; i++)
+        if (!scaled || !is_scale(items[i].name)) s = add(&j, &items[i], err);
     if (!s && n_metadata && !(j.metadata = mem_calloc(n_metadata, sizeof *metadata)))
         s = short_of_memory(err);
     if (!s && n_metadata) memcpy(j.metadata, metadata, n_metadata * sizeof *metadata);

@@ -28,6 +28,9 @@ typedef struct {
     void *user;
 } conversion;
 
+// ERR_USAGE unless it is NAME.safetensors.
+status convert_check_name(const char *out, error *err);
+
 // Every file gets its name when it is whole, the index last. ERR_DATA when the models do not fit each other.
 status convert_weights(const conversion *c, error *err);
 

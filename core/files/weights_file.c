@@ -23,6 +23,7 @@ typedef struct {
 
 struct weights_file {
     weights provider;
+    const model_files *files;
     model_files *own_files; // NULL: borrowed
     file_names names;       // rows NULL: ours, and OTHER_NAMES
     entry *entries;         // by name
@@ -118,7 +119,7 @@ static weights_file *open_files(const model_files *files, error *err) {
         mem_free(entries);
         return fail(err, ERR_TEMP, "out of memory"), NULL;
     }
-    *f = (weights_file){.provider = {find, model_files_path(files)}, .entries = entries};
+    *f = (weights_file){.provider = {find, model_files_path(files)}, .files = files, .entries = entries};
     for (size_t i = 0; i < n; i++) {
         model_tensor t = model_files_at(files, i);
         if (t.tensor->ndim <= MAX_RANK) entries[f->n++] = (entry){.name = t.tensor->name, .place = t};
@@ -151,3 +152,20 @@ void weights_file_close(weights_file *f) {
 }
 
 const weights *weights_file_weights(const weights_file *f) { return &f->provider; }
+
+const model_files *weights_file_files(const weights_file *f) { return f->files; }
+
+bool weights_usual_name(const char *stored, char ours[NAME_SIZE]) {
+    static const char *const TEXT_MODEL[] = {"embeddings.", "encoder.layers.", "final_layer_norm."};
+    const char *lacks = "";
+    for (size_t i = 0; i < sizeof TEXT_MODEL / sizeof *TEXT_MODEL; i++)
+        if (!strncmp(stored, TEXT_MODEL[i], strlen(TEXT_MODEL[i]))) lacks = OTHER_NAMES[0].ours;
+    for (size_t i = 1; i < sizeof OTHER_NAMES / sizeof *OTHER_NAMES; i++) {
+        const char *at = strstr(stored, OTHER_NAMES[i].theirs);
+        if (!at) continue;
+        int n = snprintf(ours, NAME_SIZE, "%.*s%s%s", (int)(at - stored), stored, OTHER_NAMES[i].ours,
+                         at + strlen(OTHER_NAMES[i].theirs));
+        return n < NAME_SIZE;
+    }
+    return snprintf(ours, NAME_SIZE, "%s%s", lacks, stored) < NAME_SIZE;
+}

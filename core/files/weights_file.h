@@ -15,3 +15,8 @@ void weights_file_close(weights_file *f); // NULL is fine
 
 // Not trainable.
 const weights *weights_file_weights(const weights_file *f);
+// The files behind it.
+const model_files *weights_file_files(const weights_file *f);
+
+// Our name of a tensor that an older or newer library stored under another, as `find` knows them.
+bool weights_usual_name(const char *stored, char ours[NAME_SIZE]); // false: it is longer than NAME_SIZE

@@ -26,19 +26,27 @@ static const struct {
     [CHECKPOINT_REFINER] = {"SDXL refiner", "StableDiffusionXLImg2ImgPipeline", 0.13025, 128},
 };
 
-// Where the components lie. The first row of a component whose prefix some tensor has decides.
+// Where the components lie. The first row of a component whose prefix some tensor has decides. `kinds`: of
+// which files are written so.
+enum {
+    SD1 = 1 << CHECKPOINT_SD1,
+    SD2 = 1 << CHECKPOINT_SD2,
+    SDXL = 1 << CHECKPOINT_SDXL,
+    REFINER = 1 << CHECKPOINT_REFINER
+};
 static const struct {
     const char *component, *prefix;
     const name_row *rows;
+    unsigned kinds;
 } PLACES[] = {
-    {"unet", "model.diffusion_model.", LDM_UNET},
-    {"vae", "first_stage_model.", LDM_VAE},
-    {"vae", "vae.", LDM_VAE},
-    {"text_encoder", "cond_stage_model.transformer.", LDM_CLIP},
-    {"text_encoder", "cond_stage_model.model.", LDM_OPENCLIP},
-    {"text_encoder", "conditioner.embedders.0.transformer.", LDM_CLIP},
-    {"text_encoder_2", "conditioner.embedders.1.model.", LDM_OPENCLIP},
-    {"text_encoder_2", "conditioner.embedders.0.model.", LDM_OPENCLIP}, // the refiner has one alone
+    {"unet", "model.diffusion_model.", LDM_UNET, SD1 | SD2 | SDXL | REFINER},
+    {"vae", "first_stage_model.", LDM_VAE, SD1 | SD2 | SDXL | REFINER},
+    {"vae", "vae.", LDM_VAE, 0},
+    {"text_encoder", "cond_stage_model.transformer.", LDM_CLIP, SD1},
+    {"text_encoder", "cond_stage_model.model.", LDM_OPENCLIP, SD2},
+    {"text_encoder", "conditioner.embedders.0.transformer.", LDM_CLIP, SDXL},
+    {"text_encoder_2", "conditioner.embedders.1.model.", LDM_OPENCLIP, SDXL},
+    {"text_encoder_2", "conditioner.embedders.0.model.", LDM_OPENCLIP, REFINER}, // it has one alone
 };
 static const char *const COMPONENTS[N_COMPONENTS] = {"unet", "vae", "text_encoder", "text_encoder_2"};
 
@@ -88,6 +96,19 @@ static component *component_of(const checkpoint *c, const char *name) {
 const char *checkpoint_prefix(const checkpoint *c, const char *name) {
     const component *p = component_of(c, name);
     return p ? p->names.prefix : NULL;
+}
+
+const file_names *checkpoint_names(const checkpoint *c, const char *name) {
+    return checkpoint_prefix(c, name) ? &component_of(c, name)->names : NULL;
+}
+
+bool checkpoint_place(checkpoint_kind kind, const char *name, file_names *names) {
+    for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++) {
+        if (strcmp(PLACES[i].component, name) || !(PLACES[i].kinds & 1u << kind)) continue;
+        *names = (file_names){.prefix = PLACES[i].prefix, .rows = PLACES[i].rows};
+        return true;
+    }
+    return false;
 }
 
 __attribute__((format(printf, 4, 5))) static void found(checkpoint *c, const char *what, const char *value,
@@ -354,7 +375,31 @@ void checkpoint_close(checkpoint *c) {
 }
 
 checkpoint_kind checkpoint_kind_of(const checkpoint *c) { return c->kind; }
-const char *checkpoint_class(const checkpoint *c) { return KINDS[c->kind].class_name; }
+
+const char *checkpoint_class(const checkpoint *c) {
+    bool xl = c->kind == CHECKPOINT_SDXL;
+    switch (input_channels(c)) {
+    case 8:
+        return xl ? "StableDiffusionXLInstructPix2PixPipeline" : "StableDiffusionInstructPix2PixPipeline";
+    case 9:
+        return xl ? "StableDiffusionXLInpaintPipeline" : "StableDiffusionInpaintPipeline";
+    default:
+        return KINDS[c->kind].class_name;
+    }
+}
+
+json_t *checkpoint_settings(const checkpoint *c) {
+    json_t *j = json_pack("{s:s}", "_class_name", checkpoint_class(c));
+    bool xl = c->kind == CHECKPOINT_SDXL, refiner = c->kind == CHECKPOINT_REFINER;
+    int failed = !j;
+    if (xl || refiner) failed |= json_object_set_new(j, "force_zeros_for_empty_prompt", json_boolean(xl));
+    if (refiner) failed |= json_object_set_new(j, "requires_aesthetics_score", json_true());
+    if (!xl && !refiner) failed |= json_object_set_new(j, "requires_safety_checker", json_false());
+    if (!failed) return j;
+    json_decref(j);
+    return NULL;
+}
+
 const model_files *checkpoint_files(const checkpoint *c) { return c->files; }
 double checkpoint_vae_scaling(checkpoint_kind kind) { return KINDS[kind].vae_scaling; }
 

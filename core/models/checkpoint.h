@@ -22,12 +22,19 @@ void checkpoint_close(checkpoint *c); // NULL is fine
 checkpoint_kind checkpoint_kind_of(const checkpoint *c);
 const char *
 checkpoint_class(const checkpoint *c); // as diffusers calls the pipeline: "StableDiffusionPipeline"
+// What its model_index.json would say besides the components. NULL when memory is short.
+json_t *checkpoint_settings(const checkpoint *c);
 const model_files *checkpoint_files(const checkpoint *c);
 
 // Components are called as diffusers calls their folders: "unet", "vae", "text_encoder", "text_encoder_2".
 //
 // What the component's tensors begin with; NULL when the file does not hold it.
 const char *checkpoint_prefix(const checkpoint *c, const char *component);
+// The names of its tensors; NULL when the file does not hold it.
+const file_names *checkpoint_names(const checkpoint *c, const char *component);
+// Where a file of this kind has the component: what of `names` the kind tells (not levels and layers). false:
+// such files do not have it.
+bool checkpoint_place(checkpoint_kind kind, const char *component, file_names *names);
 // Borrowed; NULL on failure.
 const weights *checkpoint_weights(checkpoint *c, const char *component, error *err);
 // What its config.json would say; also of "scheduler", "tokenizer" and "tokenizer_2". NULL on failure.

@@ -69,6 +69,19 @@ bool model_flag(const model *m, const char *key, bool otherwise) {
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
+json_t *model_settings(const model *m) {
+    if (m->checkpoint) return checkpoint_settings(m->checkpoint);
+    json_t *settings = json_object(), *value;
+    const char *key;
+    int failed = !settings;
+    json_object_foreach(m->index, key, value) {
+        if (!json_is_array(value)) failed |= json_object_set(settings, key, value);
+    }
+    if (!failed) return settings;
+    json_decref(settings);
+    return NULL;
+}
+
 // ---- opening
 
 static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"); }
@@ -349,6 +362,16 @@ static tokenizer *open_own_tokenizer(const model *m, const char *name, error *er
     return t;
 }
 
+const char *model_tokenizer_name(model_part p) { return TOKENIZER_NAMES[p]; }
+
+char *model_tokenizer_dir(const model *m, model_part p) {
+    arena a = {0};
+    const char *shared = m->checkpoint ? vocabulary_folder(m, &a) : NULL;
+    char *dir = !m->checkpoint ? fs_join(m->dir, TOKENIZER_NAMES[p]) : shared ? mem_strdup(shared) : NULL;
+    arena_free(&a);
+    return dir;
+}
+
 const tokenizer *model_tokenizer(model *m, model_part p, error *err) {
     component *c = &m->part[p];
     if (!c->tokenizer && m->checkpoint && !c->present) return no_part(m, p, err), NULL;
@@ -379,6 +402,22 @@ const weights *model_weights(model *m, model_part p, error *err) {
         mem_free(dir);
     }
     return c->weights ? weights_file_weights(c->weights) : NULL;
+}
+
+status model_part_files(model *m, model_part p, const model_files **files, file_names *names, error *err) {
+    bool other = p == PART_VAE && m->vae_file.path;
+    *names = (file_names){.prefix = ""};
+    if (!model_weights(m, p, err)) return err->code;
+    if (other && m->vae_file.files) {
+        *files = m->vae_file.files;
+        *names = m->vae_file.names;
+    } else if (m->checkpoint && !other) {
+        *files = checkpoint_files(m->checkpoint);
+        *names = *checkpoint_names(m->checkpoint, PART_NAMES[p]);
+    } else {
+        *files = weights_file_files(m->part[p].weights);
+    }
+    return OK;
 }
 
 // ---- networks

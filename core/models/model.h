@@ -33,9 +33,18 @@ bool model_has(const model *m, model_part part);
 const char *model_part_name(model_part part); // "unet": its folder
 // Where a component's tensors are, for model_files_open; mem_free. NULL when memory is short.
 char *model_part_path(const model *m, model_part part);
+// A component's files, and how its tensors are called there: rows NULL means as weights_usual_name says.
+// Both belong to the model.
+status model_part_files(model *m, model_part p, const model_files **files, file_names *names, error *err);
+// The folder of a text encoder's tokenizer, of a checkpoint that of the vocabulary; mem_free. It need not
+// exist. NULL when memory is short.
+char *model_tokenizer_dir(const model *m, model_part text_encoder);
+const char *model_tokenizer_name(model_part text_encoder); // "tokenizer": its folder
 // A component's configuration by the name of its folder ("scheduler", "unet"), and in `where`, which may be
 // NULL, what messages call it (mem_free). NULL on failure.
 json_t *model_config(const model *m, const char *component, char **where, error *err);
+// What model_index.json says besides the components. NULL when memory is short.
+json_t *model_settings(const model *m);
 // A flag of model_index.json.
 bool model_flag(const model *m, const char *key, bool otherwise);
 

@@ -70,27 +70,6 @@ status export_component(const params *p, const char *component, const char *file
 
 // ---- the rest
 
-enum { PIECE = 1 << 20 };
-
-static status copy_file(const char *from, const char *to, error *err) {
-    uint64_t size = 0;
-    int fd = fs_open_read(from, &size, err);
-    if (fd < 0) return err ? err->code : ERR_NOINPUT;
-    fs_writer *w = fs_writer_open(to, true, err);
-    char *piece = mem_alloc(PIECE);
-    status s = w && piece ? OK : w ? fail(err, ERR_TEMP, "out of memory") : err ? err->code : ERR_CANTCREAT;
-    for (uint64_t at = 0; at < size && !s; at += PIECE) {
-        size_t n = size - at < PIECE ? (size_t)(size - at) : PIECE;
-        s = fs_read_at(fd, from, at, piece, n, err);
-        if (!s) s = fs_writer_put(w, piece, n, err);
-    }
-    close(fd);
-    mem_free(piece);
-    if (!s) return fs_writer_commit(w, err);
-    fs_writer_abort(w);
-    return s;
-}
-
 static bool is_listed(const char *const *list, const char *name) {
     for (; *list; list++)
         if (!strcmp(*list, name)) return true;
@@ -105,7 +84,7 @@ static status copy_if_missing(const char *from, const char *to, const char *name
     char *a = fs_join(from, name), *b = fs_join(to, name);
     status s = a && b ? OK : fail(err, ERR_TEMP, "out of memory");
     if (!s && !fs_exists(b) && !fs_is_dir(a)) s = fs_mkdirs(to, err);
-    if (!s && !fs_exists(b) && !fs_is_dir(a)) s = copy_file(a, b, err);
+    if (!s && !fs_exists(b) && !fs_is_dir(a)) s = fs_copy(a, b, true, err);
     mem_free(a);
     mem_free(b);
     return s;
