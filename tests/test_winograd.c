@@ -44,9 +44,9 @@ static void reference(problem *p) {
                     double sum = (double)p->bias[o] + value(d->t, p->residual, (size_t)i);
                     for (int tap = 0; tap < 9; tap++) {
                         int64_t y = h + tap / 3 - d->top, z = w + tap % 3 - d->left;
-                        if (y < 0 || y >= d->H || z < 0 || z >= d->W) continue;
+                        if (y < 0 || y >= d->H << d->up || z < 0 || z >= d->W << d->up) continue;
                         for (int64_t k = 0; k < d->Ci; k++)
-                            sum += x[((b * d->H + y) * d->W + z) * d->Ci + k] *
+                            sum += x[((b * d->H + (y >> d->up)) * d->W + (z >> d->up)) * d->Ci + k] *
                                    (double)p->w[(o * d->Ci + k) * 9 + tap];
                     }
                     p->want[i] = sum;
@@ -55,7 +55,8 @@ static void reference(problem *p) {
 }
 
 static problem problem_new(winograd_desc d, unsigned seed) {
-    problem p = {.d = d, .Ho = d.H + d.top + d.bottom - 2, .Wo = d.W + d.left + d.right - 2};
+    problem p = {
+        .d = d, .Ho = (d.H << d.up) + d.top + d.bottom - 2, .Wo = (d.W << d.up) + d.left + d.right - 2};
     p.x_n = (size_t)(d.B * d.H * d.W * d.Ci);
     p.w_n = (size_t)(d.Co * d.Ci * 9);
     p.y_n = (size_t)(d.B * p.Ho * p.Wo * d.Co);
@@ -129,16 +130,22 @@ static const winograd_desc SHAPES[] = {
 };
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
+static bool padded_by_one(const winograd_desc *d) {
+    return d->top == 1 && d->left == 1 && d->bottom == 1 && d->right == 1;
+}
+
 // Calls with every shape, type and instruction set of this CPU.
 static int each(void (*check)(winograd_desc d, unsigned seed)) {
     int checked = 0;
-    for (int form = 0; form < 6; form++)
+    for (int form = 0; form < 8; form++)
         for (unsigned i = 0; i < N_SHAPES; i++) {
             winograd_desc d = SHAPES[i];
-            d.t = form % 3 == 2 ? DT_BF16 : DT_F32;
-            d.limit = form % 3 == 0 ? CPU_AVX2 : CPU_BEST;
-            d.lean = form >= 3;
-            if (!winograd_runs(&d)) continue;
+            int kind = form % 4;
+            d.t = kind >= 2 ? DT_BF16 : DT_F32;
+            d.limit = kind == 0 ? CPU_AVX2 : CPU_BEST;
+            d.up = kind == 3;
+            d.lean = form >= 4;
+            if (!winograd_runs(&d) || (d.up && !padded_by_one(&d))) continue;
             check(d, 7 * i + (unsigned)form);
             checked++;
         }

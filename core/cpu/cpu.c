@@ -399,14 +399,14 @@ static status pack_winograd(const kernel *k, const void *plain, void *packed, er
 // have 1.5 and more.
 static bool winograd_pays(const winograd_desc *d) { return d->Ci >= 32 && d->Co >= 32 && d->H * d->W >= 64; }
 
-// In f32 whole weights are four times as large, which is worth its memory where a picture is large beside
-// them: up to 640→640 at 32×32, 0.4 GB more for all of SD1.5.
+// Where weights are four times as large, that is worth its memory if a picture is large beside them: in f32
+// up to 640→640 at 32×32, 0.4 GB more for all of SD1.5, and in bf16 where a picture becomes twice as large.
 static bool winograd_lean(const winograd_desc *d) {
-    return d->t == DT_F32 && d->Ci * d->Co > 400 * d->H * d->W;
+    return (d->up || d->t == DT_F32) && d->Ci * d->Co > (d->up ? 6400 : 400) * d->H * d->W;
 }
 
-static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, winograd_desc *d) {
-    if (!c->fast || n->op != &OP_CONV || !weight_operand || n->in[1]->rate != RATE_MODEL) return false;
+static bool winograd_fits(const node *n, winograd_desc *d) {
+    if (n->op != &OP_CONV || n->in[1]->rate != RATE_MODEL) return false;
     shape x = n->in[0]->shape, w = n->in[1]->shape;
     conv_geometry g = n->a.conv.geo;
     if (w.d[2] != 3 || w.d[3] != 3 || g.stride != 1 || n->dtype != n->in[0]->dtype) return false;
@@ -419,9 +419,24 @@ static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, wi
                          .top = g.top,
                          .left = g.left,
                          .bottom = g.bottom,
-                         .right = g.right};
+                         .right = g.right,
+                         .up = g.twice};
     d->lean = winograd_lean(d);
     return winograd_pays(d) && winograd_runs(d);
+}
+
+static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, winograd_desc *d) {
+    return c->fast && weight_operand && winograd_fits(n, d);
+}
+
+static bool upsamples(const backend *self, const node *n) {
+    node small = *n;
+    winograd_desc d;
+    conv_geometry *g = &small.a.conv.geo;
+    small.in[0] = n->in[0]->in[0];
+    g->twice = 1;
+    return ((const cpu *)self)->fast && g->top == 1 && g->left == 1 && g->bottom == 1 && g->right == 1 &&
+           winograd_fits(&small, &d);
 }
 
 static kernel *winograd_kernel(const cpu *c, const node *n, const winograd_desc *d, error *err) {
@@ -548,6 +563,7 @@ static void describe_conv(const node *n, dense_desc *d) {
 // Whether oneDNN can have it: products of weights and activations, or of activations of one type.
 static bool is_dense(const node *n, bool weight_operand) {
     bool conv_like = n->op == &OP_CONV || n->op == &OP_CONV_DX;
+    if (conv_like && n->a.conv.geo.twice) return false;
     if (!conv_like && n->op != &OP_CONV_DW && n->op != &OP_MATMUL) return false;
     const node *a = n->in[0], *b = n->in[1];
     if (!float_type(a->dtype) || !float_type(b->dtype) || !float_type(n->dtype)) return false;
@@ -622,7 +638,7 @@ static void free_cpu(backend *b) {
 backend *cpu_backend(team *t, error *err) {
     cpu *c = mem_calloc(1, sizeof *c);
     if (!c) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    *c = (cpu){.b = {.name = "cpu", .team = t, .prepare = prepare, .free = free_cpu},
+    *c = (cpu){.b = {.name = "cpu", .team = t, .prepare = prepare, .upsamples = upsamples, .free = free_cpu},
                .own = cpu_kernels_for(CPU_BEST)};
 #if CALO_ONEDNN
     c->engine = dense_engine_new(t, err);

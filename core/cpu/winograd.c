@@ -6,6 +6,7 @@
 static const winograd_kernels *kernels(const winograd_desc *d) {
 #ifdef __x86_64__
     cpu_level level = cpu_level_within(d->limit);
+    if (d->up) return d->t == DT_BF16 && level >= CPU_AVX512_BF16 ? &winograd_avx512bf16_up : NULL;
     if (d->t == DT_BF16) return level >= CPU_AVX512_BF16 ? &winograd_avx512bf16 : NULL;
     if (d->t == DT_F32 && level >= CPU_AVX512) return &winograd_avx512;
     if (d->t == DT_F32 && level >= CPU_AVX2) return &winograd_avx2;
@@ -70,8 +71,7 @@ static int64_t group_count(int64_t chunks, int64_t panel_count, int threads) {
 void winograd_run(team *t, const winograd_desc *d, const void *x, const void *packed, const float *bias,
                   const void *residual, void *y, void *scratch) {
     const winograd_kernels *k = kernels(d);
-    int64_t rows = (d->H + d->top + d->bottom - 2 + k->m - 1) / k->m,
-            columns = (d->W + d->left + d->right - 2 + k->m - 1) / k->m;
+    int64_t rows = (winograd_rows(d) + k->m - 1) / k->m, columns = (winograd_columns(d) + k->m - 1) / k->m;
     pass p = {.a = {.d = *d,
                     .x = x,
                     .residual = residual,

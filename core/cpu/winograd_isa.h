@@ -11,6 +11,14 @@ typedef struct {
     int64_t rows, columns; // tiles of one picture
 } winograd_args;
 
+// Of the result.
+static inline int64_t winograd_rows(const winograd_desc *d) {
+    return (d->up ? 2 * d->H : d->H) + d->top + d->bottom - 2;
+}
+static inline int64_t winograd_columns(const winograd_desc *d) {
+    return (d->up ? 2 * d->W : d->W) + d->left + d->right - 2;
+}
+
 typedef struct {
     const char *name[2]; // of whole and of lean weights
     int64_t m;           // a tile's results are m×m
@@ -23,4 +31,4 @@ typedef struct {
     void (*run)(const winograd_args *a, int64_t t0, int64_t t1, int64_t p0, int64_t p1, void *lane);
 } winograd_kernels;
 
-extern const winograd_kernels winograd_avx2, winograd_avx512, winograd_avx512bf16;
+extern const winograd_kernels winograd_avx2, winograd_avx512, winograd_avx512bf16, winograd_avx512bf16_up;

@@ -1,5 +1,6 @@
 // The arithmetic of Winograd's convolutions, compiled once for each instruction set (meson.build gives ISA,
-// and VL, NV, PER of tile.h): F(2×2, 3×3) where operands are bf16, F(4×4, 3×3) where they are f32.
+// and VL, NV, PER of tile.h): F(2×2, 3×3) where operands are bf16, F(4×4, 3×3) where they are f32, and
+// with UP four times F(2×2, 2×2).
 //
 //   V = Bᵀ d B     N×N points of a tile, N = M + 2, each a matrix (tiles, Ci)
 //   U = G g Gᵀ     N×N points of the weights, each a matrix (Ci, Co), in panels of NV vectors
@@ -28,21 +29,29 @@
 #include "core/cpu/tile.h"
 #include "core/cpu/winograd_isa.h"
 
+#ifndef UP // the form for pictures made twice as large
+#define UP 0
+#endif
+
 #include <string.h>
 
-#if PER == 2
-enum { M = 2, TILES = 48 };
-#define TYPE DT_BF16
+#if UP
+enum { M = 4, SIDE = 4, N = 6, TILES = 24 };
+#define NAME "winograd F(2x2,2x2) "
+#elif PER == 2
+enum { M = 2, SIDE = 4, N = 4, TILES = 48 };
 #define NAME "winograd F(2x2) "
 #else
-enum { M = 4, TILES = 36 };
-#define TYPE DT_F32
+enum { M = 4, SIDE = 6, N = 6, TILES = 36 };
 #define NAME "winograd F(4x4) "
 #endif
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
 
-enum { N = M + 2, POINTS = N * N, PANEL = NV * VL, BYTES = 4 / PER, BLOCK = 32 };
+#define TYPE (PER == 2 ? DT_BF16 : DT_F32)
+
+// A tile has SIDE×SIDE pixels, N×N points and M×M results.
+enum { STEP = UP ? 2 : 1, POINTS = N * N, PANEL = NV * VL, BYTES = 4 / PER, BLOCK = 32 };
 
 // Units of input channels that a product takes at a time, of V and of U: all of them, or where U is made on
 // the way as many as the second level of the cache holds.
@@ -73,9 +82,34 @@ static int64_t lane_bytes(const winograd_desc *d) {
     return (V_units(d) + POINTS * S_APART + zeros_units(d) + (d->lean ? BLOCK * U_STEP : 0)) * 4;
 }
 
-// ---- the transforms of N values that lie `s` apart, in place (Lavin and Gray, section 4.1 and 4.3)
+// ---- the transforms along one side, of values that lie `s` apart, in place: SIDE pixels to N, N sums to M
+// (Lavin and Gray, section 4.1 and 4.3)
 
-#if PER == 2
+#if UP
+
+// Pixels i-1 to i+2 of x, results 2i to 2i+3 of the picture twice as large. Even results see the weights
+// (g0, g1+g2) from i-1 on, odd ones (g0+g1, g2) from i on; each is an F(2,2):
+//   d·k, d'·k with k = (k0, k1):  (d0-d1)·k0 + d1·(k0+k1)  and  d1·(k0+k1) - (d1-d2)·k1
+INLINE void transform_data(vec *d, int s) {
+    vec a = d[0] - d[s], b = d[s] - d[2 * s], c = d[2 * s] - d[3 * s];
+    d[4 * s] = d[2 * s], d[5 * s] = c;
+    d[0] = a, d[2 * s] = b, d[3 * s] = b;
+}
+
+INLINE void transform_sums(vec *m, int s) {
+    vec odd = m[3 * s] + m[4 * s];
+    m[0] = m[0] + m[s], m[2 * s] = m[s] - m[2 * s];
+    m[s] = odd, m[3 * s] = m[4 * s] - m[5 * s];
+}
+
+INLINE void transform_weights(vec *g, int s) {
+    vec first = g[0] + g[s], last = g[s] + g[2 * s];
+    g[5 * s] = g[2 * s];
+    g[4 * s] = g[s] = g[0] + last;
+    g[3 * s] = first, g[2 * s] = last;
+}
+
+#elif PER == 2
 
 INLINE void transform_data(vec *d, int s) {
     vec a = d[0] - d[2 * s], b = d[s] + d[2 * s], c = d[2 * s] - d[s], e = d[s] - d[3 * s];
@@ -204,14 +238,14 @@ static tile_place place_of(const winograd_args *a, int64_t tile) {
     return (tile_place){tile / of_image, at / a->columns * M, at % a->columns * M};
 }
 
-// One tile: N×N pixels → its rows of V, one for each block and point.
+// One tile: SIDE×SIDE pixels → its rows of V, one for each block and point.
 static void transform_tile(const winograd_args *a, int64_t tile, const char *zeros, unit *V) {
     const winograd_desc *d = &a->d;
     int64_t block = block_units(d), apart = V_apart(d);
     tile_place p = place_of(a, tile);
-    const char *pixel[POINTS];
-    for (int i = 0; i < POINTS; i++) {
-        int64_t h = p.top + i / N - d->top, w = p.left + i % N - d->left;
+    const char *pixel[SIDE * SIDE];
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        int64_t h = p.top / STEP + i / SIDE - d->top, w = p.left / STEP + i % SIDE - d->left;
         bool inside = h >= 0 && h < d->H && w >= 0 && w < d->W;
         pixel[i] = inside ? element(TYPE, a->x, ((p.image * d->H + h) * d->W + w) * d->Ci) : zeros;
     }
@@ -219,9 +253,9 @@ static void transform_tile(const winograd_args *a, int64_t tile, const char *zer
         vec v[POINTS];
         int64_t n = min64(VL, d->Ci - c), at = c / PER;
         unit *row = V + at / block * POINTS * apart + at % block;
-        UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++) v[y * N + x] =
-            load_f32(TYPE, pixel[y * N + x] + c * BYTES, n);
-        UNROLL for (int x = 0; x < N; x++) transform_data(v + x, N);
+        UNROLL for (int y = 0; y < SIDE; y++) UNROLL for (int x = 0; x < SIDE; x++) v[y * N + x] =
+            load_f32(TYPE, pixel[y * SIDE + x] + c * BYTES, n);
+        UNROLL for (int x = 0; x < SIDE; x++) transform_data(v + x, N);
         UNROLL for (int y = 0; y < N; y++) transform_data(v + y * N, 1);
         UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++)
             store_f32(TYPE, row + (y * N + x) * apart, v[y * N + x], VL);
@@ -275,7 +309,7 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
 // VL channels of one tile: sums at each point → M×M results, of which those inside y are stored.
 static void finish_tile(const winograd_args *a, tile_place p, const float *S, int64_t c) {
     const winograd_desc *d = &a->d;
-    int64_t Ho = d->H + d->top + d->bottom - 2, Wo = d->W + d->left + d->right - 2;
+    int64_t Ho = winograd_rows(d), Wo = winograd_columns(d);
     int64_t n = min64(VL, d->Co - c);
     vec v[POINTS], bias = a->bias ? load_f32(DT_F32, a->bias + c, n) : (vec){0};
     UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++) v[y * N + x] =

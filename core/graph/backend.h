@@ -30,6 +30,9 @@ typedef struct backend {
     // weight_operand: n->in[1] is f32 and made of weights alone, so that packing it pays. The kernel may ask
     // for it packed.
     kernel *(*prepare)(const struct backend *self, const node *n, bool weight_operand, error *err);
+    // Whether the convolution n is faster on the picture before its nearest-neighbour upsampling by two
+    // (conv_geometry.twice). NULL: never.
+    bool (*upsamples)(const struct backend *self, const node *n);
     void (*free)(struct backend *self);
 } backend;
 

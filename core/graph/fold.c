@@ -26,7 +26,22 @@ static void fold_residual(node *sum, const int *users) {
     sum->in[3] = residual;
 }
 
-void fold_graph(graph *g, const int *users) {
+// Upsampling: a convolution that reads each pixel as 2×2 ones needs no larger picture.
+//
+//     x ─ upsample ─ conv ─ y            x ─ conv (twice) ─ y
+static void fold_upsampling(node *n, const int *users, const backend *be) {
+    if (n->op != &OP_CONV || !be->upsamples) return;
+    node *up = n->in[0], *x = up->in[0];
+    if (up->op != &OP_UPSAMPLE || users[up->id] != 1 || up->shape.d[1] != 2 * x->shape.d[1] ||
+        up->shape.d[2] != 2 * x->shape.d[2] || !be->upsamples(be, n))
+        return;
+    n->in[0] = x;
+    n->a.conv.geo.twice = 1;
+}
+
+void fold_graph(graph *g, const int *users, const backend *be) {
     for (int i = 0; i < g->n_nodes; i++)
         if (users[i]) fold_residual(g->nodes[i], users);
+    for (int i = 0; i < g->n_nodes; i++)
+        if (users[i]) fold_upsampling(g->nodes[i], users, be);
 }

@@ -35,6 +35,7 @@ typedef enum { ACT_NONE, ACT_SILU } norm_act; // what a group norm applies to it
 typedef struct {
     int64_t stride;
     int64_t top, left, bottom, right; // zero padding
+    int64_t twice; // 1: each pixel is read as 2×2 equal ones; only folding sets it (fold.c)
 } conv_geometry;
 
 // Attributes of a node, by op. What changes from step to step is an input, never one of these. The structs

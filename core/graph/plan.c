@@ -385,7 +385,7 @@ static status make(planner *pl) {
         return fail(pl->err, ERR_TEMP, "out of memory");
     for (size_t i = 0; i < room; i++) pl->last[i] = -1;
     count_users(pl);
-    fold_graph(g, pl->users);
+    fold_graph(g, pl->users, p->backend);
     count_users(pl);
     status s = prepare_kernels(pl);
     if (!s) s = sort_nodes(pl);

@@ -37,7 +37,7 @@ struct plan {
 };
 
 // users[id]: how many reachable nodes (and outputs) read node id; 0 for a dead node.
-void fold_graph(graph *g, const int *users);
+void fold_graph(graph *g, const int *users, const backend *be);
 
 // The node whose memory x is: views are followed to their base. *offset and *part describe where in it x
 // starts.

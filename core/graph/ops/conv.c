@@ -7,12 +7,12 @@
 
 typedef struct {
     int64_t B, H, W, I, OH, OW, O, kh, kw; // x [B,H,W,I], y [B,OH,OW,O]
-    int64_t s, top, left;
+    int64_t s, top, left, up;              // up: a pixel of x is up×up of the picture
 } geometry;
 
 static geometry geometry_of(shape x, shape y, int64_t kh, int64_t kw, conv_geometry g) {
-    return (geometry){x.d[0], x.d[1], x.d[2], x.d[3],   y.d[1], y.d[2],
-                      y.d[3], kh,     kw,     g.stride, g.top,  g.left};
+    return (geometry){x.d[0], x.d[1], x.d[2],   x.d[3], y.d[1], y.d[2],     y.d[3],
+                      kh,     kw,     g.stride, g.top,  g.left, 1 + g.twice};
 }
 
 static geometry of_node(const node *n) {
@@ -75,8 +75,8 @@ static void forward_rows(void *arg, int64_t begin, int64_t end) {
                 double sum = (bias ? bias[o] : 0) + (residual ? residual[at] : 0);
                 for (int64_t k = 0; k < g->kh * g->kw; k++) {
                     int64_t y = oy * g->s + k / g->kw - g->top, xx = ox * g->s + k % g->kw - g->left;
-                    if (y < 0 || y >= g->H || xx < 0 || xx >= g->W) continue;
-                    const double *px = x + ((b * g->H + y) * g->W + xx) * g->I,
+                    if (y < 0 || y >= g->H * g->up || xx < 0 || xx >= g->W * g->up) continue;
+                    const double *px = x + ((b * g->H + y / g->up) * g->W + xx / g->up) * g->I,
                                  *pw = w + o * g->I * g->kh * g->kw + k;
                     for (int64_t i = 0; i < g->I; i++) sum += px[i] * pw[i * g->kh * g->kw];
                 }
