@@ -5,6 +5,7 @@
 const command COMMANDS[] = {
     {"txt2img", "draw pictures from a prompt", cmd_txt2img, &TXT2IMG_LINE},
     {"batch", "draw the pictures of a file of jobs", cmd_batch, &BATCH_LINE},
+    {"upscale", "enlarge pictures with a network", cmd_upscale, &UPSCALE_LINE},
     {"train", "train a model on a folder of pictures with captions", cmd_train, &TRAIN_LINE},
     {"reproduce", "measure a paper's claims on small models trained from scratch", cmd_reproduce,
      &REPRODUCE_LINE},

@@ -20,6 +20,15 @@ static const char *const FAST[] = {"auto", "off", NULL};
 static const char *const COLORS[] = {"auto", "always", "never", NULL};
 enum { COLOR_AUTO, COLOR_ALWAYS };
 
+#define ARITHMETIC                                                                                           \
+    {0,   "precision",         OPTION_CHOICE,        offsetof(common, precision),                            \
+     "P", "auto, f32 or bf16", .choices = PRECISIONS},                                                       \
+    {                                                                                                        \
+        0, "fast", OPTION_CHOICE, offsetof(common, fast), "WHEN",                                            \
+            "auto: convolutions by Winograd's method where they are faster; off: direct arithmetic",         \
+            .choices = FAST                                                                                  \
+    }
+
 const option MODEL_OPTIONS[] = {
     {'m', "model", OPTION_TEXT, offsetof(common, model), "MODEL",
      "a folder, a .safetensors checkpoint, or org/name in the hub's cache (default: talbot, which comes "
@@ -28,12 +37,10 @@ const option MODEL_OPTIONS[] = {
      "another autoencoder: a file, its folder or a model's"},
     {0, "clip-vocab", OPTION_TEXT, offsetof(common, clip_vocab), "DIR",
      "vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
-    {0, "precision", OPTION_CHOICE, offsetof(common, precision), "P", "auto, f32 or bf16",
-     .choices = PRECISIONS},
-    {0, "fast", OPTION_CHOICE, offsetof(common, fast), "WHEN",
-     "auto: convolutions by Winograd's method where they are faster; off: direct arithmetic",
-     .choices = FAST},
+    ARITHMETIC,
     {0}};
+
+const option ARITHMETIC_OPTIONS[] = {ARITHMETIC, {0}};
 
 const option COMMON_OPTIONS[] = {
     {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,
@@ -202,12 +209,18 @@ void session_bar(session *s, double share, const char *text) {
 
 static int all_images(const session *s, const calo_progress *p) { return s->images ? s->images : p->images; }
 
+// What a step of the stage is called; NULL: it has none that take long.
+static const char *unit_of(const calo_progress *p) {
+    if (!strcmp(p->stage, "upscale")) return "tile";
+    return strcmp(p->stage, "sample") ? NULL : "step";
+}
+
 static void print_bar(session *s, const calo_progress *p, double share, double left) {
     char text[200], picture[40] = "", duration[DURATION_TEXT];
     int images = all_images(s, p);
     if (images > 1) snprintf(picture, sizeof picture, "  picture %d of %d", s->first + p->image + 1, images);
-    snprintf(text, sizeof text, "%s  step %d of %d, %.3g s a step, %s left", picture, p->step, p->steps,
-             p->seconds, duration_text(left, duration));
+    snprintf(text, sizeof text, "%s  %s %d of %d, %.3g s each, %s left", picture, unit_of(p), p->step,
+             p->steps, p->seconds, duration_text(left, duration));
     session_bar(s, share, text);
 }
 
@@ -218,8 +231,8 @@ static void print_line(session *s, const calo_progress *p, double share, double 
     if (percent / 10 == s->percent / 10 && now() - s->shown < 10) return;
     s->percent = percent;
     s->shown = now();
-    fprintf(stderr, "%3d%%  picture %d of %d, step %d of %d, %s left\n", percent, s->first + p->image + 1,
-            all_images(s, p), p->step, p->steps, duration_text(left, duration));
+    fprintf(stderr, "%3d%%  picture %d of %d, %s %d of %d, %s left\n", percent, s->first + p->image + 1,
+            all_images(s, p), unit_of(p), p->step, p->steps, duration_text(left, duration));
 }
 
 static void print_event(const calo_progress *p) {
@@ -232,7 +245,7 @@ static void print_event(const calo_progress *p) {
 static void show_progress(void *user, const calo_progress *p) {
     session *s = user;
     if (s->options->json) print_event(p);
-    if (s->options->quiet || strcmp(p->stage, "sample") != 0 || !p->images) return;
+    if (s->options->quiet || !unit_of(p) || !p->images) return;
     double all = all_images(s, p), done = s->first + p->image + (double)p->group * p->step / p->steps;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);

@@ -14,8 +14,8 @@ typedef struct {
     json_t *config_file; // owns the texts that came from it
 } common;
 
-// Options of every command, and of those that draw with a model or run or train one.
-extern const option COMMON_OPTIONS[], MODEL_OPTIONS[];
+// Options of every command, of those that draw with a model or run or train one, and of those that compute.
+extern const option COMMON_OPTIONS[], MODEL_OPTIONS[], ARITHMETIC_OPTIONS[];
 common common_defaults(void);
 // Fills the struct that begins with `o` from the configuration file, the environment and the arguments, the
 // later wins. Returns what options_parse does; session_close frees what it holds.

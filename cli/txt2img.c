@@ -1,15 +1,14 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/drawing.h"
+#include "cli/outputs.h"
 #include "cli/terminal.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct {
@@ -60,46 +59,13 @@ typedef struct {
 
 // ---- names of files
 
-static size_t add_text(char *path, size_t at, const char *text) {
-    size_t n = strlen(text);
-    if (at + n < PATH_MAX) memcpy(path + at, text, n + 1);
-    return at + n;
-}
-
-// Fills in {seed} and {i}, counted from 1; with several pictures a pattern without either is numbered before
-// its extension. false when the path is too long.
+// Of picture `index`; false when it is too long.
 static bool name_of(const job *j, int index, char path[PATH_MAX]) {
-    const char *pattern = j->o->output;
-    char seed[24], number[16], numbered[16];
-    bool unnumbered = j->count > 1 && !strstr(pattern, "{seed}") && !strstr(pattern, "{i}");
-    const char *slash = strrchr(pattern, '/'), *dot = strrchr(slash ? slash : pattern, '.');
-    size_t at = 0;
+    char seed[24], number[16];
     snprintf(seed, sizeof seed, "%llu", j->seed + (unsigned long long)index);
     snprintf(number, sizeof number, "%d", index + 1);
-    snprintf(numbered, sizeof numbered, "-%d", index + 1);
-    path[0] = 0;
-    for (const char *p = pattern; *p;) {
-        if (unnumbered && p == dot) at = add_text(path, at, numbered);
-        bool is_seed = !strncmp(p, "{seed}", 6), is_number = !strncmp(p, "{i}", 3);
-        at = add_text(path, at, is_seed ? seed : is_number ? number : (char[]){*p, 0});
-        p += is_seed ? 6 : is_number ? 3 : 1;
-    }
-    return at < PATH_MAX;
-}
-
-// Refuses before the work what would be refused after it.
-static int check_name(job *j, const char *path) {
-    char dir[PATH_MAX];
-    struct stat st;
-    snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash) slash[slash == dir] = 0;
-    bool writable = !access(slash ? dir : ".", W_OK), is_there = writable && !lstat(path, &st);
-    if (!writable || (!is_there && errno != ENOENT))
-        return session_fail(&j->s, CALO_ERR_CANTCREAT, "%s: cannot be created: %s", path, strerror(errno));
-    if (is_there && !j->o->force)
-        return session_fail(&j->s, CALO_ERR_CANTCREAT, "%s: is there already (--force replaces it)", path);
-    return 0;
+    const output_word words[] = {{"{seed}", seed}, {"{i}", number}, {0}};
+    return output_name(j->o->output, words, j->count > 1 ? index + 1 : 0, path);
 }
 
 static int check_names(job *j) {
@@ -109,9 +75,9 @@ static int check_names(job *j) {
         if (!name_of(j, i, path)) return session_fail(&j->s, CALO_ERR_USAGE, "the output's name is too long");
         if (!drawing_has_format(path))
             return session_fail(&j->s, CALO_ERR_USAGE, "%s: name a .png, .jpg or .webp file", path);
-        code = check_name(j, path);
+        code = output_check(&j->s, path, j->o->force);
     }
-    return code || !j->o->save_latents ? code : check_name(j, j->o->save_latents);
+    return code || !j->o->save_latents ? code : output_check(&j->s, j->o->save_latents, j->o->force);
 }
 
 // ---- results
@@ -259,8 +225,8 @@ static int work(job *j) {
 
 // What its file says that is no option: checked, or of no effect on the picture.
 static json_t *settings_of(const options *o, json_t *j) {
-    static const char *const OTHERS[] = {"format",       "program",    "model",     "model_sha256",
-                                         "init_latents", "init_image", "mask_image"};
+    static const char *const OTHERS[] = {"format",       "program",    "model",      "model_sha256",
+                                         "init_latents", "init_image", "mask_image", "upscale"};
     json_t *settings = json_copy(j);
     // Before prompts had a syntax they were plain text.
     if (!json_object_get(j, "emphasis")) json_object_set_new(settings, "emphasis", json_string("none"));

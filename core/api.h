@@ -5,6 +5,7 @@
 #include "core/base/log.h"
 #include "core/base/threads.h"
 #include "core/calotype.h"
+#include "core/files/image.h"
 #include "core/models/model.h"
 #include "core/train/recipe.h"
 
@@ -48,6 +49,9 @@ exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *
 bool api_cancelled(const calo_context *ctx);
 // Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not. Sets the struct's size.
 status api_progress(calo_context *ctx, calo_progress p, error *err);
+
+// A picture as a list of one, which takes its pixels over.
+status api_image_list(image *rgb, calo_images **picture, error *err);
 
 // calo_train with data and recipes of a program's own; both may be NULL. With `make` there are no kinds.
 calo_status api_train(calo_context *ctx, const calo_train_request *r, recipe_maker *make,

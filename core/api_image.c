@@ -117,20 +117,27 @@ calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, cal
 
 // ---- files
 
+status api_image_list(image *rgb, calo_images **picture, error *err) {
+    calo_images *list = mem_calloc(1, sizeof *list);
+    calo_image *one = mem_realloc(NULL, 1, sizeof *one);
+    if (!list || !one) return mem_free(list), mem_free(one), fail(err, ERR_TEMP, "out of memory");
+    *one = (calo_image){.size = sizeof *one, .width = rgb->w, .height = rgb->h, .rgb = rgb->px};
+    *list = (calo_images){one, 1, 1};
+    *picture = list;
+    *rgb = (image){0};
+    return OK;
+}
+
 calo_status calo_image_load(calo_context *ctx, const char *path, calo_images **picture) {
     error *err = api_enter(ctx);
     image file = {0}, rgb = {0};
     *picture = NULL;
-    calo_images *list = mem_calloc(1, sizeof *list);
-    calo_image *one = mem_realloc(NULL, 1, sizeof *one);
-    status s = list && one ? image_load(path, &file, err) : fail(err, ERR_TEMP, "out of memory");
+    status s = image_load(path, &file, err);
     if (!s) s = image_channels(&file, 3, &rgb, err);
     image_free(&file);
-    if (s) return mem_free(list), mem_free(one), api_leave(s);
-    *one = (calo_image){.size = sizeof *one, .width = rgb.w, .height = rgb.h, .rgb = rgb.px};
-    *list = (calo_images){one, 1, 1};
-    *picture = list;
-    return CALO_OK;
+    if (!s) s = api_image_list(&rgb, picture, err);
+    image_free(&rgb);
+    return api_leave(s);
 }
 
 void calo_save_options_init(calo_save_options *options, size_t size) {

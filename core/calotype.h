@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 2
+#define CALO_API_VERSION 3
 
 typedef enum {
     CALO_OK = 0,
@@ -82,7 +82,7 @@ typedef enum { CALO_FAST_AUTO, CALO_FAST_OFF } calo_fast;
 // in groups of `group`, and `image` counts those finished. Valid during the callback.
 typedef struct {
     size_t size;       // of this struct, as the library knows it
-    const char *stage; // "text", "load", "sample", "decode"
+    const char *stage; // "text", "load", "sample", "decode", "upscale"
     int step, steps;
     int image, group, images;
     double seconds; // of this step
@@ -115,9 +115,9 @@ CALO_API calo_status calo_context_new(const calo_context_options *options, calo_
 CALO_API void calo_context_free(calo_context *ctx);
 // Of the last failed call; "" after none. Valid until the next call. NULL gives "out of memory".
 CALO_API const char *calo_message(const calo_context *ctx);
-// While on is not 0, calo_txt2img and calo_train end with CALO_ERR_CANCELLED after the step they are in; off
-// again by calo_cancel(ctx, 0). The only function that another thread, a callback or a signal handler may
-// call at any time.
+// While on is not 0, calo_txt2img, calo_upscale and calo_train end with CALO_ERR_CANCELLED after the step
+// they are in; off again by calo_cancel(ctx, 0). The only function that another thread, a callback or a
+// signal handler may call at any time.
 CALO_API void calo_cancel(calo_context *ctx, int on);
 // The precision that AUTO means here, "f32" or "bf16".
 CALO_API const char *calo_precision_name(calo_context *ctx);
@@ -336,6 +336,46 @@ static inline calo_save_options calo_save_defaults(void) {
 // CALO_ERR_CANTCREAT when the file is there and `overwrite` is not set.
 CALO_API calo_status calo_image_save(calo_context *ctx, const calo_image *picture, const char *path,
                                      const calo_save_options *options);
+
+// ---- larger pictures
+
+typedef struct calo_upscaler calo_upscaler;
+
+// A network that enlarges pictures: RRDB in the layouts of ESRGAN, BasicSR and Real-ESRGAN, or
+// SRVGGNetCompact, as .safetensors or as a file of torch, which is read as data. CALO_ERR_NOINPUT when there
+// is none, CALO_ERR_DATA names what is malformed or missing. *upscaler is freed before ctx.
+CALO_API calo_status calo_upscaler_open(calo_context *ctx, const char *path, calo_upscaler **upscaler);
+CALO_API void calo_upscaler_free(calo_upscaler *upscaler);
+// How much larger its pictures are on each side, 1 to 8.
+CALO_API int calo_upscaler_scale(const calo_upscaler *upscaler);
+
+typedef struct {
+    size_t size;               // of this struct, set by the init function
+    const char *in;            // a picture's file
+    const char *out;           // the larger picture's file; may be NULL where a list is asked for
+    const calo_image *picture; // in place of `in`, of which rgb, parameters and json count
+    double
+        scale; // of the sides in the end, by Lanczos' filter where it is not the network's; 0: the network's
+    int tile;  // at most so many pixels of the picture at once on a side, 96 .. 4096; 0: 384
+    int overwrite;   // replace a file of that name
+    int no_metadata; // leave out what the picture's file says, and what was done to it
+    int quality;     // as in calo_save_options
+} calo_upscale_request;
+
+// Writes the defaults into a struct of `size` bytes.
+CALO_API void calo_upscale_request_init(calo_upscale_request *request, size_t size);
+static inline calo_upscale_request calo_upscale_defaults(void) {
+    calo_upscale_request r;
+    calo_upscale_request_init(&r, sizeof r);
+    return r;
+}
+
+// Enlarges one picture, with progress after each tile (stage "upscale"). Alpha is enlarged by Lanczos'
+// filter, the texts of its file are kept, and what was done is added to them. *images, which may be NULL
+// where there is an `out`, gets the larger picture without alpha as a list of one. CALO_ERR_USAGE names what
+// of the request is out of range. A NaN is CALO_ERR_DATA, after a second try in f32 where it came from bf16.
+CALO_API calo_status calo_upscale(calo_upscaler *upscaler, const calo_upscale_request *request,
+                                  calo_images **images);
 
 // ---- one network at a time
 

@@ -1,5 +1,7 @@
 // From a prompt to latents and pictures: what calo_txt2img does, step by step.
 #pragma once
+#include <stdio.h>
+
 #include "core/api.h"
 #include "core/models/prompt.h"
 #include "core/pipeline_picture.h"
@@ -38,6 +40,9 @@ const char *txt2img_negative(const txt2img *t, int i);
 uint64_t txt2img_seed(const txt2img *t, int i);
 // How image i is made, for its file: A1111's words and our JSON. Both are mem_free'd by the caller.
 status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err);
+
+// Writes a value of A1111's list of "key: value, ", with the quotes it gives to what would break it.
+void infotext_value(FILE *f, const char *text);
 
 // Where nothing in a checkpoint says what its UNet predicts, one evaluation of it does.
 status probe_prediction(calo_model *m, dtype compute, error *err);

@@ -19,8 +19,7 @@ static const char *const PREDICTIONS[] = {"eps", "v", "x0"};
 
 static const char *rng_name(calo_rng r) { return r == CALO_RNG_NV ? "nv" : "cpu"; }
 
-// A1111 quotes values that would break its list of "key: value, ".
-static void put_value(FILE *f, const char *text) {
+void infotext_value(FILE *f, const char *text) {
     if (!strpbrk(text, ",:\n\"")) {
         fputs(text, f);
         return;
@@ -71,7 +70,7 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
             (unsigned long long)txt2img_seed(t, i), t->width, t->height);
     if (*t->model->sha256) fprintf(f, ", Model hash: %.10s", t->model->sha256);
     fputs(", Model: ", f);
-    put_value(f, model_name(t->model->m));
+    infotext_value(f, model_name(t->model->m));
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
     put_beginning(f, t);
     if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);

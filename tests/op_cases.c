@@ -108,6 +108,11 @@ static node *case_geglu(graph *g, dice *d) {
     return geglu(input_of(g, s));
 }
 
+static node *case_prelu(graph *g, dice *d) {
+    shape s = random_shape(d, 3, 40);
+    return leaky_relu(prelu(input_of(g, s), param_of(g, SHAPE(s.d[2]))), 0.2);
+}
+
 static node *case_shapes(graph *g, dice *d) {
     shape s = random_shape(d, 4, 6);
     int axis = (int)dice_range(d, 0, 3);
@@ -230,6 +235,7 @@ const op_case OP_CASES[] = {
     {"clamp", case_clamp, -2, 2},
     {"cast", case_cast, -2, 2},
     {"geglu", case_geglu, -3, 3},
+    {"prelu", case_prelu, -3, 3},
     {"slice, pad, concat", case_shapes, -2, 2},
     {"reduce, broadcast", case_reduce, -2, 2},
     {"softmax", case_softmax, -4, 4},

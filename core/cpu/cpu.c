@@ -90,6 +90,10 @@ static void run_geglu_grad(const cpu_kernel *k, const kernel_io *io) {
     k->own->geglu_grad(io->team, type_of(k), io->in[0], io->in[1], io->out[0], rows_of(k), last_of(k) / 2);
 }
 
+static void run_prelu(const cpu_kernel *k, const kernel_io *io) {
+    k->own->prelu(io->team, type_of(k), io->in[0], io->in[1], io->out[0], rows_of(k), last_of(k));
+}
+
 // ---- sums and softmax
 
 static unsigned reduced_dims(const node *n, int64_t big[4]) {
@@ -310,6 +314,7 @@ static const row ROWS[] = {
     {&OP_CAST, "cast", run_cast},
     {&OP_GEGLU, "geglu", run_geglu},
     {&OP_GEGLU_GRAD, "geglu_grad", run_geglu_grad},
+    {&OP_PRELU, "prelu", run_prelu},
     {&OP_REDUCE, "reduce_sum", run_reduce, reduce_room, 4},
     {&OP_BROADCAST, "broadcast", run_broadcast, .max_rank = 4},
     {&OP_SOFTMAX, "softmax", run_softmax},

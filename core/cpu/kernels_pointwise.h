@@ -314,7 +314,7 @@ static void binary(team *tm, binary_kind kind, dtype t, const void *a, dtype tb,
 
 typedef struct {
     dtype t;
-    const void *x, *dy;
+    const void *x, *dy; // dy of prelu: its slopes
     void *y;
     int64_t C;
     bool log;
@@ -395,6 +395,16 @@ INLINE void geglu_grad_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
             store_part(t, j->y, ib, left, dy * a * (p + b * density));
         });
 }
+
+INLINE void prelu_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
+    int64_t C = j->C;
+    for (; r < end; r++)
+        LANE_LOOP(c, 0, C, {
+            vf x = load_part(t, j->x, r * C + c, left), slope = load_part(DT_F32, j->dy, c, left);
+            store_part(t, j->y, r * C + c, left, sel(x > 0, x, slope * x));
+        });
+}
+TYPED(prelu_rows, row_job)
 TYPED(softmax_rows, row_job)
 TYPED(softmax_grad_rows, row_job)
 TYPED(geglu_rows, row_job)
@@ -427,6 +437,10 @@ static void geglu(team *tm, dtype t, const void *x, void *y, int64_t R, int64_t 
 
 static void geglu_grad(team *tm, dtype t, const void *x, const void *dy, void *dx, int64_t R, int64_t C) {
     row_loop(tm, geglu_grad_rows_pass, (row_job){t, x, dy, dx, C, false}, R);
+}
+
+static void prelu(team *tm, dtype t, const void *x, const float *slope, void *y, int64_t R, int64_t C) {
+    row_loop(tm, prelu_rows_pass, (row_job){t, x, slope, y, C, false}, R);
 }
 
 // ---- Optimiser --------------------------------------------------------------------------------------------

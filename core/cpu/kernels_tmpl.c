@@ -37,6 +37,7 @@ const cpu_kernels KERNELS = {
     .unary_grad = unary_grad,
     .binary = binary,
     .affine = affine,
+    .prelu = prelu,
     .clamp = clamp,
     .clamp_grad = clamp_grad,
     .cast = cast,

@@ -43,6 +43,9 @@ static bool form_of(const file_names *n, const char *word, size_t length, form *
         {"up", {L + 1, 1, 0, L + 1}},
         {"upsampler", {L + 1, 0, L, INT_MAX}},
         {"last", {-1, 0, n->levels - 1, INT_MAX}},
+        {"3i", {3, 0, 0, INT_MAX}},
+        {"3levels+2", {0, 0, 3 * n->levels + 2, INT_MAX}},
+        {"3levels+4", {0, 0, 3 * n->levels + 4, INT_MAX}},
     };
     for (size_t k = 0; k < sizeof FORMS / sizeof *FORMS; k++) {
         if (strlen(FORMS[k].word) != length || strncmp(FORMS[k].word, word, length)) continue;

@@ -5,12 +5,13 @@
 // `ours` and `theirs` are patterns of whole names. A word in braces is a number that follows from two, i and
 // j, of which `ours` has only these:
 //     {i}, {j}, {i+1}
-//     {layers}       resnets of a level
+//     {layers}       resnets of a level, blocks of an upscaler
 //     {down}         1 + (layers + 1)·i + j: blocks of the way down, counted through
 //     {downsampler}  the one behind level i
 //     {up}           (layers + 1)·i + j: blocks of the way up
 //     {upsampler}    the last of level i
 //     {last}         levels − 1 − i: levels counted from the other end
+//     {3i}, {3levels+2}, {3levels+4}  as they say: an upscaler's layers
 // and "*" at the end is the rest: as the first row of `rest` that matches it says, else (or without `rest`)
 // as it is. The view is that of the innermost row. Where two rows know a name of ours, the first whose tensor
 // is there is read; the first is written whose `with` is NULL or a tensor of ours that is there. Where two

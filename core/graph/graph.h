@@ -171,7 +171,9 @@ node *mul(node *a, node *b);
 node *affine(node *x, double scale, double shift); // scale·x + shift
 node *clamp(node *x, double low, double high);     // no gradient passes outside
 node *cast(node *x, dtype t);
-node *geglu(node *x); // [.., 2C] → [.., C]: first half · gelu(second half)
+node *geglu(node *x);                    // [.., 2C] → [.., C]: first half · gelu(second half)
+node *prelu(node *x, node *slope);       // x where it is positive, slope·x elsewhere; slope [C]
+node *leaky_relu(node *x, double slope); // the same with one slope for all
 
 // ---- reductions
 

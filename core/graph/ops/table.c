@@ -14,6 +14,7 @@ const op *const OPS[] = {
     &OP_CAST,
     &OP_GEGLU,
     &OP_GEGLU_GRAD,
+    &OP_PRELU,
     &OP_REDUCE,
     &OP_BROADCAST,
     &OP_SOFTMAX,
