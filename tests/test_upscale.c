@@ -233,3 +233,91 @@ Test(upscale, tiles_give_what_one_piece_gives, .init = scratch_begin, .fini = sc
     cr_expect(f32.most <= 1 && f32.share < 1e-3, "f32: %d levels, %.2g of the values", f32.most, f32.share);
     cr_expect(fast.most <= 1 && fast.share < 1e-3, "f32, Winograd: %d levels, %.2g", fast.most, fast.share);
 }
+
+// ---- the command
+
+#define NETWORK "tests/golden/upscale/x4.safetensors"
+#define PICTURES "tests/golden/files/"
+
+TestSuite(upscale_command, .init = shell_begin, .fini = shell_end);
+
+static image loaded(const char *name) {
+    char path[600];
+    image im;
+    error err = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(image_load(path, &im, &err), OK, "%s", err.text);
+    return im;
+}
+
+Test(upscale_command, sizes_names_and_alpha) {
+    expect("cp " PICTURES "rgb.png \"$D/a.png\"; cp " PICTURES "rgba.png \"$D/b.png\"; N=$PWD/" NETWORK
+           "; cd \"$D\" && $C upscale -m \"$N\" a.png b.png",
+           0, "a-4x.png\nb-4x.png\n", "2 pictures in ");
+    image small = loaded("b.png"), large = loaded("b-4x.png"), lanczos, alpha;
+    cr_assert(large.w == 4 * small.w && large.h == 4 * small.h && large.c == 4 && small.c == 4);
+    cr_assert_eq(image_alloc(&alpha, small.w, small.h, 1, NULL), OK);
+    for (int i = 0; i < small.w * small.h; i++) alpha.px[i] = small.px[4 * i + 3];
+    cr_assert_eq(image_resize(&alpha, large.w, large.h, RESIZE_LANCZOS, &lanczos, NULL), OK);
+    for (int i = 0; i < large.w * large.h; i++) cr_assert_eq(large.px[4 * i + 3], lanczos.px[i]);
+    image_free(&small);
+    image_free(&large);
+    image_free(&alpha);
+    image_free(&lanczos);
+    expect("N=$PWD/" NETWORK
+           "; cd \"$D\" && $C upscale -m \"$N\" a.png --scale 1.5 -o '{name}-{scale}.webp' -q",
+           0, "a-1.5.webp\n", NULL);
+    small = loaded("a.png");
+    large = loaded("a-1.5.webp");
+    cr_assert(large.w == lround(1.5 * small.w) && large.h == lround(1.5 * small.h) && large.c == 3);
+    image_free(&small);
+    image_free(&large);
+}
+
+Test(upscale_command, what_a_picture_says_is_kept) {
+    expect("$C txt2img -m \"$M\" -p 'a boat' --steps 1 -s 3 -o \"$D/a.png\" -q && $C upscale -m " NETWORK
+           " \"$D/a.png\" -o \"$D/b.png\" -q && $C inspect \"$D/b.png\"",
+           0, "Postprocess upscale by: 4, Postprocess upscaler: x4", NULL);
+    expect("$C inspect \"$D/b.png\"", 0, "a boat", NULL);
+    expect("$C inspect \"$D/b.png\" --json", 0, "\\\"upscale\\\":{\\\"upscaler\\\":\\\"x4\\\"", NULL);
+    // The larger picture still tells how to repeat the one it was made from.
+    expect("$C txt2img --from \"$D/b.png\" -m \"$M\" -o \"$D/c.png\" -q && cmp \"$D/a.png\" \"$D/c.png\"", 0,
+           NULL, NULL);
+    expect("$C upscale -m " NETWORK " \"$D/a.png\" -o \"$D/d.jpg\" -q && $C inspect \"$D/d.jpg\"", 0,
+           "Postprocess upscaler: x4", NULL);
+    expect("$C upscale -m " NETWORK " \"$D/d.jpg\" -o \"$D/e.png\" -q && $C inspect \"$D/e.png\"", 0,
+           "Postprocess upscaler: x4, Postprocess upscale by: 4", NULL);
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/f.png\" -q && $C inspect \"$D/f.png\"", 0,
+           "postprocessing", NULL);
+    expect("$C upscale -m " NETWORK
+           " \"$D/a.png\" -o \"$D/g.png\" --no-metadata -q && $C inspect \"$D/g.png\" --json",
+           0, "\"texts\":{}", NULL);
+}
+
+Test(upscale_command, what_is_refused) {
+    expect("$C upscale " PICTURES "rgb.png", 2, NULL, "Name its file with -m");
+    expect("$C upscale -m " NETWORK, 2, NULL, "which pictures?");
+    expect("$C upscale -m none.pth " PICTURES "rgb.png -o \"$D/a.png\"", 66, NULL, "none.pth");
+    expect("$C upscale -m " NETWORK " none.png -o \"$D/a.png\"", 66, NULL, "none.png");
+    expect("$C upscale -m " NETWORK " " NETWORK " -o \"$D/a.png\"", 65, NULL, "not a PNG");
+    expect("$C upscale -m \"$M/unet/diffusion_pytorch_model.safetensors\" " PICTURES
+           "rgb.png -o \"$D/a.png\"",
+           65, NULL, "holds no upscaler of a kind that is known");
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/a.gif\"", 2, NULL, "name a .png");
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png " PICTURES "rgb.bmp -o \"$D/{name}.png\"", 2, NULL,
+           "would be the name of two pictures");
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png --tile-size 95 -o \"$D/a.png\"", 2, NULL, "95");
+    expect("touch \"$D/a.png\"; $C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/a.png\"", 73, NULL,
+           "is there already (--force replaces it)");
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/a.png\" --force -q", 0, "a.png", NULL);
+    // The others are done all the same.
+    expect("$C upscale -m " NETWORK " none.png " PICTURES "grey.png -o \"$D/{name}.png\" -q", 1, "grey.png",
+           "none.png");
+}
+
+Test(upscale_command, events) {
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/a.png\" --json", 0,
+           "{\"event\":\"upscale\",\"step\":1,\"steps\":1,", NULL);
+    expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/b.png\" --json -q", 0,
+           "b.png\",\"index\":0}\n{\"event\":\"done\"", NULL);
+}

@@ -7,6 +7,7 @@ Each case says what it breaks. The folder a file is in says how the test opens i
   index/        a sharded model         pipeline/  folders with a model_index.json
   image/        fails to decode
   checkpoint/   a checkpoint in one file
+  upscaler/     a network that enlarges pictures
   unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
   prompt/       a command's argument    lines/     the lines that tokenize reads
   train_config/ train_folder/           a training configuration, a folder of pictures and captions
@@ -1174,6 +1175,87 @@ for name, data, says in [
 ]:
     put(f"ckpt/{name}.ckpt", data, name.replace("_", " "), says)
 
+# ---------------------------------------------------------------- upscalers
+
+# As few channels as there can be; nothing is run of them.
+def upscaler(features=2, growth=1, blocks=1, doublings=2, inputs=3):
+    t = {}
+
+    def conv(name, out, of):
+        t[name + ".weight"], t[name + ".bias"] = [out, of, 3, 3], [out]
+
+    conv("conv_first", features, inputs)
+    for i in range(blocks):
+        for j in 1, 2, 3:
+            for k in range(5):
+                conv(f"body.{i}.rdb{j}.conv{k + 1}", features if k == 4 else growth, features + k * growth)
+    for name in ["conv_body"] + [f"conv_up{k + 1}" for k in range(doublings)] + ["conv_hr"]:
+        conv(name, features, features)
+    conv("conv_last", 3, features)
+    return t
+
+
+def shaped(shapes, keep=None):
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        header[name] = tensor(at, at + size, shape)
+        at += size
+    data = st(header, bytes(at))
+    return data if keep is None else data[:keep]
+
+
+def changed(**how):
+    shapes = upscaler()
+    for name, shape in how.items():
+        name = name.replace("__", ".")
+        if shape is None:
+            del shapes[name]
+        else:
+            shapes[name] = shape
+    return shaped(shapes)
+
+
+DENSE = "another architecture?"
+for name, data, why, says in [
+    ("no_first", changed(conv_first__weight=None), "no first convolution", "conv_first.weight 2x3x3x3 is missing"),
+    ("no_last", changed(conv_last__weight=None, conv_last__bias=None), "no last convolution", "conv_last.bias 3 is missing"),
+    ("no_hr", changed(conv_hr__bias=None), "a bias is missing", "conv_hr.bias 2 is missing"),
+    ("last_1", changed(conv_last__weight=[1, 2, 3, 3], conv_last__bias=[1]), "a grey result", "expected 3x2x3x3"),
+    ("first_5", changed(conv_first__weight=[2, 5, 3, 3]), "five input channels", "5 input channels"),
+    ("first_12_x1", shaped(upscaler(doublings=0, inputs=12)), "squares of pixels and no doubling", "12 input channels"),
+    ("first_1d", changed(conv_first__weight=[54]), "a first convolution that is a list", "conv_first.weight is 54"),
+    ("mark_1d", changed(body__0__rdb1__conv1__weight=[18]), "a dense convolution that is a list", "0 features"),
+    ("mark_empty", changed(body__0__rdb1__conv1__weight=[0, 2, 3, 3]), "no growth channels", "0 growth channels"),
+    ("mark_no_features", changed(body__0__rdb1__conv1__weight=[1, 0, 3, 3]), "no features", "0 features"),
+    ("mark_wide", changed(body__0__rdb1__conv1__weight=[1, 2000, 3, 3]), "2000 features", "2000 features"),
+    ("kernel_1", changed(body__0__rdb2__conv3__weight=[1, 4, 1, 1]), "a kernel of 1x1", "is 1x4x1x1, expected 1x4x3x3"),
+    ("kernel_5", changed(conv_body__weight=[2, 2, 5, 5]), "a kernel of 5x5", "is 2x2x5x5"),
+    ("growth_differs", changed(body__0__rdb3__conv2__weight=[2, 3, 3, 3]), "one layer grows more", "expected 1x3x3x3"),
+    ("doublings_4", shaped(upscaler(doublings=4)), "16 times as large", "4 doublings"),
+    ("up_missing", changed(conv_up1__weight=None, conv_up1__bias=None), "the second doubling without the first", DENSE),
+    ("block_far", shaped({**upscaler(), "body.999999999.rdb1.conv1.weight": [1, 2, 3, 3]}), "block 999999999", DENSE),
+    ("old_far", shaped({"model.1.sub.0.RDB1.conv1.0.weight": [1, 2, 3, 3],
+                        "model.1.sub.999999999.RDB1.conv1.0.weight": [1, 2, 3, 3],
+                        "model.0.weight": [2, 3, 3, 3]}), "sub-block 999999999 of the old layout", "model.0.bias 2 is missing"),
+    ("old_block_99999999999999999999", shaped({"model.1.sub.0.RDB1.conv1.0.weight": [1, 2, 3, 3],
+                                               "model.1.sub.99999999999999999999.weight": [2, 2, 3, 3]}),
+     "a number that no integer holds", "model.0.weight 2x3x3x3 is missing"),
+    ("more", shaped({**upscaler(), "body.0.rdb1.conv1x1.weight": [1, 2, 1, 1]}), "ESRGAN+'s shortcut", DENSE),
+    ("hole", shaped({k: v for k, v in upscaler(blocks=3).items() if not k.startswith("body.1.")}), "no second block", DENSE),
+    ("compact_even", shaped({"body.0.weight": [2, 3, 3, 3], "body.1.weight": [2]}), "a chain that ends early", "2 layers"),
+    ("compact_out", shaped({"body.0.weight": [2, 3, 3, 3], "body.1.weight": [2], "body.2.weight": [5, 2, 3, 3]}),
+     "five output channels of a chain", "5 output channels"),
+    ("compact_slope", shaped({"body.0.weight": [2, 3, 3, 3], "body.1.weight": [2, 2], "body.2.weight": [3, 2, 3, 3]}),
+     "slopes that are a matrix", "0 features"),
+    ("compact_bias", shaped({"body.0.weight": [2, 3, 3, 3], "body.1.weight": [2], "body.2.weight": [3, 2, 3, 3]}),
+     "a chain without biases", "body.0.bias 2 is missing"),
+    ("cut_header", shaped(upscaler(), 300), "cut short in the header", ""),
+    ("cut_data", shaped(upscaler(), -8), "cut short in the values", ""),
+    ("other", shaped({"weight": [3, 3]}), "no upscaler", "holds no upscaler"),
+]:
+    put(f"upscaler/{name}.safetensors", data, why, says)
+
 # ---------------------------------------------------------------- the list of all cases
 
 # How the command line meets the files of a folder: the file of a good model, or of the current folder, that
@@ -1187,6 +1269,7 @@ MEETS = {
     "pipeline": ("MODEL/model_index.json", "inspect MODEL"),
     "image": ("-", "inspect FILE"),
     "checkpoint": ("-", "txt2img -m FILE -p x --steps 1 -o x.png"),
+    "upscaler": ("-", "upscale -m FILE x.png"),
     "unet": ("MODEL/unet/config.json", DRAW),
     "vae": ("MODEL/vae/config.json", DRAW),
     "text_encoder": ("MODEL/text_encoder/config.json", DRAW),
