@@ -23,5 +23,5 @@ int cmd_reproduce(int argc, char **argv);
 int cmd_man(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_schema(int argc, char **argv);
-extern const command_line TXT2IMG_LINE, BATCH_LINE, UPSCALE_LINE, CONVERT_LINE, RUN_LINE, TOKENIZE_LINE, INSPECT_LINE,
-    TRAIN_LINE, REPRODUCE_LINE, MAN_LINE, COMPLETION_LINE, SCHEMA_LINE;
+extern const command_line TXT2IMG_LINE, BATCH_LINE, UPSCALE_LINE, CONVERT_LINE, RUN_LINE, TOKENIZE_LINE,
+    INSPECT_LINE, TRAIN_LINE, REPRODUCE_LINE, MAN_LINE, COMPLETION_LINE, SCHEMA_LINE;
