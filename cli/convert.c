@@ -15,7 +15,8 @@ typedef struct {
     bool force;
 } options;
 
-static const char *const DTYPES[] = {"keep", "f32", "f16", "bf16", NULL};
+static const char *const DTYPES[] = {"keep", "f32",         "f16",         "bf16", "q8",
+                                     "q4",   "q8-balanced", "q4-balanced", NULL};
 
 static const char *const LAYOUTS[] = {"keep", "diffusers", "single", NULL};
 static const char *const PREDICTIONS[] = {"auto", "eps", "v", NULL};
@@ -25,7 +26,10 @@ static const option OPTIONS[] = {
      "of a whole model: diffusers (a folder) or single (one file in the original layout); keep (default)",
      .choices = LAYOUTS},
     {0, "dtype", OPTION_CHOICE, offsetof(options, dtype), "TYPE",
-     "of the floats: keep (default), f32, f16 or bf16", .choices = DTYPES},
+     "of the floats: keep (default), f32, f16 or bf16; or for smaller files, of large matrices only: q8, q4 "
+     "(evenly "
+     "spaced), q8-balanced, q4-balanced (percentiles)",
+     .choices = DTYPES},
     {0, "max-shard-size", OPTION_TEXT, offsetof(options, shard), "SIZE",
      "of the values in a file, as 5G, 500M; what is more goes into shards with an index"},
     {0, "only", OPTION_TEXT, offsetof(options, only), "PREFIX[,PREFIX...]",
@@ -45,21 +49,25 @@ static const option OPTIONS[] = {
     {0, "force", OPTION_FLAG, offsetof(options, force), NULL, "replace existing files"},
     {0}};
 
-const command_line CONVERT_LINE = {"convert",
-                                   "IN OUT [OPTION...]",
-                                   "Writes weights as safetensors: from a file of torch (.ckpt, .pt, .pth, "
-                                   ".bin), in another number format, in or\n"
-                                   "out of shards, merged with other models; or a whole model in another "
-                                   "layout of files.",
-                                   "IN is a tensor file, an index of shards (*.index.json) or the folder of "
-                                   "a network. Files of torch are read as\n"
-                                   "data: nothing in them is run. Numbers are rounded to nearest, ties to "
-                                   "even; a merge is computed in double and\n"
-                                   "rounded once. Files appear whole or not at all.\n"
-                                   "With --layout, IN is what -m takes elsewhere, and OUT is a new folder or "
-                                   "a file. There and back gives the\nsame tensors.",
-                                   {OPTIONS, COMMON_OPTIONS},
-                                   2};
+const command_line CONVERT_LINE = {
+    "convert",
+    "IN OUT [OPTION...]",
+    "Writes weights as safetensors: from a file of torch (.ckpt, .pt, .pth, "
+    ".bin), in another number format, in or\n"
+    "out of shards, merged with other models; or a whole model in another "
+    "layout of files.",
+    "IN is a tensor file, an index of shards (*.index.json) or the folder of "
+    "a network. Files of torch are read as\n"
+    "data: nothing in them is run. Numbers are rounded to nearest, ties to "
+    "even; a merge is computed in double and\n"
+    "rounded once. Files appear whole or not at all.\n"
+    "The types that begin with q turn the matrices and convolutions of UNet and "
+    "text encoders into codes of 8 or 4\nbits; the rest stays as it is. --dtype "
+    "f16 turns such a file back.\n"
+    "With --layout, IN is what -m takes elsewhere, and OUT is a new folder or "
+    "a file. There and back gives the\nsame tensors.",
+    {OPTIONS, COMMON_OPTIONS},
+    2};
 
 // "5G", "500M", "1500000": bytes, or -1.
 static long long size_of(const char *text) {

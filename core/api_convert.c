@@ -1,6 +1,7 @@
 // Converting weights, as a caller of the library sees it.
 #include "core/api.h"
 #include "core/files/convert.h"
+#include "core/files/quantised.h"
 #include "core/models/rewrite.h"
 #include "core/pipeline.h"
 
@@ -23,7 +24,7 @@ static status tell(void *user, const char *file, uint64_t done, uint64_t total, 
 
 static status check(const calo_convert_request *r, error *err) {
     if (!r->in || !r->out) return fail(err, ERR_USAGE, "converting needs a file to read and one to write");
-    if ((unsigned)r->type > CALO_WEIGHTS_BF16)
+    if ((unsigned)r->type > CALO_WEIGHTS_Q4_BALANCED)
         return fail(err, ERR_USAGE, "there is no weights type %d", (int)r->type);
     if (r->max_shard < 0) return fail(err, ERR_USAGE, "a file cannot have fewer than 0 bytes");
     if (r->minus && !r->plus) return fail(err, ERR_USAGE, "a model to subtract, but none to add");
@@ -55,13 +56,18 @@ static status convert_layout(calo_context *ctx, const calo_convert_request *r, c
 
 static status convert(calo_context *ctx, const calo_convert_request *request, error *err) {
     static const int TYPES[] = {-1, DT_F32, DT_F16, DT_BF16};
+    static const char *const CODES[] = {[CALO_WEIGHTS_Q8] = "q8",
+                                        [CALO_WEIGHTS_Q4] = "q4",
+                                        [CALO_WEIGHTS_Q8_BALANCED] = "q8-balanced",
+                                        [CALO_WEIGHTS_Q4_BALANCED] = "q4-balanced"};
     calo_convert_request r = calo_convert_defaults();
     job j = {ctx, &r};
     TRY(api_struct_take(&r, sizeof r, request, "request", err));
     TRY(check(&r, err));
     conversion c = {.in = r.in,
                     .out = r.out,
-                    .type = TYPES[r.type],
+                    .type = r.type < CALO_WEIGHTS_Q8 ? TYPES[r.type] : -1,
+                    .quantise = r.type < CALO_WEIGHTS_Q8 ? NULL : quantised_format_named(CODES[r.type]),
                     .max_shard = (uint64_t)r.max_shard,
                     .only = r.only,
                     .plus = r.plus,

@@ -39,7 +39,7 @@ static json_t *describe_tensors(const tensor_file *f) {
     uint64_t values = 0, bytes = 0;
     for (size_t i = 0; i < tensor_file_count(f); i++) {
         const tensor_entry *t = tensor_file_at(f, i);
-        values += t->count;
+        values += t->auxiliary ? 0 : t->count;
         bytes += t->bytes;
         json_array_append_new(list, json_pack("{s:o, s:s, s:o}", "name", text_of(t->name), "type",
                                               t->type_name, "shape", shape_of(t)));
@@ -145,9 +145,10 @@ static json_t *describe_weights(const model_files *f, const char *prefix) {
     for (size_t i = 0; i < model_files_count(f); i++) {
         const tensor_entry *t = model_files_at(f, i).tensor;
         if (strncmp(t->name, prefix, strlen(prefix))) continue;
+        bytes += t->bytes;
+        if (t->auxiliary) continue;
         tensors++;
         values += t->count;
-        bytes += t->bytes;
         json_t *n = json_object_get(types, t->type_name);
         json_object_set_new(types, t->type_name, json_integer(json_integer_value(n) + (json_int_t)t->count));
     }

@@ -467,7 +467,13 @@ typedef enum {
     CALO_WEIGHTS_AS_STORED,
     CALO_WEIGHTS_F32,
     CALO_WEIGHTS_F16,
-    CALO_WEIGHTS_BF16
+    CALO_WEIGHTS_BF16,
+    // The matrices and convolutions of UNet and text encoders as codes of 8 or 4 bits, evenly spaced or each
+    // used about equally often; all else as stored.
+    CALO_WEIGHTS_Q8,
+    CALO_WEIGHTS_Q4,
+    CALO_WEIGHTS_Q8_BALANCED,
+    CALO_WEIGHTS_Q4_BALANCED
 } calo_weights_type;
 
 // How the files of a whole model lie.

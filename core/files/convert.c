@@ -5,6 +5,7 @@
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/files/model_dir.h"
+#include "core/files/quantise.h"
 #include "core/files/safetensors.h"
 
 #include <math.h>
@@ -16,23 +17,50 @@ enum { PIECE = 2048 }; // elements converted at a time
 
 typedef struct job job;
 
+// What becomes codes, and whether its bins are known.
+typedef struct {
+    quantiser q;
+    bool balanced;
+} matrix;
+
+typedef enum { PART_VALUES, PART_CODES, PART_SCALE, PART_MINIMUM, PART_LEVELS } part;
+
 // A tensor on its way: the sources of in + weight · (plus − minus).
 typedef struct {
     job *job;
     model_tensor in[CONVERT_MAX_PARTS]; // one after another
     int n_parts;
     model_tensor plus, minus; // plus.file NULL: no merge; minus.file NULL: `in`
+    part part;                // of the result
+    matrix *matrix;           // NULL for PART_VALUES
     dtype type;               // of the result
     uint64_t bytes;           // of the result
     uint64_t infinite;        // finite values that became infinite
+    bool attached;            // stands in the same file as the one before
 } passage;
+
+// The row of a matrix that is at work.
+typedef struct {
+    const matrix *of;
+    uint64_t index;
+    bool coded;
+    double *v;
+    float *scale, *minimum;
+    uint16_t *halves; // scales or minima as f16
+    unsigned char *codes;
+} working_row;
 
 struct job {
     const conversion *c;
+    bool decoded; // codes of the input become numbers
     model_files *in, *plus, *minus;
     passage *passages; // by name
     safetensors_item *items;
     size_t n, unmerged;
+    matrix *matrices;
+    size_t n_matrices;
+    uint64_t longest; // row of a matrix
+    working_row row;
     metadata_pair *metadata;
     size_t n_metadata;
     uint64_t done, total; // bytes of results
@@ -57,6 +85,8 @@ static bool is_float(int type) {
     }
 }
 
+static bool is_numbers(const tensor_entry *t) { return t->codes || is_float(t->type); }
+
 // From here on, values become infinite.
 static double limit_of(dtype t) { return t == DT_F16 ? 65520 : t == DT_BF16 ? 0x1.ffp127 : 0x1.ffffffp127; }
 
@@ -64,6 +94,7 @@ static status read_f64(model_tensor t, uint64_t first, size_t n, double *dst, er
     return tensor_file_read_f64(t.file, t.tensor, first, n, dst, err);
 }
 
+// At most PIECE values.
 static status merge(const passage *p, uint64_t first, size_t n, double *v, error *err) {
     double plus[PIECE], minus[PIECE];
     TRY(read_f64(p->plus, first, n, plus, err));
@@ -72,38 +103,143 @@ static status merge(const passage *p, uint64_t first, size_t n, double *v, error
     return OK;
 }
 
+static status read_part(const passage *p, model_tensor in, uint64_t first, size_t n, double *v, error *err) {
+    TRY(read_f64(in, first, n, v, err));
+    for (size_t i = 0; i < n && p->plus.file; i += PIECE)
+        TRY(merge(p, first + i, n - i < PIECE ? n - i : PIECE, v + i, err));
+    return OK;
+}
+
+// Which of n elements from element *first of all on are in part i; *first becomes the first one of the part,
+// or of what follows it.
+static size_t find_in_part(const passage *p, int i, uint64_t *first, size_t n) {
+    uint64_t count = p->in[i].tensor->count;
+    if (*first < count) return count - *first < n ? (size_t)(count - *first) : n;
+    *first -= count;
+    return 0;
+}
+
+// ---------------------------------------------------------------- values as numbers
+
 static status convert_piece(passage *p, model_tensor in, uint64_t first, size_t n, char *dst, error *err) {
     double v[PIECE], limit = limit_of(p->type);
-    TRY(read_f64(in, first, n, v, err));
-    if (p->plus.file) TRY(merge(p, first, n, v, err));
+    TRY(read_part(p, in, first, n, v, err));
     dtype_from_f64(p->type, v, dst, n);
     for (size_t i = 0; i < n && p->type != DT_F64; i++) p->infinite += isfinite(v[i]) && fabs(v[i]) >= limit;
     return OK;
 }
 
+static bool is_copy(const passage *p, const tensor_entry *t) {
+    return !p->plus.file && (int)p->type == t->type && !(t->codes && p->job->decoded);
+}
+
 // Elements of one part.
 static status deliver_part(passage *p, model_tensor in, uint64_t first, size_t n, char *dst, error *err) {
     size_t size = dtype_size(p->type);
-    if (!p->plus.file && (int)p->type == in.tensor->type)
-        return tensor_file_read(in.file, in.tensor, first, n, dst, err);
     for (size_t i = 0; i < n; i += PIECE)
         TRY(convert_piece(p, in, first + i, n - i < PIECE ? n - i : PIECE, dst + i * size, err));
     return OK;
 }
 
+static status deliver_values(passage *p, uint64_t first, size_t n, char *dst, error *err) {
+    size_t size = dtype_size(p->type);
+    if (p->n_parts == 1 && is_copy(p, p->in[0].tensor)) // of codes, bytes are copied, not values
+        return tensor_file_read(p->in[0].file, p->in[0].tensor, first, n, dst, err);
+    for (int i = 0; i < p->n_parts && n; i++) {
+        size_t here = find_in_part(p, i, &first, n);
+        if (!here) continue;
+        TRY(is_copy(p, p->in[i].tensor)
+                ? tensor_file_read(p->in[i].file, p->in[i].tensor, first, here, dst, err)
+                : deliver_part(p, p->in[i], first, here, dst, err));
+        dst += here * size;
+        n -= here;
+        first = 0;
+    }
+    return OK;
+}
+
+// ---------------------------------------------------------------- values as codes
+
+static uint64_t rows_of(const passage *p) {
+    uint64_t count = 0;
+    for (int i = 0; i < p->n_parts; i++) count += p->in[i].tensor->count;
+    return count / p->matrix->q.row;
+}
+
+// Reads row `index`, which lies in one part, and finds its scales.
+static status take_row(const passage *p, uint64_t index, error *err) {
+    const quantiser *q = &p->matrix->q;
+    working_row *r = &p->job->row;
+    uint64_t first = index * q->row;
+    int i = 0;
+    if (r->of == p->matrix && r->index == index) return OK;
+    r->of = NULL;
+    while (!find_in_part(p, i, &first, q->row)) i++;
+    TRY(read_part(p, p->in[i], first, q->row, r->v, err));
+    if (!quantise_scales(q, r->v, r->scale, q->format->minimum ? r->minimum : NULL))
+        return fail(err, ERR_DATA,
+                    "%s: tensor '%.200s' holds values that cannot be quantised: infinite, or no numbers",
+                    tensor_file_path(p->in[i].file), p->in[i].tensor->name);
+    r->of = p->matrix;
+    r->index = index;
+    r->coded = false;
+    return OK;
+}
+
+static status balance(const passage *p, error *err) {
+    matrix *m = p->matrix;
+    if (m->balanced || !m->q.format->balanced) return OK;
+    quantise_census *census = mem_calloc(1, sizeof *census);
+    status s = census ? OK : short_of_memory(err);
+    for (uint64_t i = 0; i < rows_of(p) && !s; i++)
+        if (!(s = take_row(p, i, err))) quantise_count(&m->q, p->job->row.v, p->job->row.scale, census);
+    if (!s) quantise_balance(&m->q, census);
+    m->balanced = !s;
+    mem_free(census);
+    return s;
+}
+
+// What the file holds of the row.
+static const void *bytes_of_row(const passage *p) {
+    const quantiser *q = &p->matrix->q;
+    working_row *r = &p->job->row;
+    const float *from = p->part == PART_SCALE ? r->scale : r->minimum;
+    if (p->part == PART_CODES) {
+        if (!r->coded) quantise_codes(q, r->v, r->scale, r->minimum, r->codes);
+        r->coded = true;
+        return r->codes;
+    }
+    if (p->type == DT_F32) return from;
+    for (uint64_t g = 0; g < q->groups; g++) r->halves[g] = f32_to_f16(from[g]);
+    return r->halves;
+}
+
+static status deliver_rows(const passage *p, uint64_t offset, char *dst, size_t bytes, error *err) {
+    uint64_t row = p->bytes / rows_of(p);
+    for (size_t n; bytes; dst += n, offset += n, bytes -= n) {
+        uint64_t at = offset % row;
+        n = row - at < bytes ? (size_t)(row - at) : bytes;
+        TRY(take_row(p, offset / row, err));
+        memcpy(dst, (const char *)bytes_of_row(p) + at, n);
+    }
+    return OK;
+}
+
+static status deliver_codes(const passage *p, uint64_t offset, char *dst, size_t bytes, error *err) {
+    if (p->part == PART_CODES || p->part == PART_LEVELS) TRY(balance(p, err));
+    if (p->part == PART_LEVELS) return memcpy(dst, (const char *)p->matrix->q.levels + offset, bytes), OK;
+    return deliver_rows(p, offset, dst, bytes, err);
+}
+
+// ---------------------------------------------------------------- a tensor of the result
+
 // What safetensors_save asks for; pieces begin and end between elements.
 static status deliver(void *user, uint64_t offset, void *dst, size_t bytes, error *err) {
     passage *p = user;
     job *j = p->job;
-    size_t size = dtype_size(p->type), n = bytes / size, done = 0;
-    uint64_t first = offset / size;
-    for (int i = 0; i < p->n_parts && done < n; i++) {
-        uint64_t count = p->in[i].tensor->count;
-        size_t here = first >= count ? 0 : count - first < n - done ? (size_t)(count - first) : n - done;
-        TRY(deliver_part(p, p->in[i], first, here, (char *)dst + done * size, err));
-        done += here;
-        first = first >= count ? first - count : 0;
-    }
+    size_t size = dtype_size(p->type);
+    TRY(p->matrix ? deliver_codes(p, offset, dst, bytes, err)
+                  : deliver_values(p, offset / size, bytes / size, dst, err));
     j->done += bytes;
     if (offset + bytes == p->bytes && p->infinite)
         log_put(j->c->log, LOG_LEVEL_WARN,
@@ -151,7 +287,7 @@ static status find_other(const model_files *other, const passage *p, model_tenso
 
 static status find_others(job *j, passage *p, error *err) {
     model_tensor plus, minus = {0};
-    bool there = is_float(p->in[0].tensor->type);
+    bool there = is_numbers(p->in[0].tensor) && !p->in[0].tensor->auxiliary;
     if (!j->plus || !there) return OK;
     TRY(find_other(j->plus, p, &plus, &there, err));
     if (j->minus) TRY(find_other(j->minus, p, &minus, &there, err));
@@ -163,53 +299,114 @@ static status find_others(job *j, passage *p, error *err) {
     return OK;
 }
 
-static status add(job *j, const convert_item *item, error *err) {
-    const tensor_entry *t = item->part[0].tensor;
-    const char *path = tensor_file_path(item->part[0].file);
-    passage *p = &j->passages[j->n];
-    safetensors_item *out = &j->items[j->n];
-    if (t->type < 0)
-        return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", path, t->name,
-                    t->type_name);
-    *p = (passage){.job = j,
-                   .n_parts = item->n_parts,
-                   .type = is_float(t->type) && j->c->type >= 0 ? (dtype)j->c->type : (dtype)t->type};
-    memcpy(p->in, item->part, sizeof p->in);
-    TRY(find_others(j, p, err));
-    if (p->plus.file && dtype_size(p->type) == 1)
-        return fail(err, ERR_DATA, "%s: tensor '%.200s' is %s; a merge of such needs another type", path,
-                    t->name, t->type_name);
-    *out =
-        (safetensors_item){.name = item->name, .type = p->type, .ndim = t->ndim, .read = deliver, .user = p};
-    memcpy(out->shape, t->shape, sizeof t->shape);
-    for (int i = 0; i < item->n_parts; i++) { // no overflow: files hold what was counted in types as small
-        p->bytes += item->part[i].tensor->count * dtype_size(p->type);
-        if (i) out->shape[0] += item->part[i].tensor->shape[0];
-    }
-    j->total += p->bytes;
+// A tensor of the result.
+static status put(job *j, const passage *p, const char *name, int ndim, const int64_t *shape, error *err) {
+    safetensors_item *item = &j->items[j->n];
+    passage *own = &j->passages[j->n];
+    if (!name) return short_of_memory(err);
+    *own = *p;
+    *item = (safetensors_item){.name = name, .type = p->type, .ndim = ndim, .read = deliver, .user = own};
+    own->bytes = dtype_size(p->type); // no overflow: files hold what was counted, in half a byte at least
+    for (int i = 0; i < ndim; i++) own->bytes *= (uint64_t)(item->shape[i] = shape[i]);
+    j->total += own->bytes;
     j->n++;
     return OK;
 }
 
+static status put_matrix(job *j, passage p, const char *name, int ndim, const int64_t *shape, error *err) {
+    const quantised_format *f = j->c->quantise;
+    matrix *m = p.matrix = &j->matrices[j->n_matrices++];
+    m->q = (quantiser){.format = f, .row = p.in[0].tensor->count / (uint64_t)p.in[0].tensor->shape[0]};
+    m->q.groups = quantised_groups(f, m->q.row);
+    if (m->q.row > j->longest) j->longest = m->q.row;
+    int64_t stored[TENSOR_MAX_DIMS], levels = (int64_t)1 << f->bits,
+                                     scales[] = {shape[0], (int64_t)m->q.groups};
+    quantised_stored_shape(f, ndim, shape, stored);
+    p.part = PART_CODES;
+    p.type = f->codes;
+    TRY(put(j, &p, name, ndim, stored, err));
+    p.attached = true;
+    p.part = PART_SCALE;
+    p.type = f->scale;
+    TRY(put(j, &p, arena_printf(&j->strings, "%s_scale", name), f->grouped ? 2 : 1, scales, err));
+    p.part = PART_MINIMUM;
+    if (f->minimum) TRY(put(j, &p, arena_printf(&j->strings, "%s_minimum", name), 2, scales, err));
+    p.part = PART_LEVELS;
+    p.type = DT_F32;
+    if (f->balanced) TRY(put(j, &p, arena_printf(&j->strings, "%s_levels", name), 1, &levels, err));
+    return OK;
+}
+
+// What a tensor becomes that does not become codes.
+static dtype type_of(const job *j, const tensor_entry *t) {
+    bool scaled = t->codes || (t->scale && j->c->quantise);
+    if (j->c->type >= 0 && is_numbers(t)) return (dtype)j->c->type;
+    return j->decoded && scaled ? DT_F32 : (dtype)t->type;
+}
+
+static status add(job *j, const convert_item *item, error *err) {
+    const tensor_entry *t = item->part[0].tensor;
+    const char *path = tensor_file_path(item->part[0].file);
+    passage p = {.job = j, .n_parts = item->n_parts, .attached = t->auxiliary};
+    int64_t shape[TENSOR_MAX_DIMS];
+    if (t->type < 0)
+        return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", path, t->name,
+                    t->type_name);
+    memcpy(p.in, item->part, sizeof p.in);
+    memcpy(shape, t->shape, sizeof shape);
+    for (int i = 1; i < item->n_parts; i++) shape[0] += item->part[i].tensor->shape[0];
+    TRY(find_others(j, &p, err));
+    if (j->c->quantise && is_numbers(t) && quantise_takes(item->name, t->ndim, shape))
+        return put_matrix(j, p, item->name, t->ndim, shape, err);
+    if (j->c->quantise && !t->codes && quantised_holds_codes(t))
+        return fail(err, ERR_DATA, "%s: tensor '%.200s' is %s already, in a way that calotype does not know",
+                    path, t->name, t->type_name);
+    p.type = type_of(j, t);
+    if (p.plus.file && dtype_size(p.type) == 1)
+        return fail(err, ERR_DATA, "%s: tensor '%.200s' is %s; a merge of such needs another type", path,
+                    t->name, t->type_name);
+    if (t->codes && is_copy(&p, t)) quantised_stored_shape(t->codes->format, t->ndim, t->shape, shape);
+    return put(j, &p, item->name, t->ndim, shape, err);
+}
+
 static status make_room(job *j, size_t n, error *err) {
-    j->passages = mem_calloc(n, sizeof *j->passages);
-    j->items = mem_calloc(n, sizeof *j->items);
-    return j->passages && j->items ? OK : short_of_memory(err);
+    size_t most = j->c->quantise ? 4 * n : n; // codes, scale, minimum or levels
+    j->passages = mem_calloc(most, sizeof *j->passages);
+    j->items = mem_calloc(most, sizeof *j->items);
+    j->matrices = mem_calloc(n, sizeof *j->matrices);
+    return j->passages && j->items && j->matrices ? OK : short_of_memory(err);
+}
+
+// For the longest row, when all matrices are known.
+static status make_row(job *j, error *err) {
+    working_row *r = &j->row;
+    r->v = mem_calloc(j->longest, sizeof *r->v);
+    r->scale = mem_calloc(j->longest, sizeof *r->scale);
+    r->minimum = mem_calloc(j->longest, sizeof *r->minimum);
+    r->halves = mem_calloc(j->longest, sizeof *r->halves);
+    r->codes = mem_calloc(j->longest, 1);
+    return r->v && r->scale && r->minimum && r->halves && r->codes ? OK : short_of_memory(err);
+}
+
+// Whether a tensor is of use in the result.
+static bool stays(const job *j, const tensor_entry *t, bool scaled) {
+    return is_taken(t->name, j->c->only) && !(j->decoded && t->auxiliary) && !(scaled && is_scale(t->name));
 }
 
 static status choose(job *j, error *err) {
     size_t n = model_files_count(j->in);
-    bool scaled = j->c->type >= 0 && holds_scaled(j->in);
+    bool scaled = j->decoded && holds_scaled(j->in);
     TRY(make_room(j, n, err));
     for (size_t i = 0; i < n; i++) {
         model_tensor t = model_files_at(j->in, i);
         const convert_item item = {t.tensor->name, 1, {t}};
-        if (is_taken(t.tensor->name, j->c->only) && !(scaled && is_scale(t.tensor->name)))
-            TRY(add(j, &item, err));
+        if (stays(j, t.tensor, scaled)) TRY(add(j, &item, err));
     }
     if (!j->n)
         return fail(err, ERR_DATA, "%s: no tensor%s%.200s", j->c->in,
                     j->c->only ? " whose name begins with " : "", j->c->only ? j->c->only : "");
+    if (j->c->quantise && !j->n_matrices)
+        return fail(err, ERR_DATA, "%s: no matrix of a UNet or a text encoder to quantise", j->c->in);
     if (j->unmerged)
         log_put(j->c->log, LOG_LEVEL_WARN, "%zu of %zu tensors are not in every model and stay as they are",
                 j->unmerged, j->n);
@@ -222,7 +419,8 @@ static status choose(job *j, error *err) {
 static size_t shard_end(const job *j, size_t first) {
     uint64_t bytes = j->passages[first].bytes;
     size_t i = first + 1;
-    while (i < j->n && (!j->c->max_shard || bytes + j->passages[i].bytes <= j->c->max_shard))
+    while (i < j->n &&
+           (!j->c->max_shard || j->passages[i].attached || bytes + j->passages[i].bytes <= j->c->max_shard))
         bytes += j->passages[i++].bytes;
     return i;
 }
@@ -275,6 +473,7 @@ static status save_shards(job *j, size_t n, error *err) {
 
 static status save_all(job *j, error *err) {
     size_t n = shard_count(j);
+    TRY(make_row(j, err));
     return n == 1 ? save(j, j->c->out, 0, j->n, err) : save_shards(j, n, err);
 }
 
@@ -292,19 +491,42 @@ static status open_models(job *j, error *err) {
     return OK;
 }
 
+// In the order of keys; what is said of codes becomes what there is to say.
+static status take_metadata(job *j, const metadata_pair *pairs, size_t n, error *err) {
+    const quantised_format *q = j->c->quantise;
+    bool told = !q;
+    if (!(j->metadata = mem_calloc(n + 1, sizeof *j->metadata))) return short_of_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        int order = strcmp(pairs[i].key, QUANTISED_KEY);
+        if (order > 0 && !told) j->metadata[j->n_metadata++] = (metadata_pair){QUANTISED_KEY, q->name};
+        told = told || order > 0;
+        if (order || !j->decoded) j->metadata[j->n_metadata++] = pairs[i];
+    }
+    if (!told) j->metadata[j->n_metadata++] = (metadata_pair){QUANTISED_KEY, q->name};
+    return OK;
+}
+
 // Shards repeat their metadata.
 static status read_metadata(job *j, error *err) {
     const tensor_file *f = j->passages[0].in[0].file;
-    j->n_metadata = tensor_file_metadata_count(f);
-    if (!(j->metadata = mem_calloc(j->n_metadata, sizeof *j->metadata))) return short_of_memory(err);
-    for (size_t i = 0; i < j->n_metadata; i++) j->metadata[i] = tensor_file_metadata_at(f, i);
-    return OK;
+    size_t n = tensor_file_metadata_count(f);
+    metadata_pair *pairs = mem_calloc(n, sizeof *pairs);
+    for (size_t i = 0; i < n && pairs; i++) pairs[i] = tensor_file_metadata_at(f, i);
+    status s = pairs ? take_metadata(j, pairs, n, err) : short_of_memory(err);
+    mem_free(pairs);
+    return s;
 }
 
 static void finish(job *j) {
     mem_free(j->metadata);
     mem_free(j->passages);
     mem_free(j->items);
+    mem_free(j->matrices);
+    mem_free(j->row.v);
+    mem_free(j->row.scale);
+    mem_free(j->row.minimum);
+    mem_free(j->row.halves);
+    mem_free(j->row.codes);
     model_files_close(j->in);
     model_files_close(j->plus);
     model_files_close(j->minus);
@@ -312,7 +534,7 @@ static void finish(job *j) {
 }
 
 status convert_weights(const conversion *c, error *err) {
-    job j = {.c = c};
+    job j = {.c = c, .decoded = c->type >= 0 || c->quantise};
     error unseen;
     if (!err) err = &unseen;
     status s = open_models(&j, err);
@@ -325,16 +547,15 @@ status convert_weights(const conversion *c, error *err) {
 
 status convert_items(const conversion *c, const convert_item *items, size_t n, const metadata_pair *metadata,
                      size_t n_metadata, error *err) {
-    job j = {.c = c};
+    job j = {.c = c, .decoded = true};
     bool scaled = false;
     status s = make_room(&j, n, err);
-    for (size_t i = 0; i < n; i++) scaled = scaled || (c->type >= 0 && items[i].part[0].tensor->scale);
+    for (size_t i = 0; i < n; i++)
+        scaled = scaled || ((c->type >= 0 || c->quantise) && items[i].part[0].tensor->scale);
     for (size_t i = 0; i < n && !s; i++)
-        if (!scaled || !is_scale(items[i].name)) s = add(&j, &items[i], err);
-    if (!s && n_metadata && !(j.metadata = mem_calloc(n_metadata, sizeof *metadata)))
-        s = short_of_memory(err);
-    if (!s && n_metadata) memcpy(j.metadata, metadata, n_metadata * sizeof *metadata);
-    j.n_metadata = n_metadata;
+        if (!items[i].part[0].tensor->auxiliary && !(scaled && is_scale(items[i].name)))
+            s = add(&j, &items[i], err);
+    if (!s) s = take_metadata(&j, metadata, n_metadata, err);
     if (!s) s = save_all(&j, err);
     finish(&j);
     return s;

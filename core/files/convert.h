@@ -9,9 +9,12 @@
 #include <stdbool.h>
 
 typedef struct {
-    const char *in;     // as for model_files_open: its names, shapes, types and metadata are the result's
-    const char *out;    // NAME.safetensors
-    int type;           // dtype of all that are floats: F32, F16, BF16; -1: as stored
+    const char *in;  // as for model_files_open: its names, shapes, types and metadata are the result's
+    const char *out; // NAME.safetensors
+    int type;        // dtype of all that are floats: F32, F16, BF16; -1: as stored
+    // NULL, or what the matrices and convolutions of a UNet and of text encoders become (quantise.h); all
+    // else stays as it is, and `type` is -1.
+    const struct quantised_format *quantise;
     uint64_t max_shard; // bytes of values in a file; what is more goes into NAME-00001-of-00002.safetensors,
                         // ... and NAME.safetensors.index.json; 0: no limit
     const char *only;   // beginnings of the names to take, with commas between; NULL or "": all
@@ -43,7 +46,8 @@ typedef struct {
     model_tensor part[CONVERT_MAX_PARTS];
 } convert_item;
 
-// The same for tensors that the caller has chosen, with metadata of the caller's: what decides which tensors
-// are read (`in`, `only`, `plus`, `minus`) does not count.
+// The same for tensors that the caller has chosen (codes among them become numbers, F32 without another
+// type), with metadata of the caller's: what decides which tensors are read (`in`, `only`, `plus`, `minus`)
+// does not count.
 status convert_items(const conversion *c, const convert_item *items, size_t n, const metadata_pair *metadata,
                      size_t n_metadata, error *err);

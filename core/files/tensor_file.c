@@ -2,6 +2,7 @@
 
 #include "core/base/fs.h"
 #include "core/base/mem.h"
+#include "core/files/quantised.h"
 #include "core/files/tensor_formats.h"
 
 #include <stdio.h>
@@ -49,7 +50,7 @@ status tensor_file_sort(tensor_file *f, error *err) {
     if (f->n) qsort(f->by_name, f->n, sizeof *f->by_name, by_name);
     for (size_t i = 0; i < f->n; i++) f->tensors[i].scale = scale_of(f, &f->tensors[i]);
     if (f->n_metadata) qsort(f->metadata, f->n_metadata, sizeof *f->metadata, by_key);
-    return OK;
+    return quantised_link(f, err);
 }
 
 status tensor_entry_count(const tensor_file *f, tensor_entry *t, error *err) {
@@ -158,15 +159,14 @@ const char *tensor_file_metadata(const tensor_file *f, const char *key) {
     return hit ? hit->value : NULL;
 }
 
-static status check_range(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
-                          error *err) {
+static status check_range(const tensor_file *f, const tensor_entry *t, uint64_t have, uint64_t first,
+                          uint64_t count, error *err) {
     if (t->type < 0)
         return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", f->path, t->name,
                     t->type_name);
-    if (first > t->count || count > t->count - first)
+    if (first > have || count > have - first)
         return fail(err, ERR_INTERNAL, "%s: elements %llu + %llu of tensor '%.200s', which has %llu", f->path,
-                    (unsigned long long)first, (unsigned long long)count, t->name,
-                    (unsigned long long)t->count);
+                    (unsigned long long)first, (unsigned long long)count, t->name, (unsigned long long)have);
     return OK;
 }
 
@@ -180,17 +180,24 @@ static uint64_t place_of(const tensor_entry *t, uint64_t i) {
     return at;
 }
 
+// Between which places these elements lie, both included.
+static void span_of(const tensor_entry *t, uint64_t first, uint64_t count, uint64_t *low, uint64_t *high) {
+    *low = UINT64_MAX;
+    *high = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = place_of(t, first + i);
+        if (at < *low) *low = at;
+        if (at > *high) *high = at;
+    }
+}
+
 // Reads all between the first and the last of these elements, and picks them out of it.
 static status read_strided(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                            char *dst, error *err) {
     size_t size = dtype_size((dtype)t->type);
-    uint64_t low = UINT64_MAX, high = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t at = place_of(t, first + i);
-        if (at < low) low = at;
-        if (at > high) high = at;
-    }
+    uint64_t low, high;
     if (!count) return OK;
+    span_of(t, first, count, &low, &high);
     char *all = mem_alloc((high - low + 1) * size);
     if (!all) return fail(err, ERR_TEMP, "%s: out of memory", f->path);
     status s = fs_read_at(f->fd, f->path, t->offset + low * size, all, (high - low + 1) * size, err);
@@ -202,7 +209,7 @@ static status read_strided(const tensor_file *f, const tensor_entry *t, uint64_t
 
 status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                         void *dst, error *err) {
-    status s = check_range(f, t, first, count, err);
+    status s = check_range(f, t, t->codes ? t->bytes : t->count, first, count, err);
     if (s) return s;
     size_t size = dtype_size((dtype)t->type);
     s = t->strided ? read_strided(f, t, first, count, dst, err)
@@ -226,7 +233,7 @@ static void convert(dtype t, const void *src, numbers dst, uint64_t at, uint64_t
 // A strided tensor is read in one piece, as pieces may lie across each other.
 static status read_numbers(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                            numbers dst, error *err) {
-    TRY(check_range(f, t, first, count, err));
+    TRY(check_range(f, t, t->count, first, count, err));
     _Alignas(8) unsigned char piece[1 << 16];
     size_t size = dtype_size((dtype)t->type);
     uint64_t most = t->strided ? count : sizeof piece / size;
@@ -251,10 +258,38 @@ static status read_scale(const tensor_file *f, const tensor_entry *t, double *sc
     return read_numbers(f, by, 0, 1, (numbers){.f64 = scale}, err);
 }
 
+static status read_codes(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                         float *dst, error *err) {
+    const tensor_entry *all = t->codes->stored;
+    uint64_t low, high;
+    TRY(check_range(f, t, t->count, first, count, err));
+    if (!t->strided || !count) return quantised_read(f, all, t->first_code + first, count, dst, err);
+    span_of(t, first, count, &low, &high);
+    float *values = mem_calloc(high - low + 1, sizeof *values);
+    status s = values ? quantised_read(f, all, t->first_code + low, high - low + 1, values, err)
+                      : fail(err, ERR_TEMP, "%s: out of memory", f->path);
+    for (uint64_t i = 0; i < count && !s; i++) dst[i] = values[place_of(t, first + i) - low];
+    mem_free(values);
+    return s;
+}
+
+static status read_codes_f64(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
+                             double *dst, error *err) {
+    float piece[2048];
+    uint64_t most = sizeof piece / sizeof *piece;
+    for (uint64_t at = 0; at < count; at += most) {
+        uint64_t n = count - at < most ? count - at : most;
+        TRY(read_codes(f, t, first + at, n, piece, err));
+        for (uint64_t i = 0; i < n; i++) dst[at + i] = piece[i];
+    }
+    return OK;
+}
+
 status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                             float *dst, error *err) {
     double scale;
     if (t->type == DT_F32) return tensor_file_read(f, t, first, count, dst, err);
+    if (t->codes) return read_codes(f, t, first, count, dst, err);
     TRY(read_scale(f, t, &scale, err));
     TRY(read_numbers(f, t, first, count, (numbers){.f32 = dst}, err));
     for (uint64_t i = 0; i < count && t->scale; i++) dst[i] = (float)(dst[i] * scale);
@@ -264,6 +299,7 @@ status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_
 status tensor_file_read_f64(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                             double *dst, error *err) {
     double scale;
+    if (t->codes) return read_codes_f64(f, t, first, count, dst, err);
     TRY(read_scale(f, t, &scale, err));
     TRY(read_numbers(f, t, first, count, (numbers){.f64 = dst}, err));
     for (uint64_t i = 0; i < count && t->scale; i++) dst[i] *= scale;

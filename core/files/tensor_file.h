@@ -14,7 +14,7 @@ enum { TENSOR_MAX_DIMS = 8 };
 typedef struct tensor_entry tensor_entry;
 struct tensor_entry {
     const char *name;
-    const char *type_name; // as the file spells it
+    const char *type_name; // as the file spells it; of codes the name of their format
     int type;              // dtype, or -1: a type we do not know, an error when the tensor is used
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
@@ -27,6 +27,12 @@ struct tensor_entry {
 
     // Of 8-bit floats, where the file scales them: the tensor whose one value theirs are to be multiplied by.
     const tensor_entry *scale;
+
+    // Of codes (quantised.h): how they are read. Shape and count are those of the values, the type is the
+    // codes'.
+    const struct quantised *codes;
+    uint64_t first_code; // of a view: which of the tensor's values is the first
+    bool auxiliary;      // beside codes, no tensor of a network
 };
 
 typedef struct {
@@ -51,8 +57,8 @@ size_t tensor_file_metadata_count(const tensor_file *f);
 metadata_pair tensor_file_metadata_at(const tensor_file *f, size_t i);
 const char *tensor_file_metadata(const tensor_file *f, const char *key); // NULL if absent
 
-// `count` elements from element `first` on: as stored, or as numbers, 8-bit floats multiplied by their scale.
-// May be called from several threads at once.
+// `count` elements from element `first` on: as stored (of codes: bytes), or as numbers, 8-bit floats
+// multiplied by their scale and codes decoded. May be called from several threads at once.
 status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                         void *dst, error *err);
 status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,

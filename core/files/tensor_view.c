@@ -31,6 +31,7 @@ static tensor_entry third(tensor_entry t, int which) {
     t.bytes /= 3;
     uint64_t first = t.strided ? (uint64_t)(t.shape[0] * t.stride[0]) : t.count;
     t.offset += (uint64_t)which * first * dtype_size((dtype)t.type);
+    t.first_code += (uint64_t)which * t.count;
     return t;
 }
 

@@ -5,7 +5,7 @@ python tests/tools/make_malformed.py        from the repository's root
 Each case says what it breaks. The folder a file is in says how the test opens it:
   safetensors/  ckpt/  fails to open    used/   opens, and fails when its tensor 'a' is read
   index/        a sharded model         pipeline/  folders with a model_index.json
-  image/        fails to decode
+  image/        fails to decode         quantised/  weights as codes that cannot be read
   checkpoint/   a checkpoint in one file
   upscaler/     a network that enlarges pictures
   unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
@@ -1256,6 +1256,68 @@ for name, data, why, says in [
 ]:
     put(f"upscaler/{name}.safetensors", data, why, says)
 
+# ---------------------------------------------------------------- quantised weights
+
+def codes(how, *tensors):
+    """Tensors (name, values) in a file whose metadata promises codes."""
+    header, data = {"__metadata__": {"calotype.quantised": how}}, b""
+    names = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8"}
+    for name, x in tensors:
+        header[name] = tensor(len(data), len(data) + x.nbytes, list(x.shape), names[x.dtype.name])
+        data += x.tobytes()
+    return st(header, data)
+
+
+def some(shape, dtype=np.float32, value=1):
+    return np.full(shape, value, dtype)
+
+
+HALF, PROMISE = np.float16, {"__metadata__": {"calotype.quantised": "q4"}}
+I8, U8, BYTES = (("w.weight", some(s, t)) for s, t in [((2, 64), np.int8), ((2, 32), np.uint8), ((2, 64), np.uint8)])
+SCALE, GROUPS = ("w.weight_scale", some(2)), ("w.weight_scale", some((2, 2), HALF))
+MINIMUM = ("w.weight_minimum", some((2, 2), HALF))
+LEVELS16, LEVELS256 = ("w.weight_levels", some(16)), ("w.weight_levels", some(256))
+for name, data, why, says in [
+    ("unknown", codes("q3", I8, SCALE), "a format we do not know", "quantised as 'q3'"),
+    ("no_name", codes("", I8, SCALE), "a format without a name", "quantised as ''"),
+    ("q8_no_scale", codes("q8", I8), "no scale", "scale (2) is missing"),
+    ("q8_other_scale", codes("q8", I8, ("weight_scale", some(2))), "a scale of another name", "scale (2) is missing"),
+    ("q8_scale_short", codes("q8", I8, ("w.weight_scale", some(1))), "fewer scales than rows", "F32 (2)"),
+    ("q8_scale_long", codes("q8", I8, ("w.weight_scale", some(3))), "more scales than rows", "F32 (2)"),
+    ("q8_scale_2d", codes("q8", I8, ("w.weight_scale", some((2, 1)))), "scales in a column", "F32 (2)"),
+    ("q8_scale_half", codes("q8", I8, ("w.weight_scale", some(2, HALF))), "scales of the wrong type", "F32 (2)"),
+    ("q8_scale_codes", codes("q8", I8, ("w.weight_scale", some(2, np.int8))), "scales that are codes", "F32 (2)"),
+    ("q8_unsigned", codes("q8", BYTES, SCALE), "unsigned codes", "codes of q8 are I8"),
+    ("q8_empty", codes("q8", ("w.weight", some((0, 64), np.int8)), ("w.weight_scale", some(0))), "no rows", "empty"),
+    ("q8_empty_row", codes("q8", ("w.weight", some((2, 0), np.int8)), SCALE), "rows without values", "empty"),
+    ("q8_nan", codes("q8", I8, ("w.weight_scale", some(2, value=np.nan))), "a scale that is no number", "not finite"),
+    ("q8_infinite", codes("q8", I8, ("w.weight_scale", some(2, value=-np.inf))), "an infinite scale", "not finite"),
+    ("q4_signed", codes("q4", I8, GROUPS, MINIMUM), "signed codes", "codes of q4 are U8"),
+    ("q4_no_scale", codes("q4", U8, MINIMUM), "no scale", "scale (2, 2) is missing"),
+    ("q4_no_minimum", codes("q4", U8, GROUPS), "no minimum", "minimum (2, 2) is missing"),
+    ("q4_one_group", codes("q4", U8, ("w.weight_scale", some((2, 1), HALF)), MINIMUM), "too few groups", "F16 (2, 2)"),
+    ("q4_per_row", codes("q4", U8, SCALE, MINIMUM), "scales of q8", "F16 (2, 2)"),
+    ("q4_half_row", codes("q4", ("w.weight", some((2, 33), np.uint8)), GROUPS, MINIMUM), "one group more than scales",
+     "F16 (2, 3)"),
+    ("q4_minimum_type", codes("q4", U8, GROUPS, ("w.weight_minimum", some((2, 2)))), "a minimum of the wrong type",
+     "F16 (2, 2)"),
+    ("q4_minimum_nan", codes("q4", U8, GROUPS, ("w.weight_minimum", some((2, 2), HALF, np.nan))),
+     "a minimum that is no number", "not finite"),
+    ("q4_scale_infinite", codes("q4", U8, ("w.weight_scale", some((2, 2), HALF, np.inf)), MINIMUM),
+     "an infinite scale", "not finite"),
+    ("q4_huge_shape", st(PROMISE | {"w.weight": tensor(0, 0, [1 << 62, 0], "U8")}), "no codes under a large shape",
+     "empty"),
+    ("q8_balanced_no_levels", codes("q8-balanced", BYTES, SCALE), "no levels", "levels (256) is missing"),
+    ("q8_balanced_signed", codes("q8-balanced", I8, SCALE, LEVELS256), "signed codes", "codes of q8-balanced are U8"),
+    ("q8_balanced_16", codes("q8-balanced", BYTES, SCALE, LEVELS16), "16 levels", "F32 (256)"),
+    ("q4_balanced_256", codes("q4-balanced", U8, GROUPS, LEVELS256), "256 levels", "F32 (16)"),
+    ("q4_balanced_no_scale", codes("q4-balanced", U8, LEVELS16), "no scale", "scale (2, 2) is missing"),
+    ("q4_balanced_2d", codes("q4-balanced", U8, GROUPS, ("w.weight_levels", some((1, 16)))), "levels in a row", "F32 (16)"),
+    ("q4_balanced_nan", codes("q4-balanced", U8, GROUPS, ("w.weight_levels", some(16, value=np.nan))),
+     "a level that is no number", "not finite"),
+]:
+    put(f"quantised/{name}.safetensors", data, why, says)
+
 # ---------------------------------------------------------------- the list of all cases
 
 # How the command line meets the files of a folder: the file of a good model, or of the current folder, that
@@ -1264,6 +1326,7 @@ DRAW = "txt2img -m MODEL -p x --steps 1 -o x.png"
 MEETS = {
     "safetensors": ("-", "inspect FILE"),
     "ckpt": ("-", "convert FILE x.safetensors"),
+    "quantised": ("-", "convert FILE x.safetensors --dtype f32"),
     "used": ("-", "run unet -m MODEL --in FILE --out x.safetensors"),
     "index": ("MODEL/unet/diffusion_pytorch_model.safetensors.index.json", DRAW),
     "pipeline": ("MODEL/model_index.json", "inspect MODEL"),
