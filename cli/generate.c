@@ -318,6 +318,9 @@ static json_t *option_schema(const option *o) {
     case OPTION_TEXT:
         j = json_pack("{s:s}", "type", "string");
         break;
+    case OPTION_BYTES:
+        j = json_pack("{s:[s,s]}", "type", "string", "integer");
+        break;
     case OPTION_CHOICE:
         j = choices_schema(o);
         break;

@@ -119,6 +119,8 @@ static void *place(const target *t) { return (char *)t->dst + t->o->offset; }
 static int refuse(const target *t, const char *arg) {
     const option *o = t->o;
     if (!option_takes_value(o)) return complain(t->message, "%s is '%s', not true or false", t->where, arg);
+    if (o->kind == OPTION_BYTES)
+        return complain(t->message, "%s is '%s', not a size such as 700M, 2.3G or 1.5GiB", t->where, arg);
     if (o->kind != OPTION_CHOICE)
         return complain(t->message, "%s is '%s', not a%s number from %.10g to %.10g", t->where, arg,
                         o->kind == OPTION_REAL ? "" : " whole", o->min, o->max);
@@ -155,6 +157,24 @@ static int store_real(const target *t, const char *arg) {
     return 0;
 }
 
+// "2.3G" and "2.3GB" are 2,300,000,000 bytes, "1GiB" is 2^30.
+static int store_bytes(const target *t, const char *arg) {
+    static const struct {
+        const char *unit;
+        double bytes;
+    } UNITS[] = {{"", 1},    {"B", 1},    {"k", 1e3},       {"kB", 1e3},      {"M", 1e6},      {"MB", 1e6},
+                 {"G", 1e9}, {"GB", 1e9}, {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}};
+    char *end;
+    double v = strtod(arg, &end);
+    for (size_t i = 0; i < sizeof UNITS / sizeof *UNITS && end > arg; i++) {
+        if (strcasecmp(end, UNITS[i].unit)) continue;
+        v *= UNITS[i].bytes;
+        if (!(v >= t->o->min && v <= t->o->max)) break;
+        return *(long long *)place(t) = (long long)v, 0;
+    }
+    return refuse(t, arg);
+}
+
 // The row that undoes a SET: --no-zero-snr for --zero-snr, and the other way round.
 static const option *opposite(const target *t) {
     char name[64];
@@ -182,6 +202,8 @@ static int store(const target *t, const char *arg) {
         return 0;
     case OPTION_REAL:
         return store_real(t, arg);
+    case OPTION_BYTES:
+        return store_bytes(t, arg);
     case OPTION_CHOICE:
         return store_choice(t, arg ? arg : t->o->alone);
     default:
@@ -320,10 +342,11 @@ int options_variables(const command_line *c, void *dst) {
 static int store_json(const target *t, const json_t *v) {
     char number[40];
     option_kind kind = t->o->kind;
-    bool wants_number = kind == OPTION_INT || kind == OPTION_LONG || kind == OPTION_REAL;
+    bool wants_number =
+        kind == OPTION_INT || kind == OPTION_LONG || kind == OPTION_REAL || kind == OPTION_BYTES;
     if (!option_takes_value(t->o) && json_is_boolean(v)) return store_truth(t, json_is_true(v)), 0;
     if (t->o->alone && json_is_boolean(v)) return store_choice(t, json_is_true(v) ? t->o->alone : "off");
-    if ((kind == OPTION_TEXT || kind == OPTION_CHOICE) && json_is_string(v))
+    if ((kind == OPTION_TEXT || kind == OPTION_CHOICE || kind == OPTION_BYTES) && json_is_string(v))
         return store(t, json_string_value(v));
     if (!wants_number || !json_is_number(v))
         return complain(t->message, "%s is not a %s", t->where,

@@ -38,6 +38,8 @@ const option MODEL_OPTIONS[] = {
     {0, "clip-vocab", OPTION_TEXT, offsetof(common, clip_vocab), "DIR",
      "vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
     ARITHMETIC,
+    {0, "max-memory", OPTION_BYTES, offsetof(common, max_memory), "SIZE",
+     "peak of the whole program, as 700M, 2.3G or 1GiB: slower where less than everything fits", 1, 1e15},
     {0}};
 
 const option ARITHMETIC_OPTIONS[] = {ARITHMETIC, {0}};
@@ -263,6 +265,7 @@ int session_open(session *s, const common *options, calo_precision otherwise, ca
     o.threads = options->threads;
     o.precision = options->precision < 0 ? otherwise : (calo_precision)options->precision;
     o.fast = (calo_fast)options->fast;
+    o.max_memory = (uint64_t)options->max_memory;
     o.log = log_line;
     o.log_level = options->quiet ? CALO_LOG_ERROR : options->verbose ? CALO_LOG_DEBUG : level;
     o.progress = show_progress;

@@ -8,6 +8,7 @@ typedef struct {
     const char *model, *vae, *clip_vocab;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
     int fast;               // index in auto, off
+    long long max_memory;   // bytes; 0: no limit
     int color;              // index in auto, always, never
     bool json, quiet, verbose;
     const char *config;  // a file in place of the user's; "" for none

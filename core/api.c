@@ -97,15 +97,33 @@ const char *calo_precision_name(calo_context *ctx) {
 }
 
 const backend *api_backend(calo_context *ctx, arithmetic how, error *err) {
+    static backend *(*const MAKERS[])(team *, error *) = {
+        [EXACT] = cpu_backend, [LEAN] = cpu_backend_lean, [FAST] = cpu_backend_fast};
     if (ctx->options.fast == CALO_FAST_OFF) how = EXACT;
-    backend **be = &ctx->be[how];
-    if (!*be) *be = how == FAST ? cpu_backend_fast(ctx->team, err) : cpu_backend(ctx->team, err);
-    return *be;
+    if (!ctx->be[how]) ctx->be[how] = MAKERS[how](ctx->team, err);
+    return ctx->be[how];
+}
+
+// Less memory for weights is wanted only where there is a limit.
+static status means_for(calo_context *ctx, arithmetic how, network_means *by, error *err) {
+    *by = (network_means){.n_be = 1, .ws = &ctx->ws};
+    uint64_t most = ctx->options.max_memory;
+    if (most) by->memory = most > PROCESS_BYTES ? (size_t)most - PROCESS_BYTES : 1;
+    if (by->memory && how == FAST && ctx->options.fast != CALO_FAST_OFF) by->n_be = 2;
+    for (int i = 0; i < by->n_be; i++)
+        if (!(by->be[i] = api_backend(ctx, i ? LEAN : how, err))) return err->code;
+    return OK;
 }
 
 exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err) {
-    const backend *be = api_backend(m->ctx, how, err);
-    return be ? model_network(m->m, s, be, &m->ctx->ws, err) : NULL;
+    network_means by;
+    return means_for(m->ctx, how, &by, err) ? NULL : model_network(m->m, s, &by, err);
+}
+
+status api_network_memory(calo_model *m, const network_shape *s, network_memory *need, error *err) {
+    network_means by;
+    status st = means_for(m->ctx, FAST, &by, err);
+    return st ? st : model_network_memory(m->m, s, &by, need, err);
 }
 
 void calo_cancel(calo_context *ctx, int on) { atomic_store(&ctx->stop, on); }

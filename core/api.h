@@ -9,11 +9,15 @@
 #include "core/models/model.h"
 #include "core/train/recipe.h"
 
+// What a program takes that draws, beside weights and activations: its code and the libraries', kernels made
+// for this processor, vocabularies, pictures. Measured for SD1.5 at 512x512 and rounded up.
+enum { PROCESS_BYTES = 100000000 };
+
 struct calo_context {
     calo_context_options options;
     log_sink log;
     team *team;
-    backend *be[2]; // by arithmetic, made for the first network
+    backend *be[3]; // by arithmetic, each made when first wanted
     workspace ws;
     atomic_int stop;    // calo_cancel
     error err;          // of the last failed call
@@ -39,12 +43,14 @@ status api_struct_take(void *ours, size_t own, const void *theirs, const char *w
 
 // What number format a precision means here.
 dtype api_compute(calo_precision p);
-// EXACT is for comparing networks, FAST for drawing: cpu_backend and cpu_backend_fast.
-typedef enum { EXACT, FAST } arithmetic;
+// EXACT is for comparing networks, FAST for drawing, LEAN for drawing where memory is short (cpu.h).
+typedef enum { EXACT, LEAN, FAST } arithmetic;
 // Made when first asked for; NULL on failure. `how` is EXACT where the context's options say so.
 const backend *api_backend(calo_context *ctx, arithmetic how, error *err);
 // The network ready to run, as model_network.
 exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err);
+// What a network takes when drawing, as model_network_memory.
+status api_network_memory(calo_model *m, const network_shape *s, network_memory *need, error *err);
 // Whether the caller wants the job to stop, by callback or by calo_cancel.
 bool api_cancelled(const calo_context *ctx);
 // Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not. Sets the struct's size.

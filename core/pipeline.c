@@ -11,6 +11,7 @@
 #include "core/base/rng.h"
 #include "core/base/utf8.h"
 #include "core/models/layout.h"
+#include "core/pipeline_memory.h"
 #include "core/pipeline_text.h"
 #include "core/pipeline_vae.h"
 #include "samplers/guidance.h"
@@ -774,10 +775,11 @@ status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, e
                    error *err) {
     receiver to = {put, user};
     group_prompts p = {0};
-    encoded_pictures pictures;
+    encoded_pictures pictures = {0};
     int64_t fit = GROUP_PIXELS / (t->h * t->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
-    status s = encode_pictures(t, &pictures, err);
+    status s = txt2img_check_memory(t, most < t->count ? most : t->count, err);
+    if (!s) s = encode_pictures(t, &pictures, err);
     for (int i = 0, n; i < t->count && !s; i += n) {
         n = t->count - i < most ? t->count - i : most;
         if (i == 0 || has_own_texts(t)) s = read_prompts(t, i, &n, &p, err);

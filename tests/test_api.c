@@ -908,7 +908,7 @@ Test(api, every_sampler_tells_every_step_once) {
 // Padding at the end would let a new field overlap what an old program never wrote.
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
-ENDS_WITH(calo_context_options, reserved);
+ENDS_WITH(calo_context_options, max_memory);
 ENDS_WITH(calo_txt2img_request, image_cfg_scale);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);

@@ -51,6 +51,11 @@ Test(cli, usage_errors_name_what_is_wrong) {
     expect("$C txt2img -m \"$M\" -p x --scheduler betta", 2, NULL,
            "no scheduler is called 'betta'; there are leading linspace trailing karras normal");
     expect("$C txt2img -p x --cfg-rescale nan", 2, NULL, "--cfg-rescale");
+    expect("$C txt2img -p x --max-memory 2.3Q", 2, NULL,
+           "--max-memory is '2.3Q', not a size such as 700M, 2.3G or 1.5GiB");
+    expect("$C txt2img -p x --max-memory -1G", 2, NULL, "--max-memory");
+    expect("$C txt2img -m \"$M\" -p x --max-memory 0.0005GiB", 2, NULL, "and 1 MB are allowed");
+    expect("CALOTYPE_MAX_MEMORY=3MB $C txt2img -m \"$M\" -p x", 2, NULL, "and 3 MB are allowed");
     expect("$C txt2img -p x extra", 2, NULL, "'extra'");
     expect("$C txt2img -m \"$M\"", 2, NULL, "prompt");
     expect("$C txt2img -m \"$M\" -p x -o \"$D/a.gif\"", 2, NULL, "a.gif");

@@ -73,10 +73,13 @@ static calo_status finish(calo_context *ctx, calo_status s, char *message, size_
     return s;
 }
 
+static uint64_t max_memory; // of the contexts below; 0: no limit
+
 static calo_context *one_thread(calo_status *s) {
     calo_context *ctx = NULL;
     calo_context_options o = calo_context_defaults();
     o.threads = 1;
+    o.max_memory = max_memory;
     o.precision = CALO_PRECISION_F32;
     *s = calo_context_new(&o, &ctx);
     return ctx;
@@ -424,6 +427,14 @@ Test(sweep, txt2img_without_memory) { sweep(&TXT2IMG, FAULT_MEMORY); }
 
 Test(sweep, txt2img_with_failing_files) {
     for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&TXT2IMG, k);
+}
+
+// Weights are read in every step.
+Test(sweep, txt2img_in_little_memory) {
+    max_memory = tiny_model_least_memory(model, 3);
+    sweep(&TXT2IMG, FAULT_MEMORY);
+    sweep(&TXT2IMG, FAULT_EIO);
+    sweep(&TXT2IMG, FAULT_SHORT);
 }
 
 Test(sweep, batch_without_memory) {

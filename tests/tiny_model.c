@@ -4,6 +4,7 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/calotype.h"
 #include "core/files/safetensors.h"
 #include "tests/tools/genweights.h"
 
@@ -102,6 +103,40 @@ void tiny_model_settle(char *model, char *folder, size_t size) {
     tiny_model_write("sd", "v", model, size);
     snprintf(folder, size, "%.*s", (int)(fs_basename(model) - model - 1), model);
     setenv("XDG_CACHE_HOME", folder, 1);
+}
+
+static bool draws_within(const char *dir, int count, uint64_t memory) {
+    calo_context_options o = calo_context_defaults();
+    calo_context *ctx;
+    calo_model *m = NULL;
+    o.precision = CALO_PRECISION_F32;
+    o.threads = 1;
+    o.max_memory = memory;
+    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.width = r.height = 32;
+    r.steps = 1;
+    r.count = count;
+    r.no_hash = 1;
+    calo_status s = calo_model_open(ctx, dir, &m);
+    if (!s) s = calo_txt2img(m, &r, NULL);
+    cr_assert(!s || s == CALO_ERR_USAGE, "%s", calo_message(ctx));
+    calo_model_free(m);
+    calo_context_free(ctx);
+    return !s;
+}
+
+uint64_t tiny_model_least_memory(const char *dir, int count) {
+    uint64_t low = 0, high = 256 << 20;
+    while (high - low > 4000) {
+        uint64_t middle = low + (high - low) / 2;
+        if (draws_within(dir, count, middle))
+            high = middle;
+        else
+            low = middle;
+    }
+    return high;
 }
 
 void tiny_autoencoder_write(const char *dir) {

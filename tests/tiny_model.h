@@ -1,6 +1,7 @@
 // A small model folder with generated weights, and what diffusers drew with it (tests/golden/pipeline).
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 
 // Writes the model `name` ("sd", "sdxl") with its scheduler ("eps", "v") as a folder of that name in a new
 // temporary folder; the path goes to `dir`.
@@ -14,5 +15,8 @@ void tiny_autoencoder_write(const char *dir);
 // Removes the temporary folder with everything in it.
 void tiny_model_remove(const char *dir);
 void remove_tree(const char *path);
+// The smallest max_memory, up to a few KB, with which the model draws so many pictures of 32x32 pixels by one
+// thread.
+uint64_t tiny_model_least_memory(const char *dir, int count);
 // Fills every value of one of its tensors: what a broken file may hold.
 void tiny_model_spoil(const char *dir, const char *component, const char *tensor, float value);

@@ -40,6 +40,13 @@ static status short_of_memory(error *err, const char *path) {
 
 // ---------------------------------------------------------------- reading
 
+status fs_written(int fd, const char *path, int64_t *when, error *err) {
+    struct stat s;
+    if (fstat(fd, &s)) return fs_fail(err, errno, ERR_IO, path, "cannot look at it");
+    *when = (int64_t)s.st_mtim.tv_sec * 1000000000 + s.st_mtim.tv_nsec;
+    return OK;
+}
+
 static int open_input(const char *path) {
     int fd;
     // Without O_NONBLOCK a pipe that a model folder holds under a file's name would hang us.

@@ -14,6 +14,8 @@ status fs_fail(error *err, int e, status otherwise, const char *path, const char
 
 // Opens a regular file for reading (symbolic links are followed, as hub caches need); -1 on failure.
 int fs_open_read(const char *path, uint64_t *size, error *err);
+// When the file was last written to, in nanoseconds.
+status fs_written(int fd, const char *path, int64_t *when, error *err);
 // Reads exactly n bytes at `offset`; a file that ends early is ERR_DATA.
 status fs_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n, error *err);
 // Reads all of a file or pipe of at most `limit` bytes. *data gets a NUL after its *size bytes; the caller

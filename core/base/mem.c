@@ -1,5 +1,6 @@
 #include "core/base/mem.h"
 
+#include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,3 +32,9 @@ char *mem_strdup(const char *s) {
 }
 
 void mem_free(void *p) { free(p); }
+
+void mem_return(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}

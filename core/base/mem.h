@@ -12,3 +12,5 @@ void *mem_realloc(void *p, size_t count, size_t size);
 char *mem_strdup(const char *s);
 // Frees what any of the above returned; NULL is fine.
 void mem_free(void *p);
+// Gives to the operating system what was freed, where the heap can: after much was.
+void mem_return(void);

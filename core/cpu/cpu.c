@@ -11,11 +11,14 @@
 #include "core/graph/op.h"
 #include "core/graph/store.h"
 
+// Where Winograd's arithmetic is allowed; LIGHT: where its weights are small beside the picture.
+typedef enum { WINOGRAD_NONE, WINOGRAD_LIGHT, WINOGRAD_ALL } winograd_use;
+
 typedef struct {
     backend b;
     const cpu_kernels *own;
     dense_engine *engine; // NULL in a build without oneDNN
-    bool fast;            // Winograd's arithmetic is allowed
+    winograd_use winograd;
 } cpu;
 
 typedef struct cpu_kernel {
@@ -401,17 +404,24 @@ static status pack_winograd(const kernel *k, const void *plain, void *packed, er
 
 // Winograd's weights are made anew whenever they change, so they must be a model's. Channels: with fewer than
 // 32 the transforms cost what the products save. Pixels: 4×4 have no gain (1.0 in bf16, 0.8 in f32), 8×8
-// have 1.5 and more.
-static bool winograd_pays(const winograd_desc *d) { return d->Ci >= 32 && d->Co >= 32 && d->H * d->W >= 64; }
+// have 1.5 and more. Where memory is short, those of bf16 are made where they gain most for each byte: at
+// 64×64 and 32×32 of SD1.5.
+static bool winograd_pays(const winograd_desc *d, winograd_use use) {
+    int64_t pixels = d->H * d->W;
+    bool light = d->t == DT_F32 || use == WINOGRAD_ALL || d->Ci * d->Co <= 1600 * pixels;
+    return d->Ci >= 32 && d->Co >= 32 && pixels >= 64 && light;
+}
 
 // Where weights are four times as large, that is worth its memory if a picture is large beside them: in f32
 // up to 640→640 at 32×32, 0.4 GB more for all of SD1.5, and in bf16 where a picture becomes twice as large.
-static bool winograd_lean(const winograd_desc *d) {
-    return (d->up || d->t == DT_F32) && d->Ci * d->Co > (d->up ? 6400 : 400) * d->H * d->W;
+// Short of memory, in f32 up to 320→320 at 64×64.
+static bool winograd_lean(const winograd_desc *d, winograd_use use) {
+    int64_t most = use == WINOGRAD_LIGHT ? 25 : d->up ? 6400 : 400;
+    return (d->up || d->t == DT_F32) && d->Ci * d->Co > most * d->H * d->W;
 }
 
-static bool winograd_fits(const node *n, winograd_desc *d) {
-    if (n->op != &OP_CONV || n->in[1]->rate != RATE_MODEL) return false;
+static bool winograd_fits(const cpu *c, const node *n, winograd_desc *d) {
+    if (!c->winograd || n->op != &OP_CONV || n->in[1]->rate != RATE_MODEL) return false;
     shape x = n->in[0]->shape, w = n->in[1]->shape;
     conv_geometry g = n->a.conv.geo;
     if (w.d[2] != 3 || w.d[3] != 3 || g.stride != 1 || n->dtype != n->in[0]->dtype) return false;
@@ -426,12 +436,12 @@ static bool winograd_fits(const node *n, winograd_desc *d) {
                          .bottom = g.bottom,
                          .right = g.right,
                          .up = g.twice};
-    d->lean = winograd_lean(d);
-    return winograd_pays(d) && winograd_runs(d);
+    d->lean = winograd_lean(d, c->winograd);
+    return winograd_pays(d, c->winograd) && winograd_runs(d);
 }
 
 static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, winograd_desc *d) {
-    return c->fast && weight_operand && winograd_fits(n, d);
+    return weight_operand && winograd_fits(c, n, d);
 }
 
 static bool upsamples(const backend *self, const node *n) {
@@ -440,8 +450,8 @@ static bool upsamples(const backend *self, const node *n) {
     conv_geometry *g = &small.a.conv.geo;
     small.in[0] = n->in[0]->in[0];
     g->twice = 1;
-    return ((const cpu *)self)->fast && g->top == 1 && g->left == 1 && g->bottom == 1 && g->right == 1 &&
-           winograd_fits(&small, &d);
+    return g->top == 1 && g->left == 1 && g->bottom == 1 && g->right == 1 &&
+           winograd_fits((const cpu *)self, &small, &d);
 }
 
 static kernel *winograd_kernel(const cpu *c, const node *n, const winograd_desc *d, error *err) {
@@ -652,11 +662,14 @@ backend *cpu_backend(team *t, error *err) {
     return &c->b;
 }
 
-backend *cpu_backend_fast(team *t, error *err) {
+static backend *with_winograd(team *t, winograd_use use, error *err) {
     backend *b = cpu_backend(t, err);
-    if (b) ((cpu *)b)->fast = true;
+    if (b) ((cpu *)b)->winograd = use;
     return b;
 }
+
+backend *cpu_backend_fast(team *t, error *err) { return with_winograd(t, WINOGRAD_ALL, err); }
+backend *cpu_backend_lean(team *t, error *err) { return with_winograd(t, WINOGRAD_LIGHT, err); }
 
 bool cpu_has_bf16(void) {
 #if CALO_ONEDNN

@@ -5,6 +5,7 @@
 #include "core/files/quantised.h"
 #include "core/files/tensor_formats.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +115,7 @@ tensor_file *tensor_file_open(const char *path, error *err) {
         return NULL;
     }
     f->fd = fs_open_read(path, &f->file_size, err);
-    if (f->fd >= 0 && !read_directory(f, err)) return f;
+    if (f->fd >= 0 && !fs_written(f->fd, path, &f->written, err) && !read_directory(f, err)) return f;
     tensor_file_close(f);
     return NULL;
 }
@@ -207,6 +208,14 @@ static status read_strided(const tensor_file *f, const tensor_entry *t, uint64_t
     return s;
 }
 
+// Weights may be read again and again while a picture is drawn: all of them from the same file.
+static status check_unchanged(const tensor_file *f, error *err) {
+    int64_t written;
+    TRY(fs_written(f->fd, f->path, &written, err));
+    if (written == f->written) return OK;
+    return fail(err, ERR_DATA, "%s: the file was changed while it is in use", f->path);
+}
+
 status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                         void *dst, error *err) {
     status s = check_range(f, t, t->codes ? t->bytes : t->count, first, count, err);
@@ -214,7 +223,12 @@ status tensor_file_read(const tensor_file *f, const tensor_entry *t, uint64_t fi
     size_t size = dtype_size((dtype)t->type);
     s = t->strided ? read_strided(f, t, first, count, dst, err)
                    : fs_read_at(f->fd, f->path, t->offset + first * size, dst, count * size, err);
+    if (!s) s = check_unchanged(f, err);
     return s ? fail_in(err, "tensor '%.200s'", t->name) : OK;
+}
+
+void tensor_file_expect(const tensor_file *f, const tensor_entry *t) {
+    posix_fadvise(f->fd, (off_t)t->offset, (off_t)t->bytes, POSIX_FADV_WILLNEED); // advice may be ignored
 }
 
 // Values as float or as double; one of them is NULL.

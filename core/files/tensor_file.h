@@ -66,5 +66,8 @@ status tensor_file_read_f32(const tensor_file *f, const tensor_entry *t, uint64_
 status tensor_file_read_f64(const tensor_file *f, const tensor_entry *t, uint64_t first, uint64_t count,
                             double *dst, error *err);
 
+// All of it will be read soon: the operating system may fetch it meanwhile.
+void tensor_file_expect(const tensor_file *f, const tensor_entry *t);
+
 // "(320, 4, 3, 3)" for messages; at most `size` bytes. Returns buf.
 char *tensor_shape_text(const int64_t *shape, int ndim, char *buf, size_t size);

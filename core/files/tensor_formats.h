@@ -6,6 +6,7 @@
 struct tensor_file {
     int fd;
     uint64_t file_size;
+    int64_t written; // when, fs_written
     char *path;
     tensor_entry *tensors; // by offset
     size_t n;

@@ -49,13 +49,21 @@ static status read_all(const weight *w, float *dst, error *err) {
     return tensor_file_read_f32(p->file, p->tensor, 0, p->tensor->count, dst, err);
 }
 
+static void expect(const weight *w) {
+    const model_tensor *p = w->source;
+    tensor_file_expect(p->file, p->tensor);
+}
+
 static const weight *view_of(entry *e, tensor_view view) {
     seen *s = &e->seen[view_is_third(view) ? view - VIEW_FIRST_THIRD : 0];
     if (s->weight.name) return &s->weight;
     s->tensor = view_load(e->place.tensor, view);
     s->place = (model_tensor){e->place.file, &s->tensor};
-    s->weight =
-        (weight){.name = s->tensor.name, .read = read_all, .source = &s->place, .id = weight_new_id()};
+    s->weight = (weight){.name = s->tensor.name,
+                         .read = read_all,
+                         .source = &s->place,
+                         .expect = expect,
+                         .id = weight_new_id()};
     s->weight.shape.rank = s->tensor.ndim;
     for (int i = 0; i < s->tensor.ndim; i++) s->weight.shape.d[i] = s->tensor.shape[i];
     return &s->weight;

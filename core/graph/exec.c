@@ -1,4 +1,4 @@
-#include "core/graph/plan_internal.h"
+#include "core/graph/residency.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,7 +13,9 @@ struct exec {
     workspace *ws;
     void *arena; // ws->data when `io` was resolved
     char *persist;
-    void **values; // by index of plan->values
+    void **values; // by index of plan->values; NULL where it streams
+    store *store;
+    residency residency;
     kernel_io *io[2];
     double *seconds[2];
     bool timed, prompt_stale, resolved;
@@ -32,7 +34,26 @@ typedef struct {
     exec *e;
     store *values;
     error *err;
+    char *room; // what is made on the way comes here first, then from the heap
+    size_t left;
 } evaluator;
+
+static temporary take(evaluator *v, size_t bytes) {
+    temporary t = {.base = v->room, .data = v->room};
+    size_t whole = round_up(bytes);
+    if (whole > v->left) {
+        t.data = t.base = mem_alloc(bytes);
+        t.owned = true;
+    } else {
+        v->room += whole;
+        v->left -= whole;
+    }
+    return t;
+}
+
+static void give(temporary *t) {
+    if (t->owned) mem_free(t->base);
+}
 
 static store_key expression_key(const node *n) {
     store_key k = key_start();
@@ -55,27 +76,25 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out);
 
 static status compute(evaluator *v, const node *n, void *into) {
     const plan *p = v->e->p;
-    temporary in[MAX_IN] = {0};
+    temporary in[MAX_IN] = {0}, room = {0};
     kernel_io io = {.out = {into}, .team = p->backend->team};
-    void *room = NULL;
     status s = OK;
     for (int i = 0; i < n->n_in && !s; i++)
         if (n->in[i] && !(s = evaluate(v, n->in[i], NULL, &in[i]))) io.in[i] = in[i].data;
     const kernel *k = n->op == &OP_PACK ? n->a.pack.layout : p->model_kernel[n->id];
     // A model-rate node's extra outputs are read by nobody; they get scratch room behind the kernel's own.
-    size_t extras = 0, own = n->op == &OP_PACK ? 0 : (k->scratch + 63) & ~(size_t)63;
-    for (int e = 1; e <= n->n_extra; e++) extras += (part_bytes(n, e) + 63) & ~(size_t)63;
-    if (!s && own + extras && !(room = mem_alloc(own + extras))) s = fail(v->err, ERR_TEMP, "out of memory");
-    char *at = room ? (char *)room + own : NULL;
-    for (int e = 1; e <= n->n_extra; e++, at += (part_bytes(n, e - 1) + 63) & ~(size_t)63) io.out[e] = at;
-    io.scratch = room;
+    size_t bytes = n->op == &OP_PACK ? 0 : round_up(k->scratch);
+    for (int e = 1; e <= n->n_extra; e++) bytes += round_up(part_bytes(n, e));
+    if (!s && bytes && !(room = take(v, bytes)).base) s = fail(v->err, ERR_TEMP, "out of memory");
+    char *at = room.base ? (char *)room.base + round_up(k->scratch) : NULL;
+    for (int e = 1; e <= n->n_extra && at; at += round_up(part_bytes(n, e++))) io.out[e] = at;
+    io.scratch = room.base;
     if (!s) {
         s = n->op == &OP_PACK ? k->pack(k, io.in[0], into, v->err) : k->run(k, &io, v->err);
         if (s) fail_in(v->err, "%s (%s)", n->path, n->op->name);
     }
-    mem_free(room);
-    for (int i = 0; i < n->n_in; i++)
-        if (in[i].owned) mem_free(in[i].base);
+    give(&room);
+    for (int i = 0; i < n->n_in; i++) give(&in[i]);
     return s;
 }
 
@@ -93,21 +112,38 @@ static status evaluate(evaluator *v, const node *n, void *into, temporary *out) 
     if (!known) known = store_find(v->values, expression_key(b));
     if (known && !into) return *out = (temporary){.base = known, .data = (char *)known + offset}, OK;
     size_t bytes = part_bytes(b, 0);
-    void *room = into ? into : mem_alloc(bytes);
-    if (!room) return fail(v->err, ERR_TEMP, "out of memory for %zu bytes of %s", bytes, b->path);
-    status s = b->op == &OP_WEIGHT ? b->a.leaf.w->read(b->a.leaf.w, room, v->err) : compute(v, b, room);
-    if (!s)
-        *out = (temporary){.base = room, .data = (char *)room + offset, .owned = !into};
-    else if (!into)
-        mem_free(room);
+    temporary t = into ? (temporary){.base = into} : take(v, bytes);
+    if (!t.base) return fail(v->err, ERR_TEMP, "out of memory for %zu bytes of %s", bytes, b->path);
+    status s = b->op == &OP_WEIGHT ? b->a.leaf.w->read(b->a.leaf.w, t.base, v->err) : compute(v, b, t.base);
+    t.data = (char *)t.base + offset;
+    if (s)
+        give(&t);
+    else
+        *out = t;
     return s;
+}
+
+// Room for all that is not in the store yet: then nothing streams, else residency.c chooses.
+static status choose_residents(evaluator *v) {
+    exec *e = v->e;
+    const plan *p = e->p;
+    size_t limit = store_limit(v->values), held = store_bytes(v->values), missing = 0;
+    size_t room = limit > held ? limit - held : 0;
+    if (limit == SIZE_MAX) return OK;
+    for (int i = 0; i < p->n_values; i++)
+        if (!resident(p->values[i]) && !store_find(v->values, expression_key(p->values[i])))
+            missing += part_bytes(p->values[i], 0);
+    if (missing + p->value_needs.making <= room) return OK;
+    residency_free(&e->residency);
+    return residency_choose(&e->residency, p, room, v->err);
 }
 
 static status fill_values(evaluator *v) {
     const plan *p = v->e->p;
+    TRY(choose_residents(v));
     for (int i = 0; i < p->n_values; i++) {
         const node *n = p->values[i];
-        if ((v->e->values[i] = resident(n))) continue;
+        if (v->e->residency.streams[i] || (v->e->values[i] = resident(n))) continue;
         if (n->op == &OP_WEIGHT && n->a.leaf.w->trainable && !n->a.leaf.w->value)
             return fail(v->err, ERR_INTERNAL, "%s: a trainable weight must be resident", n->path);
         store_key key = expression_key(n);
@@ -140,8 +176,8 @@ static void *resolve(const exec *e, place at) {
         return (char *)e->ws->data + at.offset;
     case SPACE_PERSIST:
         return e->persist + at.offset;
-    case SPACE_VALUE:
-        return (char *)e->values[at.index] + at.offset;
+    case SPACE_VALUE: // what streams has its place when it is there
+        return e->residency.streams[at.index] ? NULL : (char *)e->values[at.index] + at.offset;
     default:
         return NULL;
     }
@@ -162,30 +198,35 @@ static void resolve_all(exec *e) {
     e->resolved = true;
 }
 
+// The stage lies behind the arena.
+static size_t stage_at(const exec *e) { return round_up(e->p->arena_bytes); }
+
 static status reserve(exec *e, error *err) {
     workspace *w = e->ws;
-    if (w->bytes >= e->p->arena_bytes) return OK;
+    size_t bytes = e->residency.stage ? stage_at(e) + e->residency.stage : e->p->arena_bytes;
+    if (w->bytes >= bytes) return OK;
     mem_free(w->data);
-    *w = (workspace){.data = mem_alloc(e->p->arena_bytes), .bytes = e->p->arena_bytes};
+    *w = (workspace){.data = mem_alloc(bytes), .bytes = bytes};
     if (w->data) return OK;
     *w = (workspace){0};
-    return fail(err, ERR_TEMP, "out of memory for a workspace of %zu bytes", e->p->arena_bytes);
+    return fail(err, ERR_TEMP, "out of memory for a workspace of %zu bytes", bytes);
 }
 
 exec *exec_new(const plan *p, store *values, workspace *ws, error *err) {
     exec *e = mem_calloc(1, sizeof *e);
     if (!e) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    *e = (exec){.p = p, .ws = ws, .prompt_stale = true};
+    *e = (exec){.p = p, .ws = ws, .store = values, .prompt_stale = true};
+    e->residency.streams = mem_calloc((size_t)p->n_values + 1, sizeof *e->residency.streams);
     e->persist = mem_calloc(1, p->persist_bytes + 1);
     e->values = mem_calloc((size_t)p->n_values + 1, sizeof *e->values);
-    bool room = e->persist && e->values;
+    bool room = e->persist && e->values && e->residency.streams;
     for (int r = 0; r < 2; r++) {
         e->io[r] = mem_calloc((size_t)p->n_steps[r] + 1, sizeof *e->io[r]);
         e->seconds[r] = mem_calloc((size_t)p->n_steps[r] + 1, sizeof *e->seconds[r]);
         room = room && e->io[r] && e->seconds[r];
     }
     int threads = team_enter(p->backend->team);
-    evaluator v = {e, values, err};
+    evaluator v = {.e = e, .values = values, .err = err};
     status s = room ? fill_values(&v) : fail(err, ERR_TEMP, "out of memory");
     team_leave(threads);
     if (!s) return e;
@@ -199,10 +240,13 @@ void exec_free(exec *e) {
         mem_free(e->io[r]);
         mem_free(e->seconds[r]);
     }
+    residency_free(&e->residency);
     mem_free(e->values);
     mem_free(e->persist);
     mem_free(e);
 }
+
+size_t exec_streamed(const exec *e) { return e->residency.streamed; }
 
 void *exec_input(exec *e, const char *name) {
     const graph *g = &e->p->g;
@@ -217,6 +261,55 @@ void *exec_input(exec *e, const char *name) {
 }
 
 const void *exec_output(const exec *e, int i) { return resolve(e, e->p->at[e->p->outputs[i]->id][0]); }
+
+// ---- values that stream
+
+static void expect_leaves(const node *n) {
+    if (n->op == &OP_WEIGHT && n->a.leaf.w->expect) n->a.leaf.w->expect(n->a.leaf.w);
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i]) expect_leaves(n->in[i]);
+}
+
+// The operating system may fetch what the next step that streams reads, while this one computes.
+static void expect_next(const exec *e, int r, int i) {
+    const bool *streams = e->residency.streams;
+    for (bool found = false; ++i < e->p->n_steps[r] && !found;) {
+        const node *n = e->p->steps[r][i].n;
+        for (int k = 0; k < n->n_in; k++) {
+            int value = streamed_input(e->p, streams, n, k);
+            if (value < 0) continue;
+            expect_leaves(e->p->values[value]);
+            found = true;
+        }
+    }
+}
+
+// Makes what a step streams, and shows its kernel where that is.
+static status make_streamed(exec *e, int r, int i, error *err) {
+    const plan *p = e->p;
+    const node *n = p->steps[r][i].n;
+    const residency *how = &e->residency;
+    kernel_io *io = &e->io[r][i];
+    char *at = (char *)e->ws->data + stage_at(e), *end = at + how->stage;
+    bool any = false;
+    for (int k = 0; k < n->n_in; k++) {
+        int value = streamed_input(p, how->streams, n, k);
+        if (value < 0) continue;
+        char *behind = at + round_up(part_bytes(p->values[value], 0));
+        evaluator v = {
+            .e = e, .values = e->store, .err = err, .room = behind, .left = (size_t)(end - behind)};
+        temporary made;
+        TRY(evaluate(&v, p->values[value], at, &made));
+        for (int j = k; j < n->n_in; j++) {
+            place in = n->in[j] ? p->at[n->in[j]->id][0] : (place){0};
+            if (in.space == SPACE_VALUE && in.index == value) io->in[j] = at + in.offset;
+        }
+        at = behind;
+        any = true;
+    }
+    if (any) expect_next(e, r, i);
+    return OK;
+}
 
 // ---- running
 
@@ -237,7 +330,10 @@ static status run_all(exec *e, bool everything, status (*step)(exec *, int, int,
     if (e->arena != e->ws->data || !e->resolved) resolve_all(e);
     int threads = team_enter(e->p->backend->team);
     for (int r = everything || e->prompt_stale ? 0 : 1; r < 2; r++)
-        for (int i = 0; i < e->p->n_steps[r] && !s; i++) s = step(e, r, i, err);
+        for (int i = 0; i < e->p->n_steps[r] && !s; i++) {
+            if (e->residency.stage) s = make_streamed(e, r, i, err);
+            if (!s) s = step(e, r, i, err);
+        }
     team_leave(threads);
     e->prompt_stale = s != OK;
     return s;
@@ -298,7 +394,7 @@ static status plain_input(exec *e, const node *in, const void *from, double *dst
     temporary t = {0};
     status s = OK;
     if (w->rate == RATE_MODEL)
-        s = evaluate(&(evaluator){e, empty, err}, w, NULL, &t);
+        s = evaluate(&(evaluator){.e = e, .values = empty, .err = err}, w, NULL, &t);
     else
         t.data = resolve(e, e->p->at[w->id][0]);
     if (!s) dtype_to_f64(w->dtype, t.data, dst, (size_t)shape_count(w->shape));

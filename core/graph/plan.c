@@ -1,13 +1,9 @@
-#include "core/graph/plan_internal.h"
+#include "core/graph/residency.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/mem.h"
-
-enum { ALIGN = 256 }; // bytes between buffers: a multiple of every vector and cache line
-
-static size_t round_up(size_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
 
 size_t part_bytes(const node *n, int k) {
     if (n->op == &OP_PACK) return n->a.pack.bytes;
@@ -429,6 +425,7 @@ plan *plan_new(graph *g, node *const *outputs, int n_outputs, const backend *be,
     mem_free(pl.of_weights);
     mem_free(pl.kernels);
     mem_free(pl.last);
+    if (!s) s = residency_measure(p, pl.err);
     if (!s) return p;
     plan_free(p);
     return NULL;
@@ -447,3 +444,4 @@ void plan_free(plan *p) {
 }
 
 plan_memory plan_needs(const plan *p) { return (plan_memory){p->arena_bytes, p->persist_bytes}; }
+plan_values plan_values_need(const plan *p) { return p->value_needs; }

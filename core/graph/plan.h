@@ -26,9 +26,20 @@ typedef struct {
 } plan_memory;
 plan_memory plan_needs(const plan *p);
 
-// Computes or finds the model-rate values in `values`. Plan, store and workspace must outlive the exec.
+typedef struct {
+    size_t all;    // bytes of the model-rate values
+    size_t making; // the most that making one of them takes beside
+    size_t least; // where each is made whenever a step reads it: the most at one step, with what making takes
+} plan_values;
+plan_values plan_values_need(const plan *p);
+
+// Computes or finds the model-rate values in `values`; beyond its limit they are made by exec_run, which then
+// may fail as reading weights does. Never less than plan_values.least: ERR_USAGE. Plan, store and workspace
+// must outlive the exec.
 exec *exec_new(const plan *p, store *values, workspace *ws, error *err);
 void exec_free(exec *e);
+// Bytes of model-rate values that each run makes anew.
+size_t exec_streamed(const exec *e);
 
 // The buffer of a named input, to be filled before running; NULL if the graph has no such input (or it has no
 // use). Asking for a prompt-rate input makes the next run compute the prompt-rate part again.

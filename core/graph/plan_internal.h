@@ -34,7 +34,12 @@ struct plan {
     node **outputs;
     int n_outputs;
     size_t arena_bytes, persist_bytes;
+    plan_values value_needs;
 };
+
+// Buffers begin at multiples of this many bytes, of every vector and cache line.
+enum { ALIGN = 256 };
+static inline size_t round_up(size_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
 
 // users[id]: how many reachable nodes (and outputs) read node id; 0 for a dead node.
 void fold_graph(graph *g, const int *users, const backend *be);

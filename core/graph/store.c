@@ -11,17 +11,29 @@ typedef struct {
 
 struct store {
     entry *slot; // open addressing; data NULL is empty; at most half full
-    size_t n, cap, bytes;
+    size_t n, cap, bytes, limit;
 };
 
-store *store_new(void) { return mem_calloc(1, sizeof(store)); }
+store *store_new(void) {
+    store *s = mem_calloc(1, sizeof *s);
+    if (s) s->limit = SIZE_MAX;
+    return s;
+}
+
+void store_clear(store *s) {
+    for (size_t i = 0; i < s->cap; i++) mem_free(s->slot[i].data);
+    mem_free(s->slot);
+    *s = (store){.limit = s->limit};
+}
 
 void store_free(store *s) {
     if (!s) return;
-    for (size_t i = 0; i < s->cap; i++) mem_free(s->slot[i].data);
-    mem_free(s->slot);
+    store_clear(s);
     mem_free(s);
 }
+
+void store_set_limit(store *s, size_t bytes) { s->limit = bytes; }
+size_t store_limit(const store *s) { return s->limit; }
 
 static size_t slot_of(const entry *slot, size_t cap, store_key k) {
     size_t i = k.a & (cap - 1);

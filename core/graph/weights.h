@@ -15,8 +15,10 @@ typedef struct weight {
     // Reads all values as f32; called only when value is NULL.
     status (*read)(const struct weight *w, float *dst, error *err);
     const void *source; // the provider's, for read
-    bool trainable;     // becomes a leaf that gradients reach
-    uint64_t id;        // equal ids hold equal values: the key under which packed forms are shared
+    // (optional) The values will be read soon: the file's part may be fetched meanwhile.
+    void (*expect)(const struct weight *w);
+    bool trainable; // becomes a leaf that gradients reach
+    uint64_t id;    // equal ids hold equal values: the key under which packed forms are shared
 } weight;
 
 typedef struct weights {

@@ -530,8 +530,7 @@ status model_check(model *m, network net, error *err) {
     return listed ? listed : built.code;
 }
 
-static status make_plan(model *m, const network_shape *s, const backend *be, workspace *ws, cached_plan *c,
-                        error *err) {
+static status make_plan(model *m, const network_shape *s, const backend *be, cached_plan *c, error *err) {
     const network_row *row = &NETWORKS[s->net];
     if (model_check(m, s->net, err)) return err->code;
     const weights *w = model_weights(m, row->part, err);
@@ -541,8 +540,8 @@ static status make_plan(model *m, const network_shape *s, const backend *be, wor
     graph_init(&g, s->compute);
     g.weights = w;
     int n = row->build(&g, m, s, out);
-    *c = (cached_plan){.shape = *s, .be = be};
-    return runner_init(&c->run, &g, out, n, be, m->part[row->part].values, ws, err);
+    *c = (cached_plan){.shape = *s, .be = be, .run.plan = plan_new(&g, out, n, be, err)};
+    return c->run.plan ? OK : err->code;
 }
 
 static bool same_shape(const network_shape *a, const network_shape *b) {
@@ -556,11 +555,11 @@ static cached_plan *make_room(model *m) {
         cached_plan *empty = NULL, *oldest = NULL;
         size_t bytes = 0;
         for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++) {
-            if (!c->run.exec) {
+            if (!c->run.plan) {
                 empty = c;
                 continue;
             }
-            bytes += plan_needs(c->run.plan).persistent;
+            if (c->run.exec) bytes += plan_needs(c->run.plan).persistent;
             if (!oldest || c->used < oldest->used) oldest = c;
         }
         if (empty && bytes <= MAX_PLAN_BYTES) return empty;
@@ -568,17 +567,107 @@ static cached_plan *make_room(model *m) {
     }
 }
 
-exec *model_network(model *m, const network_shape *s, const backend *be, workspace *ws, error *err) {
-    error local = {0};
-    if (!err) err = &local;
+// The plan from the cache or made now.
+static cached_plan *find_plan(model *m, const network_shape *s, const backend *be, error *err) {
+    cached_plan *c;
     m->calls++;
-    for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++)
-        if (c->run.exec && c->be == be && same_shape(&c->shape, s)) {
-            c->used = m->calls;
-            return c->run.exec;
-        }
-    cached_plan *c = make_room(m);
-    if (make_plan(m, s, be, ws, c, err)) return NULL;
+    for (c = m->plans; c < m->plans + MAX_PLANS; c++)
+        if (c->run.plan && c->be == be && same_shape(&c->shape, s)) break;
+    if (c == m->plans + MAX_PLANS && make_plan(m, s, be, c = make_room(m), err)) return NULL;
     c->used = m->calls;
+    return c;
+}
+
+// ---- memory
+
+// What a plan takes while nothing else of the model is there. The workspace comes with the first run, when no
+// weights are being made any more.
+static network_memory memory_alone(const plan *p) {
+    plan_memory m = plan_needs(p);
+    plan_values v = plan_values_need(p);
+    network_memory n = {
+        .weights = v.all, .kept = v.all, .making = v.making, .activations = m.workspace + m.persistent};
+    size_t beside = v.making > m.workspace ? v.making : m.workspace;
+    n.total = v.all + m.persistent + beside;
+    n.least = n.activations + v.least;
+    if (n.least > n.total) n.least = n.total;
+    return n;
+}
+
+// What the model holds now.
+static size_t memory_held(const model *m, const workspace *ws) {
+    size_t bytes = ws->bytes + model_bytes(m);
+    for (const cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++)
+        if (c->run.exec) bytes += plan_needs(c->run.plan).persistent;
+    return bytes;
+}
+
+// Whether a plan fits as well: values that it shares with another are counted twice.
+static bool fits_beside(const model *m, const plan *p, const network_means *by) {
+    size_t room = plan_needs(p).workspace;
+    network_memory n = memory_alone(p);
+    size_t grown = room > by->ws->bytes ? room : 0; // the old one is freed first
+    return memory_held(m, by->ws) + n.weights + n.making + n.activations - room + grown <= by->memory;
+}
+
+// Frees what is not needed to make plans run again.
+static void forget_all(model *m, workspace *ws) {
+    for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++) {
+        exec_free(c->run.exec);
+        c->run.exec = NULL;
+    }
+    for (int p = 0; p < N_PARTS; p++) store_clear(m->part[p].values);
+    workspace_free(ws);
+    mem_return();
+}
+
+// Everything stays if it can; else what does not fit streams.
+static void divide(network_memory *n, size_t memory) {
+    if (!memory || n->total <= memory || n->least > memory) return;
+    n->stage = n->least - n->activations;
+    n->kept = memory - n->least;
+    n->total = memory;
+}
+
+// The plan of the first backend that fits, or of the last one.
+static cached_plan *choose_plan(model *m, const network_shape *s, const network_means *by,
+                                network_memory *need, error *err) {
+    for (int i = 0;; i++) {
+        cached_plan *c = find_plan(m, s, by->be[i], err);
+        if (!c) return NULL;
+        *need = memory_alone(c->run.plan);
+        need->be = i;
+        if (by->memory && need->total > by->memory && i < by->n_be - 1) continue;
+        divide(need, by->memory);
+        return c;
+    }
+}
+
+status model_network_memory(model *m, const network_shape *s, const network_means *by, network_memory *need,
+                            error *err) {
+    return choose_plan(m, s, by, need, err) ? OK : err->code;
+}
+
+static status make_exec(model *m, cached_plan *c, const network_means *by, const network_memory *need,
+                        error *err) {
+    store *values = m->part[NETWORKS[c->shape.net].part].values;
+    store_set_limit(values, SIZE_MAX);
+    if (by->memory && !fits_beside(m, c->run.plan, by)) {
+        forget_all(m, by->ws);
+        if (need->total > by->memory)
+            return fail(err, ERR_USAGE, "%s needs %zu bytes of memory at least, and %zu are allowed",
+                        network_name(c->shape.net), need->least, by->memory);
+        if (need->stage) store_set_limit(values, by->memory - need->activations);
+    }
+    c->run.exec = exec_new(c->run.plan, values, by->ws, err);
+    return c->run.exec ? OK : err->code;
+}
+
+exec *model_network(model *m, const network_shape *s, const network_means *by, error *err) {
+    error local = {0};
+    network_memory need;
+    if (!err) err = &local;
+    cached_plan *c = choose_plan(m, s, by, &need, err);
+    if (!c || (!c->run.exec && make_exec(m, c, by, &need, err))) return NULL;
     return c->run.exec;
 }

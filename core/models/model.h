@@ -83,6 +83,30 @@ typedef struct {
     bool has_timestep_cond; // the UNet is told of guidance
 } network_shape;
 
+// What a network is made with; the same in every call for a model.
+typedef struct {
+    // In the order of wish, each with less memory than the one before: the first that fits is taken.
+    const backend *be[2];
+    int n_be;
+    workspace *ws;
+    // Bytes for the weights of all networks, their inputs and outputs, and the workspace; 0: no limit. When a
+    // network does not fit beside the others, those are forgotten; when it does not fit alone, the last
+    // backend is taken and weights are read again in every run. ERR_USAGE where there is no room even for
+    // that.
+    size_t memory;
+} network_means;
+
+typedef struct {
+    size_t weights;     // bytes of all weights as the kernels read them
+    size_t kept;        // of them that stay in memory; the others are read in every run
+    size_t stage;       // where those are made, the largest layer with its plain values
+    size_t making;      // beside the weights while they are read
+    size_t activations; // workspace, inputs and outputs
+    size_t total;       // the peak
+    size_t least;       // the smallest peak there is
+    int be;             // which backend
+} network_memory;
+
 const char *network_name(network net); // "vae_decoder"
 int network_find(const char *name);    // -1 when unknown
 
@@ -94,9 +118,12 @@ status model_check(model *m, network net, error *err);
 //     text encoders  input_ids I32 [B,T], eos I32 [B] (row b·T + position) → last_hidden_state, penultimate,
 //     pooled unet           sample, timestep [B], encoder_hidden_states [B,T,E] and what the configuration
 //     asks for → sample vae            sample → mean, logvar; latent → sample
-// Borrowed until the next call. The plan lives on `be` and runs in `ws`, which must be the same in every
-// call.
-exec *model_network(model *m, const network_shape *s, const backend *be, workspace *ws, error *err);
+// Borrowed until the next call.
+exec *model_network(model *m, const network_shape *s, const network_means *by, error *err);
+// What it will take, without reading any weights: beside nothing else of the model where that is the only
+// way.
+status model_network_memory(model *m, const network_shape *s, const network_means *by, network_memory *need,
+                            error *err);
 // Packed weights of a component, for plans made elsewhere.
 store *model_values(model *m, model_part part);
 // Bytes of weights in memory.

@@ -1,0 +1,80 @@
+#include "core/pipeline_memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+// ---- the networks of a request
+
+static status add_text(const txt2img *t, model_part part, network net, network_shape *shapes, int *n,
+                       error *err) {
+    if (!model_has(t->model->m, part)) return OK;
+    const tokenizer *tok = model_tokenizer(t->model->m, part, err);
+    if (!tok) return err->code;
+    shapes[(*n)++] = (network_shape){.net = net,
+                                     .compute = t->compute,
+                                     .B = 1,
+                                     .T = (int64_t)tokenizer_vocabulary(tok)->max_length,
+                                     .skip = t->request->clip_skip};
+    return OK;
+}
+
+// In the order in which they run. Prompts of more tokens than one row take a little more.
+static status list_networks(const txt2img *t, int group, network_shape shapes[N_NETS], int *n, error *err) {
+    *n = 0;
+    TRY(add_text(t, PART_TEXT_ENCODER, NET_TEXT_ENCODER, shapes, n, err));
+    TRY(add_text(t, PART_TEXT_ENCODER_2, NET_TEXT_ENCODER_2, shapes, n, err));
+    int64_t T = *n ? shapes[0].T : 1;
+    if (t->request->init_image)
+        shapes[(*n)++] = (network_shape){
+            .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = t->height, .W = t->width};
+    shapes[(*n)++] = (network_shape){.net = NET_UNET,
+                                     .compute = t->compute,
+                                     .B = (!t->guided ? 1
+                                           : t->edits ? 3
+                                                      : 2) *
+                                          group,
+                                     .H = t->h,
+                                     .W = t->w,
+                                     .T = T};
+    shapes[(*n)++] =
+        (network_shape){.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
+    return OK;
+}
+
+// ---- what they take
+
+static double mega(size_t bytes) { return (double)bytes * 1e-6; }
+
+static void tell_network(const txt2img *t, network net, const network_memory *n) {
+    char how[100] = "";
+    if (n->stage)
+        snprintf(how, sizeof how, "; %.0f MB of the weights are read in every run",
+                 mega(n->weights - n->kept));
+    log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
+            "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s", network_name(net),
+            mega(n->weights), n->be ? " (fewer by Winograd's method)" : "", mega(n->activations),
+            mega(n->total + PROCESS_BYTES), how);
+}
+
+status txt2img_check_memory(const txt2img *t, int group, error *err) {
+    network_shape shapes[N_NETS];
+    network_memory need;
+    size_t allowed = (size_t)t->model->ctx->options.max_memory, least = 0;
+    network largest = NET_UNET;
+    int n;
+    if (!allowed) return OK;
+    TRY(list_networks(t, group, shapes, &n, err));
+    for (int i = 0; i < n; i++) {
+        TRY(api_network_memory(t->model, &shapes[i], &need, err));
+        tell_network(t, shapes[i].net, &need);
+        if (need.least > least) {
+            least = need.least;
+            largest = shapes[i].net;
+        }
+    }
+    least += PROCESS_BYTES;
+    if (least <= allowed) return OK;
+    return fail(err, ERR_USAGE,
+                "a picture of %dx%d takes %.0f MB of memory at least (the %s), and %.0f MB are allowed",
+                t->width, t->height, mega(least) + 1, network_name(largest), mega(allowed));
+}
