@@ -51,7 +51,9 @@ enum { M = 4, SIDE = 6, N = 6, TILES = 36 };
 #define TYPE (PER == 2 ? DT_BF16 : DT_F32)
 
 // A tile has SIDE×SIDE pixels, N×N points and M×M results.
-enum { STEP = UP ? 2 : 1, POINTS = N * N, PANEL = NV * VL, BYTES = 4 / PER, BLOCK = 32 };
+// A panel is 64 output channels, computed in parts as wide as the register tile: V is read once for all of
+// them.
+enum { STEP = UP ? 2 : 1, POINTS = N * N, WIDE = NV * VL, PANEL = 64, BYTES = 4 / PER, BLOCK = 32 };
 
 // Units of input channels that a product takes at a time, of V and of U: all of them, or where U is made on
 // the way as many as the second level of the cache holds.
@@ -192,7 +194,7 @@ INLINE vec join(vec u[PER][POINTS], int i) { return u[0][i]; }
 INLINE void split(vec v, vec u[PER][POINTS], int i) { u[0][i] = v; }
 #endif
 
-// Packed: [panel][point][step of Ci][PANEL units], or lean: [panel][step of Ci][tap][PANEL units].
+// Packed: [panel][point][part][step of Ci][WIDE units], or lean: [panel][step of Ci][tap][PANEL units].
 static void pack(const winograd_args *a, int64_t panel) {
     int64_t steps = steps_of(a->d.Ci);
     unit *packed = (unit *)((char *)a->packed + panel * panel_bytes(&a->d));
@@ -207,7 +209,9 @@ static void pack(const winograd_args *a, int64_t panel) {
                 for (int tap = 0; tap < 9; tap++)
                     store(packed + (step * 9 + tap) * PANEL + c, join(u, tap / 3 * N + tap % 3));
             else
-                for (int i = 0; i < POINTS; i++) store(packed + (i * steps + step) * PANEL + c, join(u, i));
+                for (int i = 0; i < POINTS; i++)
+                    store(packed + i * steps * PANEL + (c / WIDE * steps + step) * WIDE + c % WIDE,
+                          join(u, i));
         }
 }
 
@@ -298,10 +302,13 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
         int64_t steps = min64(block, all - s);
         if (d->lean) expand(packed + s * 9 * PANEL, steps, made);
         const unit *U = d->lean ? made : packed;
-        int64_t point = d->lean ? PANEL : all * PANEL, ldu = d->lean ? U_STEP : PANEL;
+        int64_t point = d->lean ? PANEL : all * PANEL, part = d->lean ? WIDE : all * WIDE,
+                ldu = d->lean ? U_STEP : WIDE;
         for (int64_t i = 0; i < POINTS; i++) {
             if (d->lean) fetch_part(packed + s * 9 * PANEL, steps, i);
-            product(tiles, V + i * V_apart(d), block, U + i * point, ldu, steps, s > 0, S + i * S_APART);
+            for (int64_t k = 0; k < PANEL / WIDE; k++)
+                product(tiles, V + i * V_apart(d), block, U + i * point + k * part, ldu, steps, s > 0,
+                        S + i * S_APART + k * WIDE);
         }
     }
 }
