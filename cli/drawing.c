@@ -67,6 +67,16 @@ const option DRAWING_OPTIONS[] = {
     {0, "inpaint-full-res", OPTION_FLAG, AT(only_masked), NULL, "draw what is masked alone, in full size"},
     {0, "mask-padding", OPTION_INT, AT(mask_padding), "N", "and so many pixels around it (32)", 0, 8192},
     {0, "outpaint", OPTION_TEXT, AT(outpaint), "L,R,T,B", "add pixels at left, right, top, bottom, masked"},
+    {0, "hires", OPTION_FLAG, AT(hires), NULL, "make the picture larger and draw over it once more"},
+    {0, "hires-scale", OPTION_REAL, AT(hires_scale), "X", "larger by this factor (2)", 0.1, 64},
+    {0, "hires-width", OPTION_INT, AT(hires_width), "N", "or as wide as this", 1, 8192},
+    {0, "hires-height", OPTION_INT, AT(hires_height), "N", "or as high; what does not fit both is cut", 1,
+     8192},
+    {0, "hires-upscaler", OPTION_TEXT, AT(hires_upscaler), "NAME", "how it is made larger (latent)",
+     .names = calo_hires_upscaler_name},
+    {0, "hires-steps", OPTION_INT, AT(hires_steps), "N", "steps of drawing over (--steps)", 1, 1000},
+    {0, "hires-denoise", OPTION_REAL, AT(hires_denoise), "X", "how much that changes, above 0 to 1 (0.7)", 0,
+     1},
     {0, "vae-tiling", OPTION_CHOICE, AT(vae_tiling), "WHEN",
      "on, off or auto: the autoencoder in parts, in less memory and more time (auto: beyond 3 GiB)",
      .choices = TILINGS, .alone = "on"},
@@ -90,6 +100,7 @@ drawing drawing_defaults(void) {
                      .eta = r.eta,
                      .s_noise = r.s_noise,
                      .cfg_end = r.cfg_end,
+                     .hires_denoise = r.hires_denoise,
                      .strength = r.strength,
                      .image_cfg_scale = r.image_cfg_scale,
                      .mask_blur = r.mask_blur,
@@ -128,6 +139,13 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.mask_blur = d->mask_blur;
     r.mask_padding = d->mask_padding;
     r.only_masked = d->only_masked;
+    r.hires = d->hires;
+    r.hires_scale = d->hires_scale;
+    r.hires_width = d->hires_width;
+    r.hires_height = d->hires_height;
+    r.hires_upscaler = d->hires_upscaler;
+    r.hires_steps = d->hires_steps;
+    r.hires_denoise = d->hires_denoise;
     r.vae_tiling = (calo_tiling)d->vae_tiling;
     r.vae_tile_size = d->vae_tile_size;
     r.no_hash = d->no_metadata;
@@ -203,6 +221,12 @@ static void shape_tuning(FILE *f, const drawing *d) {
                 d->s_tmax);
 }
 
+static void shape_second(FILE *f, const drawing *d) {
+    if (d->hires || d->hires_scale != 0 || d->hires_width || d->hires_height)
+        fprintf(f, "\nhires %.17g %d %d %d %.17g %s", d->hires_scale, d->hires_width, d->hires_height,
+                d->hires_steps, d->hires_denoise, or_none(d->hires_upscaler));
+}
+
 char *drawing_shape(const drawing *d) {
     char *text = NULL;
     size_t n;
@@ -217,6 +241,7 @@ char *drawing_shape(const drawing *d) {
                 or_none(d->outpaint));
     if (d->image_cfg_scale != drawing_defaults().image_cfg_scale)
         fprintf(f, "\nedit %.17g", d->image_cfg_scale);
+    shape_second(f, d);
     shape_tuning(f, d);
     if (!fclose(f)) return text;
     free(text);

@@ -11,7 +11,10 @@ typedef struct {
     const char *init_img, *mask; // files
     int resize_mode, mask_content, mask_blur, mask_padding;
     const char *outpaint; // "left,right,top,bottom"
-    bool only_masked;
+    bool only_masked, hires;
+    int hires_width, hires_height, hires_steps;
+    double hires_scale, hires_denoise;
+    const char *hires_upscaler;
     double strength, image_cfg_scale;
     double cfg_scale, cfg_rescale, cfg_start, cfg_end;
     double eta, s_noise, s_churn, s_tmin, s_tmax;

@@ -1,5 +1,5 @@
 // Pictures: made from text, kept, saved.
-#include "core/pipeline.h"
+#include "core/pipeline_hires.h"
 
 #include <string.h>
 
@@ -23,7 +23,8 @@ void calo_txt2img_request_init(calo_txt2img_request *request, size_t size) {
                               .strength = 0.75,
                               .mask_blur = 4,
                               .mask_padding = 32,
-                              .image_cfg_scale = 1.5};
+                              .image_cfg_scale = 1.5,
+                              .hires_denoise = 0.7};
     api_struct_fill(request, size, &r, sizeof r);
 }
 
@@ -36,6 +37,8 @@ const char *calo_spacing_name(int i) {
     const spacing_row *row = spacing_at(i);
     return row ? row->name : NULL;
 }
+
+const char *calo_hires_upscaler_name(int i) { return hires_upscaler_name(i); }
 
 // ---- kept images own copies of everything they point to
 

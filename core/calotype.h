@@ -279,6 +279,16 @@ typedef struct {
     // 1.5; how much of init_image shows in the pictures of a model that edits (8 channels, instruct-pix2pix):
     // guidance toward it. Such a model draws from nothing, so neither strength nor a mask counts.
     double image_cfg_scale;
+    // Hires fix: the finished latents are made larger and drawn over with the last steps of a longer
+    // schedule, noise and texts as in A1111. Wanted where one of hires, hires_scale, hires_width and
+    // hires_height is not 0; width and height are then those of the first pass. See calo_hires_upscaler_name;
+    // NULL: "latent".
+    const char *hires_upscaler;
+    double hires_scale;            // 0: 2
+    double hires_denoise;          // 0.7; above 0, up to 1
+    int hires_width, hires_height; // of the finished picture; 0: in proportion, or by hires_scale
+    int hires_steps;               // 0: `steps`
+    int hires;
 } calo_txt2img_request;
 
 struct calo_image {
@@ -319,6 +329,8 @@ CALO_API calo_status calo_image_load(calo_context *ctx, const char *path, calo_i
 CALO_API const char *calo_sampler_name(int i);
 // Row i of the spacings, NULL behind the last.
 CALO_API const char *calo_spacing_name(int i);
+// Row i of the ways in which hires fix makes latents larger, NULL behind the last.
+CALO_API const char *calo_hires_upscaler_name(int i);
 
 typedef struct {
     size_t size;     // of this struct, set by the init function

@@ -11,9 +11,9 @@
 #include "core/base/rng.h"
 #include "core/base/utf8.h"
 #include "core/models/layout.h"
+#include "core/pipeline_hires.h"
 #include "core/pipeline_memory.h"
 #include "core/pipeline_text.h"
-#include "core/pipeline_vae.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
 #include "samplers/scheduler_config.h"
@@ -74,29 +74,25 @@ static void choose_tuning(txt2img *t) {
     if (r->s_tmax > 0) t->tune.s_tmax = r->s_tmax;
 }
 
-static void add_name(char *names, size_t size, const char *name) {
-    size_t n = strlen(names);
-    snprintf(names + n, size - n, " %s", name);
+status unknown_name(const char *kind, const char *name, const char *(*names)(int i), error *err) {
+    char list[700] = "";
+    for (int i = 0; names(i); i++) {
+        size_t n = strlen(list);
+        snprintf(list + n, sizeof list - n, " %s", names(i));
+    }
+    return fail(err, ERR_USAGE, "no %s is called '%s'; there are%s", kind, name, list);
 }
 
 static status choose_spacing(const calo_txt2img_request *r, spacing *how, error *err) {
     const spacing_row *row = r->scheduler ? spacing_find(r->scheduler) : spacing_row_of((spacing)r->spacing);
-    char names[400] = "";
     *how = row ? row->how : SPACING_AUTO;
     if (row || (r->scheduler ? spacing_is_auto(r->scheduler) : r->spacing == CALO_SPACING_AUTO)) return OK;
     if (!r->scheduler) return fail(err, ERR_USAGE, "no spacing has the number %d", (int)r->spacing);
-    for (int i = 0; (row = spacing_at(i)); i++) add_name(names, sizeof names, row->name);
-    return fail(err, ERR_USAGE, "no scheduler is called '%s'; there are%s", r->scheduler, names);
-}
-
-static status unknown_sampler(const char *name, error *err) {
-    char names[600] = "";
-    for (int i = 0; sampler_at(i); i++) add_name(names, sizeof names, sampler_at(i)->name);
-    return fail(err, ERR_USAGE, "no sampler is called '%s'; there are%s", name, names);
+    return unknown_name("scheduler", r->scheduler, calo_spacing_name, err);
 }
 
 // Whether the first latents are those of a picture.
-static bool begins(const txt2img *t) { return t->request->init_image && !t->edits; }
+static bool begins(const txt2img *t) { return t->first || (t->request->init_image && !t->edits); }
 
 static status choose_sampler(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
@@ -108,7 +104,7 @@ static status choose_sampler(txt2img *t, error *err) {
     t->sampler = r->sampler  ? sampler_find(r->sampler, &named)
                  : suggested ? suggested
                              : sampler_find("dpmpp_2m", NULL);
-    if (!t->sampler) return unknown_sampler(r->sampler, err);
+    if (!t->sampler) return unknown_name("sampler", r->sampler, calo_sampler_name, err);
     if (how == SPACING_AUTO) how = named;
     choose_tuning(t);
     s = sampler_steps(t->sampler, &t->schedule, t->steps, how, &t->points, err);
@@ -291,6 +287,7 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     if (!s) s = choose_beginning(t, err);
     if (!s) s = choose_sampler(t, err);
     t->cfg_rescale = r->cfg_rescale >= 0 ? r->cfg_rescale : t->schedule.config.zero_snr ? 0.7 : 0;
+    if (!s && hires_wanted(r)) s = hires_init(t, err);
     return s;
 }
 
@@ -298,6 +295,8 @@ void txt2img_free(txt2img *t) {
     beginning_free(&t->begin);
     schedule_steps_free(&t->points);
     schedule_free(&t->schedule);
+    if (t->second) schedule_steps_free(&t->second->points); // all else is the first pass's
+    mem_free(t->second);
 }
 
 // ---- 2. the prompts: core/pipeline_text.c
@@ -308,6 +307,7 @@ static text_rules rules_of(const txt2img *t) {
                         .how = t->emphasis,
                         .clip_skip = t->request->clip_skip,
                         .steps = t->points.n,
+                        .before = t->first ? t->first->points.n : 0,
                         .guided = t->guided};
 }
 
@@ -368,7 +368,7 @@ static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
 
 static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
 
-static autoencoder autoencoder_of(const txt2img *t) {
+autoencoder txt2img_autoencoder(const txt2img *t) {
     int tile = t->request->vae_tile_size;
     return (autoencoder){.model = t->model,
                          .compute = t->compute,
@@ -418,7 +418,7 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
     const txt2img *t = d->t;
     d->image.seed = txt2img_seed(t, index);
     nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
-    autoencoder a = autoencoder_of(t);
+    autoencoder a = txt2img_autoencoder(t);
     TRY(autoencoder_decode(&a, x, d->rgb, err));
     return d->whole ? beginning_finish(&t->begin, d->rgb, d->whole, err) : OK;
 }
@@ -434,7 +434,7 @@ static status encode_pictures(const txt2img *t, encoded_pictures *p, error *err)
     *p = (encoded_pictures){0};
     if (!t->request->init_image) return OK;
     double started = clock_seconds();
-    autoencoder a = autoencoder_of(t);
+    autoencoder a = txt2img_autoencoder(t);
     status s = autoencoder_encode(&a, &t->begin.drawn, NULL, &p->all, err);
     if (!s && t->inpaints) s = autoencoder_encode(&a, &t->begin.drawn, &t->begin.hidden, &p->kept, err);
     return s ? s : tell(t, "encode", 1, 1, 0, 0, clock_seconds() - started, err);
@@ -711,8 +711,9 @@ static status sample_group(group *g, error *err) {
     size_t n = (size_t)(g->n * latent_size(t));
     seed_noise(g, 0);
     // The order in which diffusers asks a generator.
-    if (begins(t) && (!t->inpaints || t->request->strength < 1)) draw_latents(g, &g->pictures->all, g->init);
-    if (t->request->init_latents)
+    if (begins(t) && !t->first && (!t->inpaints || t->request->strength < 1))
+        draw_latents(g, &g->pictures->all, g->init);
+    if (t->request->init_latents && !t->first)
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
     else
@@ -746,7 +747,7 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     drawing d;
     status s = drawing_init(&d, t, err);
     if (!s) s = drawing_make(&d, x, index, err);
-    if (!s) s = txt2img_describe(t, index, &parameters, &json, err);
+    if (!s) s = txt2img_describe(t->first ? t->first : t, index, &parameters, &json, err);
     if (!s) {
         d.image.parameters = parameters;
         d.image.json = json;
@@ -758,34 +759,57 @@ static status finish_image(const txt2img *t, const float *x, int index, const re
     return s ? s : tell(t, "decode", 1, 1, index + 1, 0, clock_seconds() - started, err);
 }
 
-static status run_group(const txt2img *t, int first, int n, const group_prompts *p,
-                        const encoded_pictures *pictures, const receiver *to, error *err) {
-    group g = {.t = t, .prompts = p, .pictures = pictures, .first = first, .n = n};
+// One pass over a group; `before` is the first pass of the second.
+static status run_pass(group *g, const group *before, error *err) {
+    const txt2img *t = g->t;
     double started = clock_seconds();
-    status s = prepare_group(&g, err);
-    if (!s) s = tell(t, "load", 1, 1, first, n, clock_seconds() - started, err);
-    if (!s) s = sample_group(&g, err);
-    for (int i = 0; i < n && !s; i++) s = finish_image(t, g.x + i * latent_size(t), first + i, to, err);
-    mem_free(g.noise);
-    mem_free(g.x);
+    status s = prepare_group(g, err);
+    for (int i = 0; before && i < g->n && !s; i++)
+        s = hires_enlarge(t, before->x + i * latent_size(before->t), g->init + i * latent_size(t), err);
+    if (!s && before) s = take_unet(g, err); // enlarging may have run other networks
+    if (!s) s = tell(t, "load", 1, 1, g->first, g->n, clock_seconds() - started, err);
+    return s ? s : sample_group(g, err);
+}
+
+static void group_free(group *g) {
+    mem_free(g->noise);
+    mem_free(g->x);
+}
+
+// The prompts of both passes.
+static status run_group(const txt2img *t, int first, int n, const group_prompts p[2],
+                        const encoded_pictures *pictures, const receiver *to, error *err) {
+    group one = {.t = t, .prompts = &p[0], .pictures = pictures, .first = first, .n = n};
+    group two = {.t = t->second, .prompts = &p[1], .first = first, .n = n};
+    status s = run_pass(&one, NULL, err);
+    if (!s && t->second) s = run_pass(&two, &one, err);
+    const group *last = t->second ? &two : &one;
+    for (int i = 0; i < n && !s; i++)
+        s = finish_image(last->t, last->x + i * latent_size(last->t), first + i, to, err);
+    group_free(&one);
+    group_free(&two);
     return s;
 }
 
 status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, error *), void *user,
                    error *err) {
     receiver to = {put, user};
-    group_prompts p = {0};
+    group_prompts p[2] = {0};
     encoded_pictures pictures = {0};
-    int64_t fit = GROUP_PIXELS / (t->h * t->w);
+    const txt2img *largest = t->second ? t->second : t;
+    int64_t fit = GROUP_PIXELS / (largest->h * largest->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
-    status s = txt2img_check_memory(t, most < t->count ? most : t->count, err);
+    status s = txt2img_check_memory(largest, most < t->count ? most : t->count, err);
     if (!s) s = encode_pictures(t, &pictures, err);
     for (int i = 0, n; i < t->count && !s; i += n) {
         n = t->count - i < most ? t->count - i : most;
-        if (i == 0 || has_own_texts(t)) s = read_prompts(t, i, &n, &p, err);
-        if (!s) s = run_group(t, i, n, &p, &pictures, &to, err);
+        bool reads = i == 0 || has_own_texts(t);
+        if (reads) s = read_prompts(t, i, &n, &p[0], err);
+        if (reads && !s && t->second) s = read_prompts(t->second, i, &n, &p[1], err);
+        if (!s) s = run_group(t, i, n, p, &pictures, &to, err);
     }
-    prompts_free(&p);
+    prompts_free(&p[0]);
+    prompts_free(&p[1]);
     encoded_free(&pictures.all);
     encoded_free(&pictures.kept);
     return s;

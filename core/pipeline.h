@@ -5,10 +5,11 @@
 #include "core/api.h"
 #include "core/models/prompt.h"
 #include "core/pipeline_picture.h"
+#include "core/pipeline_vae.h"
 #include "samplers/samplers.h"
 
 // A request with every choice made.
-typedef struct {
+typedef struct txt2img {
     calo_model *model;
     const calo_txt2img_request *request;
     int width, height, steps, count;
@@ -20,10 +21,12 @@ typedef struct {
     const sampler *sampler;
     sampler_tuning tune;
     schedule schedule;
-    schedule_steps points; // of which a picture to begin with leaves the last
-    beginning begin;       // without a picture all zero
-    bool inpaints;         // the UNet is told of mask and kept picture: 2C + 1 channels
-    bool edits;            // it is told of the picture to begin with, and draws from nothing: 2C channels
+    schedule_steps points;  // of which a picture to begin with leaves the last
+    beginning begin;        // without a picture all zero
+    bool inpaints;          // the UNet is told of mask and kept picture: 2C + 1 channels
+    bool edits;             // it is told of the picture to begin with, and draws from nothing: 2C channels
+    struct txt2img *second; // hires fix: what comes after this pass, or NULL
+    const struct txt2img *first; // of such a one, the pass before it
 } txt2img;
 
 // Fills in the model's defaults; ERR_USAGE names what is out of range. Free with txt2img_free in any case.
@@ -32,6 +35,8 @@ void txt2img_free(txt2img *t);
 // Draws all images, each handed to `put` as it is finished; it is valid during the call.
 status txt2img_run(const txt2img *t, status (*put)(void *user, const calo_image *im, error *err), void *user,
                    error *err);
+
+autoencoder txt2img_autoencoder(const txt2img *t);
 
 // What image i is drawn from. Without a negative prompt (NULL) SDXL may use zeros instead of the embedding of
 // "".
@@ -43,6 +48,9 @@ status txt2img_describe(const txt2img *t, int i, char **parameters, char **json,
 
 // Writes a value of A1111's list of "key: value, ", with the quotes it gives to what would break it.
 void infotext_value(FILE *f, const char *text);
+
+// ERR_USAGE: no KIND is called NAME; there are those of `names`.
+status unknown_name(const char *kind, const char *name, const char *(*names)(int i), error *err);
 
 // Where nothing in a checkpoint says what its UNet predicts, one evaluation of it does.
 status probe_prediction(calo_model *m, dtype compute, error *err);

@@ -1,5 +1,5 @@
 // What a picture's file says about its making.
-#include "core/pipeline.h"
+#include "core/pipeline_hires.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +59,19 @@ static void put_beginning(FILE *f, const txt2img *t) {
     if (r->only_masked) fprintf(f, ", Inpaint area: Only masked, Masked area padding: %d", r->mask_padding);
 }
 
+// In A1111's words.
+static void put_second(FILE *f, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!t->second) return;
+    fprintf(f, ", Denoising strength: %g", r->hires_denoise);
+    if (r->hires_width || r->hires_height)
+        fprintf(f, ", Hires resize: %dx%d", t->second->width, t->second->height);
+    else
+        fprintf(f, ", Hires upscale: %g", r->hires_scale != 0 ? r->hires_scale : 2);
+    if (r->hires_steps) fprintf(f, ", Hires steps: %d", r->hires_steps);
+    fprintf(f, ", Hires upscaler: %s", hires_upscaler_of(r, true));
+}
+
 static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, "%s\n", txt2img_prompt(t, i));
     const char *negative = txt2img_negative(t, i);
@@ -73,6 +86,7 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     infotext_value(f, model_name(t->model->m));
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
     put_beginning(f, t);
+    put_second(f, t);
     if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
     if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
     put_tuning(f, t->request);
@@ -131,6 +145,23 @@ static bool describe_beginning(json_t *j, const txt2img *t) {
            (!t->begin.latent_mask || describe_mask(j, t));
 }
 
+static bool describe_second(json_t *j, const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (!t->second) return true;
+    const struct {
+        const char *key;
+        int value;
+    } numbers[] = {
+        {"hires_width", r->hires_width}, {"hires_height", r->hires_height}, {"hires_steps", r->hires_steps}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].value && json_object_set_new(j, numbers[i].key, json_integer(numbers[i].value)))
+            return false;
+    if (r->hires_scale != 0 && json_object_set_new(j, "hires_scale", json_real(r->hires_scale))) return false;
+    return !json_object_set_new(j, "hires", json_true()) &&
+           !json_object_set_new(j, "hires_upscaler", json_string(hires_upscaler_of(r, false))) &&
+           !json_object_set_new(j, "hires_denoise", json_real(r->hires_denoise));
+}
+
 static bool describe_text(json_t *j, const txt2img *t) {
     int skip = t->request->clip_skip;
     return !json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis])) &&
@@ -147,7 +178,8 @@ static json_t *description(const txt2img *t, int i) {
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "fast",
         t->model->ctx->options.fast == CALO_FAST_OFF ? "off" : "auto", "model", model_name(t->model->m));
-    if (j && !(describe_tuning(j, t->request) && describe_text(j, t) && describe_beginning(j, t))) {
+    if (j && !(describe_tuning(j, t->request) && describe_text(j, t) && describe_beginning(j, t) &&
+               describe_second(j, t))) {
         json_decref(j);
         return NULL;
     }

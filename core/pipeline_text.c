@@ -89,7 +89,7 @@ static status add_prompt(const text_rules *r, const char *prompt, int row, pictu
         }
         status s = OK;
         if (edited)
-            s = prompt_at_step(prompt, step, r->steps, &text, &edited, err);
+            s = prompt_at_step(prompt, step, r->steps, r->before, &text, &edited, err);
         else if (prompt && !(text = mem_strdup(prompt)))
             s = no_memory(err);
         if (s || (p->at[step][row] = add_text(p, text, err)) < 0) return err->code;

@@ -10,9 +10,9 @@ typedef struct {
     struct calo_model *model;
     dtype compute;
     emphasis how;
-    int clip_skip; // 0: as the model was trained
-    int steps;
-    bool guided; // the negative prompt is read too
+    int clip_skip;     // 0: as the model was trained
+    int steps, before; // of this pass, of the one before it
+    bool guided;       // the negative prompt is read too
 } text_rules;
 
 // One text of a picture, encoded.

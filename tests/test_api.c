@@ -1,4 +1,6 @@
 // The library as a program uses it: pictures beside diffusers' own, determinism, limits, refusals.
+#include "core/models/latent_resize.h"
+#include "core/models/layout.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
@@ -88,6 +90,13 @@ static calo_txt2img_request request_of(const json_t *run) {
     q.count = (int)js_int(&r, "count", 1, 1, 4);
     q.width = (int)js_int(&r, "width", 0, 0, 100);
     q.height = (int)js_int(&r, "height", 0, 0, 100);
+    q.hires_upscaler = js_string(&r, "hires_upscaler", NULL);
+    q.hires_scale = js_real(&r, "hires_scale", 0, 0, 4);
+    q.hires_width = (int)js_int(&r, "hires_width", 0, 0, 100);
+    q.hires_height = (int)js_int(&r, "hires_height", 0, 0, 100);
+    q.hires_steps = (int)js_int(&r, "hires_steps", 0, 0, 100);
+    q.hires_denoise = js_real(&r, "hires_denoise", 0.7, 0, 1);
+    q.hires = json_object_get(run, "hires_denoise") != NULL;
     cr_assert_eq(r.code, OK, "%s", err.text);
     return q;
 }
@@ -377,6 +386,133 @@ Test(api, an_autoencoder_in_parts_draws_the_same) {
     r = calo_txt2img_defaults();
     r.vae_tiling = (calo_tiling)3;
     expect_refused(&f, &r, CALO_ERR_USAGE, "tiling 3");
+    end(&f);
+}
+
+// ---- hires fix
+
+Test(api, pictures_are_drawn_over_as_in_diffusers) { pictures_are_those_of_diffusers("sd", "hires"); }
+
+// Sums in float32 by torch, in double here.
+Test(api, latents_are_made_larger_as_by_torch) {
+    static const struct {
+        const char *name;
+        latent_filter filter;
+        bool antialias;
+    } WAYS[] = {
+        {"latent", LATENT_BILINEAR, false},        {"latent-antialiased", LATENT_BILINEAR, true},
+        {"latent-bicubic", LATENT_BICUBIC, false}, {"latent-bicubic-antialiased", LATENT_BICUBIC, true},
+        {"latent-nearest", LATENT_NEAREST, false}, {"latent-nearest-exact", LATENT_NEAREST_EXACT, false}};
+    fixture f;
+    calo_tensors *golden;
+    error err = {0};
+    begin(&f, "sd", "eps");
+    cr_assert_eq(calo_tensors_load(f.ctx, "tests/golden/latent_resize.safetensors", &golden), CALO_OK);
+    for (int i = 0; i < 4 * 6; i++) {
+        calo_tensor x = tensor_named(golden, i / 6, "x"),
+                    want = tensor_named(golden, i / 6, WAYS[i % 6].name);
+        int64_t h = x.shape[2], w = x.shape[3], H = want.shape[2], W = want.shape[3];
+        float from[12 * 12 * 2], to[23 * 23 * 2], got[23 * 23 * 2];
+        nchw_to_nhwc(x.data, from, 1, 2, h, w);
+        cr_assert_eq(latents_resize(from, h, w, 2, WAYS[i % 6].filter, WAYS[i % 6].antialias, to, H, W, &err),
+                     OK);
+        nhwc_to_nchw(to, got, 1, 2, H, W);
+        for (int64_t k = 0; k < 2 * H * W; k++)
+            cr_assert_float_eq(got[k], ((const float *)want.data)[k], 2e-6, "%s, shape %d, value %d",
+                               WAYS[i % 6].name, i / 6, (int)k);
+    }
+    calo_tensors_free(golden);
+    end(&f);
+}
+
+static calo_txt2img_request request_larger(void) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a [boat:house:1.5] and [a|b]";
+    r.width = r.height = 24;
+    r.steps = 2;
+    r.hires_scale = 1.5;
+    return r;
+}
+
+// Larger by a factor or to a size, in any batch, through latents or pixels; and the file says how.
+Test(api, pictures_are_drawn_over) {
+    fixture f;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = request_larger();
+    calo_images *first = NULL;
+    for (int i = 0; calo_hires_upscaler_name(i); i++) {
+        r.hires_upscaler = calo_hires_upscaler_name(i);
+        calo_images *images = draw(&f, &r);
+        const calo_image *im = calo_images_at(images, 0);
+        cr_assert(im->width == 36 && im->height == 36, "%dx%d", im->width, im->height);
+        cr_assert(im->latent_shape[1] == 9 && im->latent_shape[2] == 9);
+        if (!first)
+            first = images;
+        else
+            cr_expect_neq(memcmp(im->latents, calo_images_at(first, 0)->latents, 4 * 81 * sizeof(float)), 0,
+                          "%s", r.hires_upscaler);
+        if (first != images) calo_images_free(images);
+    }
+    const calo_image *im = calo_images_at(first, 0);
+    cr_expect(strstr(im->parameters, "Size: 24x24"), "%s", im->parameters);
+    cr_expect(strstr(im->parameters, "Denoising strength: 0.7, Hires upscale: 1.5, Hires upscaler: Latent,"),
+              "%s", im->parameters);
+    r = request_larger();
+    r.seed = (uint64_t)-2; // the third is picture 0
+    r.count = 3;
+    calo_images *three = draw(&f, &r);
+    cr_expect_arr_eq(calo_images_at(three, 2)->rgb, im->rgb, 36 * 36 * 3);
+    calo_images_free(three);
+    calo_images_free(first);
+    r = request_larger();
+    r.hires_scale = 0;
+    r.hires_width = 48;
+    r.hires_height = 28;
+    r.hires_steps = 1;
+    r.hires_upscaler = "Latent (nearest)"; // as A1111 calls it
+    three = draw(&f, &r);
+    im = calo_images_at(three, 0);
+    cr_expect(im->width == 48 && im->height == 28, "%dx%d", im->width, im->height);
+    cr_expect(
+        strstr(im->parameters, "Hires resize: 48x28, Hires steps: 1, Hires upscaler: Latent (nearest),"),
+        "%s", im->parameters);
+    cr_expect(strstr(im->json, "\"hires_upscaler\":\"latent-nearest\""), "%s", im->json);
+    calo_images_free(three);
+    end(&f);
+}
+
+Test(api, wrong_second_passes_are_refused_by_name) {
+    fixture f;
+    beginning_pictures b;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = request_from(&b, false);
+    r.hires = 1;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "draws its own first picture");
+    r = request_larger();
+    r.hires_scale = NAN;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "hires scale");
+    r.hires_scale = 60;
+    r.width = r.height = 200;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "the hires size is not in 4 .. 8192");
+    r = request_larger(); // 1024 times as high before it is cut
+    r.width = 4;
+    r.height = 4096;
+    r.hires_width = 4096;
+    r.hires_height = 8192;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "would not be before it is cut");
+    r = request_larger();
+    r.hires_width = -1;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "hires size of -1x0");
+    r = request_larger();
+    r.hires_denoise = 0;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "denoising strength 0");
+    r = request_larger();
+    r.hires_steps = 500;
+    r.hires_denoise = 0.2;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "500 hires steps");
+    r = request_larger();
+    r.hires_upscaler = "ESRGAN";
+    expect_refused(&f, &r, CALO_ERR_USAGE, "'ESRGAN'; there are latent latent-antialiased");
     end(&f);
 }
 
@@ -909,7 +1045,7 @@ Test(api, every_sampler_tells_every_step_once) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, max_memory);
-ENDS_WITH(calo_txt2img_request, image_cfg_scale);
+ENDS_WITH(calo_txt2img_request, hires);
 ENDS_WITH(calo_image, json);
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);

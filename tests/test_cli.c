@@ -341,6 +341,15 @@ Test(cli, from_repeats_what_began_from_a_picture) {
            "name it with --mask");
 }
 
+Test(cli, from_repeats_a_picture_that_was_drawn_over) {
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" -p 'a [boat:house:1.5]' --steps 2 -W 24 -H 24 -s 3 --hires "
+           "--hires-scale 1.5 --hires-steps 3 --hires-denoise 0.6 --hires-upscaler lanczos -b 2 -o a.png && "
+           "$C txt2img -q -m \"$M\" --from a-2.png -o b.png && cmp a-2.png b.png",
+           0, NULL, "");
+    expect("$C inspect \"$D/a-1.png\"", 0,
+           "Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Lanczos", NULL);
+}
+
 Test(cli, wrong_beginnings_are_told) {
     static const struct {
         const char *flags, *says;

@@ -77,9 +77,26 @@ Test(prompt, editing_gives_each_step_its_text) {
         char *text;
         bool edited;
         error err = {0};
-        cr_assert_eq(prompt_at_step(r->prompt, r->step, 10, &text, &edited, &err), OK, "%s", err.text);
+        cr_assert_eq(prompt_at_step(r->prompt, r->step, 10, 0, &text, &edited, &err), OK, "%s", err.text);
         cr_expect_str_eq(text, r->text, "%s at step %d: '%s'", r->prompt, r->step, text);
         cr_expect_eq(edited, strcmp(r->prompt, r->text) != 0, "%s", r->prompt);
+        mem_free(text);
+    }
+}
+
+// A second pass of 8 steps after one of 20, by A1111's get_learned_conditioning_prompt_schedules.
+Test(prompt, editing_goes_on_in_a_second_pass) {
+    static const edited_row ROWS[] = {
+        {"[a:b:0.5]", 1, "b"}, {"[a:b:1.5]", 4, "a"}, {"[a:b:1.5]", 5, "b"}, {"[a:b:12]", 0, "b"},
+        {"[a:b:23]", 3, "a"},  {"[a:b:23]", 4, "b"},  {"[a|b]", 2, "b"},     {"[a|b]", 3, "a"},
+        {"[a:b:2.0]", 7, "a"}, {"[a:b:99]", 7, "a"},
+    };
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++) {
+        char *text;
+        bool edited;
+        error err = {0};
+        cr_assert_eq(prompt_at_step(ROWS[i].prompt, ROWS[i].step, 8, 20, &text, &edited, &err), OK);
+        cr_expect_str_eq(text, ROWS[i].text, "%s at step %d: '%s'", ROWS[i].prompt, ROWS[i].step, text);
         mem_free(text);
     }
 }
@@ -165,12 +182,12 @@ Test(prompt, limits_are_told) {
     error err = {0};
     memset(text, 'a', PROMPT_MAX + 1);
     expect_refused(text, "longer than 65536 bytes");
-    cr_expect_eq(prompt_at_step(text, 0, 1, &out, &edited, &err), ERR_USAGE);
+    cr_expect_eq(prompt_at_step(text, 0, 1, 0, &out, &edited, &err), ERR_USAGE);
     cr_expect(strstr(err.text, "longer than 65536 bytes"));
     memset(text, '[', PROMPT_MAX);
     text[PROMPT_MAX] = 0;
     expect_refused(text, "more than 100 open brackets");
-    cr_expect_eq(prompt_at_step(text, 0, 1, &out, &edited, &err), ERR_USAGE);
+    cr_expect_eq(prompt_at_step(text, 0, 1, 0, &out, &edited, &err), ERR_USAGE);
     cr_expect(strstr(err.text, "more than 100 open brackets"));
     memset(text, '(', PROMPT_MAX);
     expect_refused(text, "more than 100 open brackets");
@@ -196,7 +213,7 @@ Test(prompt, the_longest_prompts_are_read, .timeout = 10) {
     for (int i = 0; i < PROMPT_MAX_DEPTH; i++) n += (size_t)sprintf(text + n, "[a|");
     for (; n + PROMPT_MAX_DEPTH < PROMPT_MAX; n++) text[n] = "|x"[n % 2];
     memset(text + n, ']', PROMPT_MAX - n);
-    cr_expect_eq(prompt_at_step(text, 2, 5, &out, &edited, &err), OK, "%s", err.text);
+    cr_expect_eq(prompt_at_step(text, 2, 5, 0, &out, &edited, &err), OK, "%s", err.text);
     cr_expect(edited);
     mem_free(out);
     for (size_t i = 0; i < PROMPT_MAX; i++) text[i] = "(a)"[i % 3];

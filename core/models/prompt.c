@@ -45,7 +45,7 @@ typedef struct {
     const char *s;
     size_t n;
     uint32_t *mate; // of an opening bracket: where it is closed; 0 where nothing can be edited inside
-    int step, steps;
+    int step, steps, before;
     bool edited;
     char *out;
     size_t used;
@@ -111,6 +111,7 @@ static bool read_when(const editing *e, size_t from, size_t to, double *when) {
     bool fraction = false;
     size_t i = skip_space(e->s, from, to);
     if (!read_decimal(e->s, to, &i, when, &fraction) || skip_space(e->s, i, to) != to) return false;
+    *when -= e->before && fraction ? 1 : e->before;
     if (fraction) *when *= e->steps;
     *when = fmin(trunc(*when), e->steps);
     return true;
@@ -149,7 +150,8 @@ static void write_range(editing *e, size_t from, size_t to) {
     }
 }
 
-status prompt_at_step(const char *text, int step, int steps, char **out, bool *edited, error *err) {
+status prompt_at_step(const char *text, int step, int steps, int before, char **out, bool *edited,
+                      error *err) {
     *out = NULL;
     size_t n = strlen(text);
     if (n > PROMPT_MAX) return fail(err, ERR_USAGE, "the prompt is longer than %d bytes", PROMPT_MAX);
@@ -157,6 +159,7 @@ status prompt_at_step(const char *text, int step, int steps, char **out, bool *e
                  .n = n,
                  .step = step > 1 ? step : 1, // A1111 asks for step 0 and finds what is said of step 1
                  .steps = steps,
+                 .before = before,
                  .mate = mem_calloc(n + 1, sizeof *e.mate),
                  .out = mem_alloc(n + 1)};
     status s = e.mate && e.out ? match_brackets(&e, err) : no_memory(err);

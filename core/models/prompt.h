@@ -27,9 +27,12 @@ typedef enum { EMPHASIS_ORIGINAL, EMPHASIS_NO_NORM, EMPHASIS_COMFY, EMPHASIS_NON
 // ---- 1. editing
 
 // The text for step 0 .. steps - 1, without the editing brackets. As in A1111 "after step n" is before step
-// n + 1 of those counted from 0, and an alternation shows its first text in steps 0 and 1. *edited: another
-// step may have another text. mem_free(*out). ERR_USAGE beyond the limits.
-status prompt_at_step(const char *text, int step, int steps, char **out, bool *edited, error *err);
+// n + 1 of those counted from 0, and an alternation shows its first text in steps 0 and 1. In the second pass
+// of a picture whose first had `before` steps (else 0), numbers of steps count from the first one's on, and
+// its shares go from 1 to 2. *edited: another step may have another text. mem_free(*out). ERR_USAGE beyond
+// the limits.
+status prompt_at_step(const char *text, int step, int steps, int before, char **out, bool *edited,
+                      error *err);
 
 // ---- 2. weights
 

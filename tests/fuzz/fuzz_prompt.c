@@ -47,7 +47,7 @@ void fuzz_input(const uint8_t *data, size_t size) {
         char *at;
         bool edited;
         error err = {0};
-        if (prompt_at_step(text, step, 9, &at, &edited, &err)) {
+        if (prompt_at_step(text, step, 9, step % 3, &at, &edited, &err)) {
             if (!*err.text) abort();
             continue;
         }
