@@ -297,7 +297,7 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
                        float *S) {
     const winograd_desc *d = &a->d;
     const unit *packed = (const unit *)((const char *)a->packed + panel * panel_bytes(d));
-    int64_t all = steps_of(d->Ci), block = block_units(d);
+    int64_t all = steps_of(d->Ci), block = block_units(d), outputs = min64(PANEL, d->Co - panel * PANEL);
     for (int64_t s = 0; s < all; s += block, V += POINTS * V_apart(d)) {
         int64_t steps = min64(block, all - s);
         if (d->lean) expand(packed + s * 9 * PANEL, steps, made);
@@ -306,7 +306,7 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
                 ldu = d->lean ? U_STEP : WIDE;
         for (int64_t i = 0; i < POINTS; i++) {
             if (d->lean) fetch_part(packed + s * 9 * PANEL, steps, i);
-            for (int64_t k = 0; k < PANEL / WIDE; k++)
+            for (int64_t k = 0; k * WIDE < outputs; k++)
                 product(tiles, V + i * V_apart(d), block, U + i * point + k * part, ldu, steps, s > 0,
                         S + i * S_APART + k * WIDE);
         }
