@@ -11,8 +11,9 @@
 #include "core/graph/op.h"
 #include "core/graph/store.h"
 
-// Where Winograd's arithmetic is allowed; LIGHT: where its weights are small beside the picture.
-typedef enum { WINOGRAD_NONE, WINOGRAD_LIGHT, WINOGRAD_ALL } winograd_use;
+// Whether Winograd's arithmetic is allowed; LEAN: with lean weights where whole ones are not small beside the
+// picture.
+typedef enum { WINOGRAD_NONE, WINOGRAD_LEAN, WINOGRAD_ALL } winograd_use;
 
 typedef struct {
     backend b;
@@ -404,20 +405,18 @@ static status pack_winograd(const kernel *k, const void *plain, void *packed, er
 
 // Winograd's weights are made anew whenever they change, so they must be a model's. Channels: with fewer than
 // 32 the transforms cost what the products save. Pixels: 4×4 have no gain (1.0 in bf16, 0.8 in f32), 8×8
-// have 1.5 and more. Where memory is short, those of bf16 are made where they gain most for each byte: at
-// 64×64 and 32×32 of SD1.5.
-static bool winograd_pays(const winograd_desc *d, winograd_use use) {
-    int64_t pixels = d->H * d->W;
-    bool light = d->t == DT_F32 || use == WINOGRAD_ALL || d->Ci * d->Co <= 1600 * pixels;
-    return d->Ci >= 32 && d->Co >= 32 && pixels >= 64 && light;
-}
+// have 1.5 and more.
+static bool winograd_pays(const winograd_desc *d) { return d->Ci >= 32 && d->Co >= 32 && d->H * d->W >= 64; }
 
-// Where weights are four times as large, that is worth its memory if a picture is large beside them: in f32
-// up to 640→640 at 32×32, 0.4 GB more for all of SD1.5, and in bf16 where a picture becomes twice as large.
-// Short of memory, in f32 up to 320→320 at 64×64.
+// Whole weights are worth their memory if a picture is large beside them: in f32, where they are four times
+// as large, up to 640→640 at 32×32 (0.4 GB more for all of SD1.5); as large in bf16 where a picture becomes
+// twice as large; else in bf16 always. Where memory is short, in bf16 at 64×64 and 32×32 of SD1.5, and hardly
+// at all where they are four times as large.
 static bool winograd_lean(const winograd_desc *d, winograd_use use) {
-    int64_t most = use == WINOGRAD_LIGHT ? 25 : d->up ? 6400 : 400;
-    return (d->up || d->t == DT_F32) && d->Ci * d->Co > most * d->H * d->W;
+    bool fourfold = d->t == DT_F32 || d->up, little = use == WINOGRAD_LEAN;
+    if (!fourfold && !little) return false;
+    int64_t most = !fourfold ? 1600 : little ? 25 : d->up ? 6400 : 400;
+    return d->Ci * d->Co > most * d->H * d->W;
 }
 
 static bool winograd_fits(const cpu *c, const node *n, winograd_desc *d) {
@@ -437,7 +436,7 @@ static bool winograd_fits(const cpu *c, const node *n, winograd_desc *d) {
                          .right = g.right,
                          .up = g.twice};
     d->lean = winograd_lean(d, c->winograd);
-    return winograd_pays(d, c->winograd) && winograd_runs(d);
+    return winograd_pays(d) && winograd_runs(d);
 }
 
 static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, winograd_desc *d) {
@@ -669,7 +668,7 @@ static backend *with_winograd(team *t, winograd_use use, error *err) {
 }
 
 backend *cpu_backend_fast(team *t, error *err) { return with_winograd(t, WINOGRAD_ALL, err); }
-backend *cpu_backend_lean(team *t, error *err) { return with_winograd(t, WINOGRAD_LIGHT, err); }
+backend *cpu_backend_lean(team *t, error *err) { return with_winograd(t, WINOGRAD_LEAN, err); }
 
 bool cpu_has_bf16(void) {
 #if CALO_ONEDNN

@@ -9,8 +9,8 @@ backend *cpu_backend(struct team *team, error *err);
 // The same, but 3×3 convolutions may be done with fewer multiplications (winograd.h): for drawing, where a
 // relative error of 1e-5 in f32, or twice that of bf16, is nothing; not for comparing networks.
 backend *cpu_backend_fast(struct team *team, error *err);
-// The same, but only those whose larger weights are small beside their pictures; fewer of the weights are
-// larger.
+// The same, but their weights are as large as plain ones except where those are small beside the picture:
+// slower by some hundredths, in much less memory.
 backend *cpu_backend_lean(struct team *team, error *err);
 
 // Whether bf16 products are fast here; if not, f32 is.
