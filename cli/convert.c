@@ -11,7 +11,9 @@ typedef struct {
     common common;
     int dtype, layout, prediction;
     const char *shard, *only, *merge, *minus;
-    double weight;
+    double weight, clamp;
+    const char *lora_base;
+    int rank, lora_names;
     bool force;
 } options;
 
@@ -19,6 +21,7 @@ static const char *const DTYPES[] = {"keep", "f32",         "f16",         "bf16
                                      "q4",   "q8-balanced", "q4-balanced", NULL};
 
 static const char *const LAYOUTS[] = {"keep", "diffusers", "single", NULL};
+static const char *const LORA_NAMES[] = {"kohya", "peft", NULL};
 static const char *const PREDICTIONS[] = {"auto", "eps", "v", NULL};
 
 static const option OPTIONS[] = {
@@ -46,6 +49,14 @@ static const option OPTIONS[] = {
      "with --layout, another autoencoder: a file, its folder or a model's"},
     {0, "clip-vocab", OPTION_TEXT, offsetof(options, common.clip_vocab), "DIR",
      "with --layout, vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
+    {0, "extract-lora", OPTION_TEXT, offsetof(options, lora_base), "BASE",
+     "write a LoRA: what the model IN has learned beyond the model BASE"},
+    {0, "rank", OPTION_INT, offsetof(options, rank), "N", "of the LoRA (default 32)", 1, 4096},
+    {0, "clamp", OPTION_REAL, offsetof(options, clamp), "Q",
+     "cut the LoRA's values at this quantile of their sizes (default 1: none; kohya's scripts take 0.99)",
+     1e-3, 1},
+    {0, "lora-names", OPTION_CHOICE, offsetof(options, lora_names), "WHOSE",
+     "kohya (default) or peft, as diffusers writes them", .choices = LORA_NAMES},
     {0, "force", OPTION_FLAG, offsetof(options, force), NULL, "replace existing files"},
     {0}};
 
@@ -55,7 +66,7 @@ const command_line CONVERT_LINE = {
     "Writes weights as safetensors: from a file of torch (.ckpt, .pt, .pth, "
     ".bin), in another number format, in or\n"
     "out of shards, merged with other models; or a whole model in another "
-    "layout of files.",
+    "layout of files; or the LoRA between two models.",
     "IN is a tensor file, an index of shards (*.index.json) or the folder of "
     "a network. Files of torch are read as\n"
     "data: nothing in them is run. Numbers are rounded to nearest, ties to "
@@ -131,6 +142,10 @@ static int convert(job *j, const options *o, char **operands) {
     r.overwrite = o->force;
     r.layout = (calo_layout)o->layout;
     r.prediction = (calo_prediction)o->prediction;
+    r.lora_base = o->lora_base;
+    r.lora_rank = o->rank;
+    r.lora_clamp = o->clamp;
+    r.lora_peft = o->lora_names;
     r.vae = o->common.vae;
     r.vocabulary = o->common.clip_vocab;
     r.on_event = show;
@@ -145,7 +160,7 @@ static int convert(job *j, const options *o, char **operands) {
 }
 
 int cmd_convert(int argc, char **argv) {
-    options o = {.common = common_defaults(), .weight = 0.5};
+    options o = {.common = common_defaults(), .weight = 0.5, .rank = 32, .clamp = 1};
     job j = {0};
     int n = session_options(&CONVERT_LINE, &o.common, argc, argv);
     if (n < 0) return options_code(n);

@@ -2,11 +2,12 @@
 #include "core/api.h"
 #include "core/files/convert.h"
 #include "core/files/quantised.h"
+#include "core/models/extract.h"
 #include "core/models/rewrite.h"
 #include "core/pipeline.h"
 
 void calo_convert_request_init(calo_convert_request *request, size_t size) {
-    calo_convert_request r = {.size = sizeof r, .weight = 0.5};
+    calo_convert_request r = {.size = sizeof r, .weight = 0.5, .lora_rank = 32, .lora_clamp = 1};
     api_struct_fill(request, size, &r, sizeof r);
 }
 
@@ -32,6 +33,8 @@ static status check(const calo_convert_request *r, error *err) {
         return fail(err, ERR_USAGE, "there is no layout %d", (int)r->layout);
     if ((unsigned)r->prediction > CALO_PREDICT_V)
         return fail(err, ERR_USAGE, "the files of a model cannot say the prediction %d", (int)r->prediction);
+    if (r->lora_base && (r->layout || r->plus || r->only || r->max_shard || r->type >= CALO_WEIGHTS_Q8))
+        return fail(err, ERR_USAGE, "a LoRA is taken from whole models, into one file of numbers");
     if (r->layout && (r->plus || r->only))
         return fail(err, ERR_USAGE,
                     "another layout is for whole models: merge, or take a part, before or after");
@@ -51,6 +54,21 @@ static status convert_layout(calo_context *ctx, const calo_convert_request *r, c
         s = model_rewrite(m.m, r->layout == CALO_LAYOUT_SINGLE ? LAYOUT_SINGLE : LAYOUT_DIFFUSERS, predicted,
                           c, err);
     model_free(m.m);
+    return s;
+}
+
+static status convert_to_lora(calo_context *ctx, const calo_convert_request *r, const conversion *c,
+                              error *err) {
+    extraction x = {.tuned = model_open(r->in, NULL, err),
+                    .rank = r->lora_rank,
+                    .clamp = r->lora_clamp,
+                    .names = r->lora_peft ? LORA_NAMES_PEFT : LORA_NAMES_KOHYA,
+                    .team = ctx->team};
+    status s = x.tuned ? OK : err->code;
+    if (!s && !(x.base = model_open(r->lora_base, NULL, err))) s = err->code;
+    if (!s) s = lora_extract(&x, c, err);
+    model_free(x.tuned);
+    model_free(x.base);
     return s;
 }
 
@@ -77,6 +95,7 @@ static status convert(calo_context *ctx, const calo_convert_request *request, er
                     .log = &ctx->log,
                     .progress = tell,
                     .user = &j};
+    if (r.lora_base) return convert_to_lora(ctx, &r, &c, err);
     return r.layout ? convert_layout(ctx, &r, &c, err) : convert_weights(&c, err);
 }
 

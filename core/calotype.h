@@ -530,6 +530,13 @@ typedef struct {
     calo_layout layout;
     calo_prediction prediction;   // what its files shall say, AUTO: as detected
     const char *vae, *vocabulary; // as of calo_model_options
+
+    // A LoRA instead: what the model `in` has learned beyond this one, of its UNet and text encoders. Both
+    // are what calo_model_open takes; there is no other change then. NULL: none.
+    const char *lora_base;
+    int lora_rank;     // 32; of smaller matrices theirs
+    double lora_clamp; // 1; of each pair, values beyond this quantile of their sizes become it
+    int lora_peft;     // names: 0: kohya's ("lora_unet_..."), 1: peft's, as diffusers writes them
 } calo_convert_request;
 
 // Writes the defaults into a struct of `size` bytes.

@@ -215,6 +215,14 @@ Test(convert, layouts_are_for_whole_models_and_new_folders) {
     expect("$C convert \"$M/unet\" \"$D/x\" --layout diffusers", 66, NULL, "model_index.json");
 }
 
+Test(convert, a_lora_is_taken_from_whole_models) {
+    expect("$C convert \"$M\" \"$D/x.safetensors\" --extract-lora \"$M\"", 65, NULL,
+           "have no layer that differs");
+    expect("$C convert \"$M\" \"$D/x.safetensors\" --extract-lora \"$M\" --layout single", 2, NULL,
+           "into one file of numbers");
+    expect("$C convert \"$M\" \"$D/x.safetensors\" --extract-lora \"$M\" --rank 0", 2, NULL, "rank");
+}
+
 // Killed at any moment, there is a whole folder or none.
 Test(convert, a_killed_conversion_leaves_no_half_folder) {
     for (unsigned wait = 2000; wait < 2000000; wait *= 3) {

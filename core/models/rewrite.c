@@ -4,29 +4,17 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/models/part_tensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-// A tensor of a component, under our name.
-typedef struct {
-    const char *name;
-    tensor_entry tensor, stored; // of ours, as a view of the file's; as the original layout stores it
-    const tensor_file *file;
-} part_tensor;
-
-typedef struct {
-    part_tensor *tensors; // by name
-    size_t n;
-    uint64_t bytes;
-} part_list;
-
 typedef struct {
     model *m;
     const conversion *c;
     json_t *scheduler;
-    part_list parts[N_PARTS];
+    part_tensors parts[N_PARTS];
     bool *used;                  // of a checkpoint's tensors
     uint64_t before, now, total; // bytes of the files written, of the one at work, of all
     arena strings;
@@ -44,67 +32,6 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 
 // ---- what the model holds
 
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const part_tensor *)a)->name, ((const part_tensor *)b)->name);
-}
-
-static status add_tensor(job *j, part_list *l, const char *name, model_tensor t, tensor_view view,
-                         error *err) {
-    part_tensor *p = &l->tensors[l->n++];
-    *p = (part_tensor){
-        .name = arena_printf(&j->strings, "%s", name), .tensor = view_load(t.tensor, view), .file = t.file};
-    l->bytes += p->tensor.bytes;
-    return p->name ? OK : no_memory(err);
-}
-
-// All that a file's tensor is of ours.
-static status add_stored(job *j, part_list *l, const file_names *names, model_tensor t, bool *used,
-                         error *err) {
-    char ours[NAME_SIZE];
-    tensor_view view = VIEW_WHOLE;
-    const char *name = t.tensor->name;
-    if (!names->rows) {
-        *used = weights_usual_name(name, ours);
-        return *used ? add_tensor(j, l, ours, t, VIEW_WHOLE, err) : OK;
-    }
-    if (strncmp(name, names->prefix, strlen(names->prefix))) return OK;
-    for (int third = VIEW_FIRST_THIRD; third <= VIEW_LAST_THIRD; third++) {
-        if (!names_recall(names, name, (tensor_view)third, ours, &view)) break;
-        *used = true;
-        TRY(add_tensor(j, l, ours, t, view, err));
-        if (!view_is_third(view)) break;
-    }
-    return OK;
-}
-
-static status check_names(const part_list *l, const char *path, error *err) {
-    for (size_t i = 1; i < l->n; i++)
-        if (!strcmp(l->tensors[i - 1].name, l->tensors[i].name))
-            return fail(err, ERR_DATA, "%s: '%.200s' and '%.200s' are the same tensor of the network", path,
-                        l->tensors[i - 1].tensor.name, l->tensors[i].tensor.name);
-    return OK;
-}
-
-static status list_part(job *j, model_part p, error *err) {
-    const model_files *files;
-    file_names names;
-    part_list *l = &j->parts[p];
-    TRY(model_part_files(j->m, p, &files, &names, err));
-    bool own = model_checkpoint(j->m) && files == checkpoint_files(model_checkpoint(j->m)), used;
-    size_t n = model_files_count(files);
-    if (!(l->tensors = mem_calloc(3 * n, sizeof *l->tensors))) return no_memory(err);
-    for (size_t i = 0; i < n; i++) {
-        used = false;
-        TRY(add_stored(j, l, &names, model_files_at(files, i), &used, err));
-        if (own) j->used[i] |= used;
-    }
-    if (!l->n)
-        return fail(err, ERR_DATA, "%s: no tensor of the %s", model_files_path(files), model_part_name(p));
-    qsort(l->tensors, l->n, sizeof *l->tensors, by_name);
-    j->total += l->bytes;
-    return check_names(l, model_files_path(files), err);
-}
-
 static void report_unused(const job *j) {
     const checkpoint *c = model_checkpoint(j->m);
     size_t n = 0, first = 0;
@@ -120,7 +47,10 @@ static status list_parts(job *j, error *err) {
     if (c && !(j->used = mem_calloc(model_files_count(checkpoint_files(c)), sizeof *j->used)))
         return no_memory(err);
     for (model_part p = 0; p < N_PARTS; p++)
-        if (model_has(j->m, p)) TRY(list_part(j, p, err));
+        if (model_has(j->m, p)) {
+            TRY(part_tensors_list(&j->parts[p], j->m, p, j->used, err));
+            j->total += j->parts[p].bytes;
+        }
     report_unused(j);
     return OK;
 }
@@ -170,7 +100,7 @@ static void say(metadata *d, const char *key, const char *value, bool replace) {
 // What the UNet's file says is said of the model; there is room for a few pairs more.
 static status say_the_same(metadata *d, const job *j, error *err) {
     enum { MORE = 4 };
-    const part_list *unet = &j->parts[PART_UNET];
+    const part_tensors *unet = &j->parts[PART_UNET];
     const tensor_file *f = unet->n ? unet->tensors[0].file : NULL;
     size_t n = f ? tensor_file_metadata_count(f) : 0;
     if (!(d->pairs = mem_calloc(n + MORE, sizeof *d->pairs))) return no_memory(err);
@@ -221,17 +151,12 @@ static status find_names(job *j, model_part p, error *err) {
     return OK;
 }
 
-static const part_tensor *find_tensor(const part_list *l, const char *name) {
-    const part_tensor key = {.name = name};
-    return bsearch(&key, l->tensors, l->n, sizeof key, by_name);
-}
-
-static bool translate(const file_names *names, const part_list *l, const char *ours, char theirs[NAME_SIZE],
-                      tensor_view *view) {
+static bool translate(const file_names *names, const part_tensors *l, const char *ours,
+                      char theirs[NAME_SIZE], tensor_view *view) {
     char needed[NAME_SIZE];
     for (const name_row *row = names->rows; row->ours; row++)
         if (names_translate(names, row, ours, theirs, view) &&
-            (!row->with || (names_need(names, row, ours, needed) && find_tensor(l, needed))))
+            (!row->with || (names_need(names, row, ours, needed) && part_tensors_find(l, needed))))
             return true;
     return false;
 }
@@ -249,7 +174,7 @@ static convert_item *new_item(job *j, const char *name) {
     return item->name ? item : NULL;
 }
 
-static status place(job *j, model_part p, part_tensor *t, error *err) {
+static status place(job *j, model_part p, const part_tensor *t, error *err) {
     char theirs[NAME_SIZE];
     tensor_view view;
     if (!translate(&j->names[p], &j->parts[p], t->name, theirs, &view)) {
@@ -261,10 +186,11 @@ static status place(job *j, model_part p, part_tensor *t, error *err) {
     }
     int part = view_is_third(view) ? view - VIEW_FIRST_THIRD : 0;
     convert_item *item = view_is_third(view) ? fused(j, theirs) : NULL;
-    if (!item && !(item = new_item(j, theirs))) return no_memory(err);
-    t->stored = view_store(&t->tensor, view);
+    tensor_entry *stored = arena_alloc(&j->strings, sizeof *stored);
+    if (!stored || (!item && !(item = new_item(j, theirs)))) return no_memory(err);
+    *stored = view_store(&t->tensor, view);
     if (view_is_third(view)) item->n_parts = 3;
-    item->part[part] = (model_tensor){t->file, &t->stored};
+    item->part[part] = (model_tensor){t->file, stored};
     return OK;
 }
 
@@ -354,7 +280,7 @@ static status make_folder(job *j, const char *name, error *err) {
 static status write_part(job *j, model_part p, error *err) {
     const char *name = model_part_name(p);
     bool text = p == PART_TEXT_ENCODER || p == PART_TEXT_ENCODER_2;
-    const part_list *l = &j->parts[p];
+    const part_tensors *l = &j->parts[p];
     metadata d = {0};
     convert_item *items = mem_calloc(l->n, sizeof *items);
     status s = items ? make_folder(j, name, err) : no_memory(err);
@@ -492,7 +418,7 @@ static status write_folder(job *j, error *err) {
 // ---- all of it
 
 static void finish(job *j) {
-    for (model_part p = 0; p < N_PARTS; p++) mem_free(j->parts[p].tensors);
+    for (model_part p = 0; p < N_PARTS; p++) part_tensors_free(&j->parts[p]);
     json_decref(j->scheduler);
     mem_free(j->used);
     mem_free(j->items);
