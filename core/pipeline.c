@@ -25,7 +25,7 @@
 enum { MAX_SIDE = 8192, MAX_COUNT = 1 << 20, MAX_STEPS = 1000 };
 // Pixels of latents that go through the network together: as many as one picture of 512 pixels has.
 enum { GROUP_PIXELS = 64 * 64, MAX_GROUP = 8 };
-enum { VAE_TILE = 512, MIN_VAE_TILE = 64 };
+enum { MIN_VAE_TILE = 64 };
 
 // Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
 static status tell(const txt2img *t, const char *stage, int done, int all, int finished, int n,
@@ -369,14 +369,13 @@ static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
 static int64_t latent_size(const txt2img *t) { return t->C * t->h * t->w; }
 
 autoencoder txt2img_autoencoder(const txt2img *t) {
-    int tile = t->request->vae_tile_size;
     return (autoencoder){.model = t->model,
                          .compute = t->compute,
                          .C = t->C,
                          .h = t->h,
                          .w = t->w,
                          .tiling = t->request->vae_tiling,
-                         .tile = tile ? tile : VAE_TILE};
+                         .tile = t->request->vae_tile_size};
 }
 
 // A picture being handed to the caller, and its memory.

@@ -36,6 +36,7 @@ void txt2img_free(txt2img *t);
 status txt2img_run(const txt2img *t, status (*put)(void *user, const calo_image *im, error *err), void *user,
                    error *err);
 
+// What its pictures go through.
 autoencoder txt2img_autoencoder(const txt2img *t);
 
 // What image i is drawn from. Without a negative prompt (NULL) SDXL may use zeros instead of the embedding of

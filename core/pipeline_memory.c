@@ -45,8 +45,19 @@ static status list_networks(const txt2img *t, int group, network_shape shapes[N_
 
 static double mega(size_t bytes) { return (double)bytes * 1e-6; }
 
-static void tell_network(const txt2img *t, network net, const network_memory *n) {
+static size_t tiled_bytes(const txt2img *t, network net) {
+    autoencoder a = txt2img_autoencoder(t);
+    if (net == NET_VAE_ENCODER) return autoencoder_tiled_bytes(&a, VAE_ENCODE);
+    return net == NET_VAE_DECODER ? autoencoder_tiled_bytes(&a, VAE_DECODE) : 0;
+}
+
+static void tell_network(const txt2img *t, network net, const network_memory *n, size_t tiled) {
     char how[100] = "";
+    if (tiled) {
+        log_put(&t->model->ctx->log, LOG_LEVEL_INFO, "memory: %s in parts, in all %.0f MB", network_name(net),
+                mega(tiled + PROCESS_BYTES));
+        return;
+    }
     if (n->stage)
         snprintf(how, sizeof how, "; %.0f MB of the weights are read in every run",
                  mega(n->weights - n->kept));
@@ -66,9 +77,10 @@ status txt2img_check_memory(const txt2img *t, int group, error *err) {
     TRY(list_networks(t, group, shapes, &n, err));
     for (int i = 0; i < n; i++) {
         TRY(api_network_memory(t->model, &shapes[i], &need, err));
-        tell_network(t, shapes[i].net, &need);
-        if (need.least > least) {
-            least = need.least;
+        size_t tiled = tiled_bytes(t, shapes[i].net), own = tiled ? tiled : need.least;
+        tell_network(t, shapes[i].net, &need, tiled);
+        if (own > least) {
+            least = own;
             largest = shapes[i].net;
         }
     }

@@ -21,14 +21,52 @@ static void warn(const autoencoder *a, const char *what) {
 
 // ---- in parts
 
+// Sides of parts in pixels; smaller ones are slower.
+enum { VAE_TILE = 512, LEAN_TILE = 128 };
 #define LARGEST_WHOLE ((int64_t)3 << 30) // bytes
+
+static bool is_limited(const autoencoder *a) { return a->model->ctx->options.max_memory > 0; }
+
+static int64_t tile_pixels(const autoencoder *a) {
+    int64_t side = a->tile ? a->tile : is_limited(a) ? LEAN_TILE : VAE_TILE;
+    return side * side;
+}
+
+static network_shape shape_of(const autoencoder *a, vae_way way, dtype compute) {
+    int64_t f = way == VAE_ENCODE ? vae_factor(model_vae(a->model->m, NULL)) : 1;
+    return (network_shape){.net = way == VAE_ENCODE ? NET_VAE_ENCODER : NET_VAE_DECODER,
+                           .compute = compute,
+                           .B = 1,
+                           .H = a->h * f,
+                           .W = a->w * f};
+}
+
+static int64_t tiled_bytes(const autoencoder *a, vae_way way, dtype compute) {
+    const vae_config *v = model_vae(a->model->m, NULL);
+    int64_t f = vae_factor(v);
+    return vae_tiled_bytes(v, way, a->h * f, a->w * f, compute, tile_pixels(a));
+}
+
+// Whether a limit of memory leaves no other way. What cannot be told is told when the network is made.
+static bool is_too_large(const autoencoder *a, vae_way way, dtype compute) {
+    network_shape s = shape_of(a, way, compute);
+    network_memory need;
+    error ignored = {0};
+    return is_limited(a) && !api_network_memory(a->model, &s, &need, &ignored) && !need.fits &&
+           tiled_bytes(a, way, compute) < (int64_t)need.least;
+}
 
 static bool tiles(const autoencoder *a, vae_way way, dtype compute) {
     const vae_config *v = model_vae(a->model->m, NULL);
     int64_t f = vae_factor(v);
     return a->tiling == CALO_TILING_ON ||
            (a->tiling == CALO_TILING_AUTO &&
-            vae_untiled_bytes(v, way, a->h * f, a->w * f, compute) > LARGEST_WHOLE);
+            (vae_untiled_bytes(v, way, a->h * f, a->w * f, compute) > LARGEST_WHOLE ||
+             is_too_large(a, way, compute)));
+}
+
+size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way) {
+    return tiles(a, way, a->compute) ? (size_t)tiled_bytes(a, way, a->compute) : 0;
 }
 
 static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const float *in, float *out,
@@ -41,10 +79,12 @@ static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const 
                    .compute = compute,
                    .weights = model_weights(m, PART_VAE, err),
                    .values = model_values(m, PART_VAE),
-                   .be = api_backend(a->model->ctx, FAST, err),
+                   .be = api_backend(a->model->ctx, is_limited(a) ? LEAN : FAST, err),
                    .room = &a->model->ctx->ws,
-                   .pixels = a->tile * a->tile};
+                   .forgets = is_limited(a),
+                   .pixels = tile_pixels(a)};
     if (!t.weights || !t.be) return err->code;
+    if (t.forgets) model_forget(m, t.room);
     return vae_tiles_run(&t, in, a->h * f, a->w * f, out, err);
 }
 
@@ -77,7 +117,7 @@ static const float *decode_in_tiles(const autoencoder *a, dtype compute, const f
 static const float *run_decoder(const autoencoder *a, dtype compute, const float *x, float **own,
                                 error *err) {
     if (tiles(a, VAE_DECODE, compute)) return decode_in_tiles(a, compute, x, own, err);
-    network_shape s = {.net = NET_VAE_DECODER, .compute = compute, .B = 1, .H = a->h, .W = a->w};
+    network_shape s = shape_of(a, VAE_DECODE, compute);
     exec *e = api_network(a->model, &s, FAST, err);
     if (!e) return NULL;
     unscale(a, x, exec_input(e, "latent"));

@@ -11,9 +11,12 @@ typedef struct {
     struct calo_model *model;
     dtype compute; // tried first
     int64_t C, h, w;
-    calo_tiling tiling; // AUTO: where the whole would take more than 3 GiB
-    int64_t tile;       // pixels on the side of a square as large as a part
+    calo_tiling tiling; // AUTO: where the whole would take more than 3 GiB, or than the context allows
+    int64_t tile;       // pixels on the side of a square as large as a part; 0: VAE_TILE, or LEAN_TILE
 } autoencoder;
+
+// Bytes of activations, about, where it works in parts; else 0.
+size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way);
 
 // Whether all n values are numbers.
 bool all_finite(const float *x, size_t n);

@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/graph/op.h"
 #include "core/graph/runner.h"
+#include "core/pipeline_vae.h"
 #include "tests/backend.h"
 #include "tests/tiny_model.h"
 
@@ -13,6 +14,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -326,4 +328,49 @@ Test(memory, a_file_that_changes_meanwhile_is_an_error) {
         calo_images_free(images);
         tiny_model_remove(s.dir);
     }
+}
+
+// What the autoencoder makes of the same latents. Returns the bytes that it took.
+static size_t decode(const char *dir, uint64_t limit, calo_tiling tiling, uint8_t *rgb, status *s) {
+    enum { SIDE = 128 };
+    static float latents[SIDE * SIDE * 4];
+    calo_context_options o = calo_context_defaults();
+    calo_context *ctx;
+    calo_model *m;
+    o.precision = CALO_PRECISION_F32;
+    o.max_memory = limit;
+    o.threads = 2;
+    for (int i = 0; i < SIDE * SIDE * 4; i++) latents[i] = cosf((float)i);
+    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
+    cr_assert_eq(calo_model_open(ctx, dir, &m), CALO_OK);
+    autoencoder a = {
+        .model = m, .compute = DT_F32, .C = 4, .h = SIDE, .w = SIDE, .tiling = tiling, .tile = 64};
+    const vae_config *v = model_vae(m->m, NULL);
+    cr_assert_eq(v->latent_channels, 4);
+    long before = atomic_load(&held);
+    atomic_store(&peak, before);
+    *s = autoencoder_decode(&a, latents, rgb, &ctx->err);
+    size_t taken = (size_t)(atomic_load(&peak) - before);
+    calo_model_free(m);
+    calo_context_free(ctx);
+    return taken;
+}
+
+Test(memory, the_autoencoder_works_in_parts_where_it_must) {
+    enum { BYTES = 3 * 1024 * 1024, PLANS = 1 << 20 };
+    static uint8_t whole[BYTES], parts[BYTES];
+    char dir[512];
+    status s;
+    tiny_model_write("sd", "v", dir, sizeof dir);
+    size_t all = decode(dir, 0, CALO_TILING_AUTO, whole, &s);
+    cr_assert_eq(s, OK);
+    size_t limit = all * 3 / 4;
+    decode(dir, PROCESS_BYTES + limit, CALO_TILING_OFF, parts, &s);
+    cr_expect_eq(s, ERR_USAGE);
+    size_t taken = decode(dir, PROCESS_BYTES + limit, CALO_TILING_AUTO, parts, &s);
+    cr_assert_eq(s, OK);
+    cr_expect_leq(taken, limit + PLANS, "%zu bytes with a limit of %zu; the whole takes %zu", taken, limit,
+                  all);
+    for (int i = 0; i < BYTES; i++) cr_assert_leq(abs(whole[i] - parts[i]), 1);
+    tiny_model_remove(dir);
 }

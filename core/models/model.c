@@ -610,13 +610,15 @@ static bool fits_beside(const model *m, const plan *p, const network_means *by) 
     return memory_held(m, by->ws) + n.weights + n.making + n.activations - room + grown <= by->memory;
 }
 
-// Frees what is not needed to make plans run again.
-static void forget_all(model *m, workspace *ws) {
+void model_forget(model *m, workspace *ws) {
     for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++) {
         exec_free(c->run.exec);
         c->run.exec = NULL;
     }
-    for (int p = 0; p < N_PARTS; p++) store_clear(m->part[p].values);
+    for (int p = 0; p < N_PARTS; p++) {
+        store_clear(m->part[p].values);
+        store_set_limit(m->part[p].values, SIZE_MAX);
+    }
     workspace_free(ws);
     mem_return();
 }
@@ -639,6 +641,7 @@ static cached_plan *choose_plan(model *m, const network_shape *s, const network_
         need->be = i;
         if (by->memory && need->total > by->memory && i < by->n_be - 1) continue;
         divide(need, by->memory);
+        need->fits = !by->memory || need->total <= by->memory;
         return c;
     }
 }
@@ -651,10 +654,9 @@ status model_network_memory(model *m, const network_shape *s, const network_mean
 static status make_exec(model *m, cached_plan *c, const network_means *by, const network_memory *need,
                         error *err) {
     store *values = m->part[NETWORKS[c->shape.net].part].values;
-    store_set_limit(values, SIZE_MAX);
     if (by->memory && !fits_beside(m, c->run.plan, by)) {
-        forget_all(m, by->ws);
-        if (need->total > by->memory)
+        model_forget(m, by->ws);
+        if (!need->fits)
             return fail(err, ERR_USAGE, "%s needs %zu bytes of memory at least, and %zu are allowed",
                         network_name(c->shape.net), need->least, by->memory);
         if (need->stage) store_set_limit(values, by->memory - need->activations);

@@ -105,6 +105,7 @@ typedef struct {
     size_t total;       // the peak
     size_t least;       // the smallest peak there is
     int be;             // which backend
+    bool fits;
 } network_memory;
 
 const char *network_name(network net); // "vae_decoder"
@@ -124,6 +125,8 @@ exec *model_network(model *m, const network_shape *s, const network_means *by, e
 // way.
 status model_network_memory(model *m, const network_shape *s, const network_means *by, network_memory *need,
                             error *err);
+// Frees all packed weights and the workspace; plans stay.
+void model_forget(model *m, workspace *ws);
 // Packed weights of a component, for plans made elsewhere.
 store *model_values(model *m, model_part part);
 // Bytes of weights in memory.

@@ -23,6 +23,15 @@ int64_t vae_untiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W
     return H * W * (2 * before + own) * (int64_t)dtype_size(compute);
 }
 
+int64_t vae_tiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute,
+                        int64_t pixels) {
+    int64_t own = c->block_out_channels[0], before = own;
+    if (way == VAE_DECODE && c->n_levels > 1) before = c->block_out_channels[1];
+    // The picture before and after the stage that changes its channels; a band and what surrounds it.
+    int64_t planes = H * W * (before + own) * (int64_t)dtype_size(compute);
+    return planes + 3 * vae_untiled_bytes(c, way, at_most(pixels / W + 1, H), W, compute) / 2;
+}
+
 // ---- a picture between two stages
 
 typedef struct {
@@ -315,6 +324,7 @@ status vae_tiles_run(const vae_tiles *t, const float *in, int64_t H, int64_t W, 
             i = run_whole(t, i, &x, err);
         else
             run_in_bands(t, i++, &x, err);
+        if (t->forgets) store_clear(t->values);
     }
     if (!err->code) memcpy(out, x.px, (size_t)x.H * row_bytes(&x));
     plane_free(&x);

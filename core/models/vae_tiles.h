@@ -18,10 +18,15 @@ typedef struct {
     const backend *be;
     workspace *room;
     int64_t pixels; // of a band's result, about
+    bool forgets;   // the weights of a stage when it is done: nothing else may use the store
 } vae_tiles;
 
 // Bytes of activations that the network needs at once without tiles, about; H × W pixels.
 int64_t vae_untiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute);
+
+// Bytes that vae_tiles_run needs with `forgets`, about, and the weights of one stage.
+int64_t vae_tiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute,
+                        int64_t pixels);
 
 // in: the network's input [H,W,C]; out: the last stage's result (vae.h). Sides of pictures are multiples of
 // the factor f. The same values for any number of threads.
