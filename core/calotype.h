@@ -100,8 +100,8 @@ typedef struct {
     calo_fast fast;
     int reserved; // 0
     // The most memory that calo_txt2img may take, in bytes of the whole process; 0: as much as is fastest.
-    // With a limit the networks take turns, Winograd's weights are made where they gain most or not at all,
-    // and what still does not fit is read from the model's files again in every step.
+    // With a limit the networks take turns, Winograd's weights are kept small where it is needed, and what
+    // still does not fit is read from the model's files again in every step.
     uint64_t max_memory;
 } calo_context_options;
 

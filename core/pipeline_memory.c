@@ -63,7 +63,7 @@ static void tell_network(const txt2img *t, network net, const network_memory *n,
                  mega(n->weights - n->kept));
     log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
             "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s", network_name(net),
-            mega(n->weights), n->be ? " (fewer by Winograd's method)" : "", mega(n->activations),
+            mega(n->weights), n->be ? " (lean for Winograd's method)" : "", mega(n->activations),
             mega(n->total + PROCESS_BYTES), how);
 }
 
