@@ -202,3 +202,17 @@ Test(quantised, draws) {
         expect(command, 0, NULL, NULL);
     }
 }
+
+// Products in 8 bits: the same pictures for any number of threads and any batch, and another one than without
+// them.
+Test(quantised, q8_draws_the_same_for_any_threads_and_batch) {
+    expect("cp -r assets/talbot \"$D/t\" && chmod -R u+w \"$D/t\" && $C convert -q --force --dtype q8 "
+           "assets/talbot/unet "
+           "\"$D/t/unet/diffusion_pytorch_model.safetensors\"",
+           0, NULL, NULL);
+    expect("cd \"$D\" && $C txt2img -q -m t -p x --steps 2 -s 1 -b 2 -t 1 --no-metadata -o a{i}.png && "
+           "$C txt2img -q -m t -p x --steps 2 -s 1 -b 2 -t 2 --no-metadata -o b{i}.png && "
+           "$C txt2img -q -m t -p x --steps 2 -s 2 -t 2 --no-metadata -o c1.png && ls *.png && "
+           "cmp a1.png b1.png && cmp a2.png b2.png && cmp a2.png c1.png",
+           0, NULL, NULL);
+}

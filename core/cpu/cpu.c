@@ -6,6 +6,7 @@
 #include "core/base/threads.h"
 #include "core/cpu/attention.h"
 #include "core/cpu/dense.h"
+#include "core/cpu/int8.h"
 #include "core/cpu/kernels.h"
 #include "core/cpu/winograd.h"
 #include "core/graph/op.h"
@@ -29,6 +30,7 @@ typedef struct cpu_kernel {
     void (*run)(const struct cpu_kernel *k, const kernel_io *io);
     attention_desc attention;
     winograd_desc winograd;
+    int8_desc int8;
     team *team; // packs
     dense *dense;
 } cpu_kernel;
@@ -470,6 +472,60 @@ static kernel *winograd_kernel(const cpu *c, const node *n, const winograd_desc 
     return &k->k;
 }
 
+// ---- products in 8 bits
+
+static status run_int8(const kernel *k, const kernel_io *io, error *err) {
+    (void)err;
+    int8_run(io->team, &((const cpu_kernel *)k)->int8, io->in[0], io->in[1], io->in[2], io->in[3], io->out[0],
+             io->scratch);
+    return OK;
+}
+
+static status pack_int8(const kernel *k, const void *plain, void *packed, error *err) {
+    (void)err;
+    const cpu_kernel *c = (const cpu_kernel *)k;
+    int8_pack(c->team, &c->int8, plain, packed);
+    return OK;
+}
+
+// Linears, and convolutions that are such, with weights of 8 bits: 1.5 to 2.2 times as fast as oneDNN's
+// products in bf16 and 3 to 7 times as those in f32 on a Zen 4 core, for 2 to 8192 rows of SD 1.5. 3×3
+// convolutions stay Winograd's: direct ones in 8 bits have at most twice the speed of direct bf16, which
+// Winograd's almost have.
+static bool int8_serves(const cpu *c, const node *n, bool weight_operand, int8_desc *d) {
+    if (c->winograd == WINOGRAD_NONE || !weight_operand || (n->op != &OP_MATMUL && n->op != &OP_CONV))
+        return false;
+    const node *x = n->in[0], *w = n->in[1];
+    if (w->op != &OP_WEIGHT || !w->a.leaf.w->int8 || w->rate != RATE_MODEL) return false;
+    if (!float_type(n->dtype) || x->dtype != n->dtype) return false;
+    conv_geometry g = n->op == &OP_CONV ? n->a.conv.geo : (conv_geometry){.stride = 1};
+    if (n->op == &OP_CONV && (w->shape.d[2] != 1 || w->shape.d[3] != 1)) return false;
+    if (n->op == &OP_MATMUL &&
+        (w->shape.rank != 2 || n->a.matmul.ta || !n->a.matmul.tb || n->a.matmul.scale != 1))
+        return false;
+    if (g.stride != 1 || (g.top | g.left | g.bottom | g.right | g.twice)) return false;
+    int64_t K = shape_last(x->shape);
+    *d = (int8_desc){.t = n->dtype, .M = shape_count(x->shape) / K, .N = w->shape.d[0], .K = K};
+    return int8_runs() && int8_fits(d);
+}
+
+static kernel *int8_kernel(const cpu *c, const node *n, const int8_desc *d, error *err) {
+    cpu_kernel *k = mem_calloc(1, sizeof *k);
+    if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
+    k->n = n;
+    k->int8 = *d;
+    k->team = c->b.team;
+    k->k = (kernel){.name = "int8 vnni",
+                    .run = run_int8,
+                    .free = free_kernel,
+                    .scratch = int8_scratch_bytes(d, team_size(c->b.team)),
+                    .inplace = 1u << 3,
+                    .packed_bytes = int8_packed_bytes(d),
+                    .packed_key = key_text("int8 vnni"),
+                    .pack = pack_int8};
+    return &k->k;
+}
+
 // ---- dense products
 
 #if CALO_ONEDNN
@@ -628,7 +684,9 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
 static kernel *prepare(const backend *self, const node *n, bool weight_operand, error *err) {
     const cpu *c = (const cpu *)self;
     winograd_desc fast;
+    int8_desc int8;
     if (winograd_serves(c, n, weight_operand, &fast)) return winograd_kernel(c, n, &fast, err);
+    if (int8_serves(c, n, weight_operand, &int8)) return int8_kernel(c, n, &int8, err);
 #if CALO_ONEDNN
     error why = {0};
     kernel *k = is_dense(n, weight_operand) ? dense_kernel_for(c, n, weight_operand, &why) : NULL;

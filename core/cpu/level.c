@@ -40,3 +40,13 @@ const char *cpu_level_name(cpu_level level) {
     static const char *const NAMES[CPU_LEVELS] = {"best", "base", "avx2", "avx512", "avx512_bf16"};
     return NAMES[level];
 }
+
+bool cpu_has_vnni(void) {
+#if defined(__x86_64__)
+    const char *limit = getenv("ONEDNN_MAX_CPU_ISA");
+    bool without = limit && !strcmp(limit, "AVX512_CORE");
+    return !without && cpu_level_within(CPU_BEST) >= CPU_AVX512 && __builtin_cpu_supports("avx512vnni");
+#else
+    return false;
+#endif
+}

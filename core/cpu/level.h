@@ -1,5 +1,6 @@
 // Instruction sets that own kernels are compiled for, each a superset of the one before.
 #pragma once
+#include <stdbool.h>
 
 typedef enum {
     CPU_BEST, // as a limit: none
@@ -14,3 +15,5 @@ typedef enum {
 // kernels and oneDNN's agree on what the CPU has.
 cpu_level cpu_level_within(cpu_level limit);
 const char *cpu_level_name(cpu_level);
+// AVX-512 with products of bytes.
+bool cpu_has_vnni(void);

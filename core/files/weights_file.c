@@ -1,6 +1,7 @@
 #include "core/files/weights_file.h"
 
 #include "core/base/mem.h"
+#include "core/files/quantised.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,8 @@ static const weight *view_of(entry *e, tensor_view view) {
                          .source = &s->place,
                          .expect = expect,
                          .id = weight_new_id()};
+    const quantised *codes = s->tensor.codes;
+    s->weight.int8 = codes && codes->format->codes == DT_I8 && !s->tensor.strided;
     s->weight.shape.rank = s->tensor.ndim;
     for (int i = 0; i < s->tensor.ndim; i++) s->weight.shape.d[i] = s->tensor.shape[i];
     return &s->weight;

@@ -18,7 +18,8 @@ typedef struct weight {
     // (optional) The values will be read soon: the file's part may be fetched meanwhile.
     void (*expect)(const struct weight *w);
     bool trainable; // becomes a leaf that gradients reach
-    uint64_t id;    // equal ids hold equal values: the key under which packed forms are shared
+    bool int8;   // each row (index of the first dimension) is whole numbers to 127 times a scale of its own
+    uint64_t id; // equal ids hold equal values: the key under which packed forms are shared
 } weight;
 
 typedef struct weights {
