@@ -213,34 +213,10 @@ static int store(const target *t, const char *arg) {
 
 // ---- near misses
 
-static int least(int a, int b) { return a < b ? a : b; }
-
-// Number of letters to insert, drop, change or swap (Damerau-Levenshtein, adjacent swaps).
-static int distance(const char *a, const char *b) {
-    enum { MAX = 32 };
-    size_t n = strlen(a), m = strlen(b);
-    int d[MAX + 1][MAX + 1];
-    if (n > MAX || m > MAX) return MAX;
-    for (size_t i = 0; i <= n; i++)
-        for (size_t j = 0; j <= m; j++) {
-            d[i][j] = i && j ? d[i - 1][j - 1] + (a[i - 1] != b[j - 1]) : (int)(i + j);
-            if (i && j) d[i][j] = least(d[i][j], least(d[i - 1][j], d[i][j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
-        }
-    return d[n][m];
-}
-
 void options_suggest(const char *name, const char *const *known, const char *dashes, char *out, size_t size) {
-    const char *best = NULL;
-    size_t n = strlen(name);
-    int nearest = (int)(n < 96 ? n : 96) / 3 + 1; // farther is no slip of the finger
-    for (; *known; known++) {
-        int d = distance(name, *known);
-        if (d > nearest || (best && d == nearest)) continue;
-        nearest = d;
-        best = *known;
-    }
+    size_t n = 0;
+    while (known[n]) n++;
+    const char *best = calo_nearest_name(name, known, n);
     out[0] = 0;
     if (best) snprintf(out, size, " (did you mean %s%s?)", dashes, best);
 }

@@ -14,12 +14,13 @@
 typedef struct {
     drawing drawing;
     const char *output, *init_latents, *save_latents, *from;
-    int show, preview, preview_interval;
+    int show, preview, preview_interval, preview_method;
     bool force;
     json_t *from_settings; // owns the texts that came from the picture
     const char *expected;  // checksum of the model that made it
 } options;
 
+static const char *const PREVIEW_METHODS[] = {"vae", "linear", NULL};
 #define AT(field) offsetof(options, field)
 static const option OPTIONS[] = {
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
@@ -32,6 +33,9 @@ static const option OPTIONS[] = {
      .choices = TERMINAL_SHOWS, .alone = "auto"},
     {0, "preview-interval", OPTION_INT, AT(preview_interval), "N",
      "steps from one preview to the next; each costs a run of the autoencoder (1)", 1, 1000},
+    {0, "preview-method", OPTION_CHOICE, AT(preview_method), "HOW",
+     "vae, or linear: the autoencoder draws a few, and most are a square of colour for each latent (vae)",
+     .choices = PREVIEW_METHODS},
     {0, "force", OPTION_FLAG, AT(force), NULL, "replace existing files"},
     {0, "init-latents", OPTION_TEXT, AT(init_latents), "FILE",
      "unit noise to start from: F32 latents [B,C,h,w]"},
@@ -184,6 +188,7 @@ static int draw(job *j, calo_model *m, const calo_tensor *init) {
     if (j->o->preview && j->view.how != SHOW_OFF) {
         r.on_preview = preview;
         r.preview_every = j->o->preview_interval;
+        r.preview_method = (calo_preview_method)j->o->preview_method;
     }
     if (init->name) r.init_latents = init;
     drawing_pictures pictures;

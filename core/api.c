@@ -9,6 +9,7 @@
 #include "core/base/arena.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
+#include "core/base/nearest.h"
 #include "core/cpu/cpu.h"
 
 _Static_assert((int)CALO_ERR_USAGE == (int)ERR_USAGE && (int)CALO_ERR_DATA == (int)ERR_DATA &&
@@ -124,6 +125,10 @@ status api_network_memory(calo_model *m, const network_shape *s, network_memory 
     network_means by;
     status st = means_for(m->ctx, FAST, &by, err);
     return st ? st : model_network_memory(m->m, s, &by, need, err);
+}
+
+const char *calo_nearest_name(const char *name, const char *const *names, size_t n) {
+    return nearest_name(name, names, n);
 }
 
 void calo_cancel(calo_context *ctx, int on) { atomic_store(&ctx->stop, on); }

@@ -211,6 +211,7 @@ typedef enum {
     CALO_CONTENT_ZEROS
 } calo_mask_content;
 
+typedef enum { CALO_PREVIEW_VAE, CALO_PREVIEW_LINEAR } calo_preview_method;
 typedef enum { CALO_TILING_AUTO, CALO_TILING_ON, CALO_TILING_OFF } calo_tiling;
 
 typedef struct calo_image calo_image;
@@ -236,8 +237,8 @@ typedef struct {
     // job with it. May be NULL.
     calo_status (*on_image)(void *user, const calo_image *image);
     // Called with each image of the group after every `preview_every` steps but the last: what it looks like
-    // if the network is right so far, without a description. Costs a run of the autoencoder for each image;
-    // the finished images are the same. Otherwise as on_image; image->seed tells which one it is.
+    // if the network is right so far, without a description. By default it costs a run of the autoencoder for
+    // each image; the finished images are the same. Otherwise as on_image; image->seed tells which one it is.
     calo_status (*on_preview)(void *user, const calo_image *image, int step);
     void *user;        // for the two above
     int preview_every; // 0: never
@@ -289,6 +290,10 @@ typedef struct {
     int hires_width, hires_height; // of the finished picture; 0: in proportion, or by hires_scale
     int hires_steps;               // 0: `steps`
     int hires;
+    // LINEAR: the first, second, fourth, eighth ... preview is decoded; those in between show each latent as
+    // a square of its colour, by a linear map fitted to the last one that was. They cost almost nothing.
+    calo_preview_method preview_method;
+    int reserved; // 0
 } calo_txt2img_request;
 
 struct calo_image {
@@ -580,6 +585,10 @@ CALO_API size_t calo_plan_count(const calo_plan *plan);
 CALO_API const calo_plan_line *calo_plan_at(const calo_plan *plan, size_t i);
 CALO_API size_t calo_plan_workspace(const calo_plan *plan); // bytes, besides the weights
 CALO_API void calo_plan_free(calo_plan *plan);
+
+// The first of those of n names that are fewest slips of the finger from `name`, or NULL where it is like
+// none of them.
+CALO_API const char *calo_nearest_name(const char *name, const char *const *names, size_t n);
 
 // Frees what a function's description says.
 CALO_API void calo_free(void *p);

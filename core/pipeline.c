@@ -8,8 +8,10 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/base/nearest.h"
 #include "core/base/rng.h"
 #include "core/base/utf8.h"
+#include "core/models/latent_rgb.h"
 #include "core/models/layout.h"
 #include "core/pipeline_hires.h"
 #include "core/pipeline_memory.h"
@@ -74,13 +76,21 @@ static void choose_tuning(txt2img *t) {
     if (r->s_tmax > 0) t->tune.s_tmax = r->s_tmax;
 }
 
+enum { MAX_NAMES = 64, MAX_NAME = 64 };
+
 status unknown_name(const char *kind, const char *name, const char *(*names)(int i), error *err) {
-    char list[700] = "";
-    for (int i = 0; names(i); i++) {
-        size_t n = strlen(list);
-        snprintf(list + n, sizeof list - n, " %s", names(i));
-    }
-    return fail(err, ERR_USAGE, "no %s is called '%s'; there are%s", kind, name, list);
+    const char *all[MAX_NAMES];
+    char list[MAX_NAMES * 16] = "", small[MAX_NAME] = "";
+    size_t n = 0, at = 0;
+    for (; n < MAX_NAMES && (all[n] = names((int)n)) && at < sizeof list; n++)
+        at += (size_t)snprintf(list + at, sizeof list - at, " %s", all[n]);
+    for (size_t i = 0; name[i] && i < MAX_NAME - 1; i++)
+        small[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 'a' - 'A'
+                          : name[i] == ' '                 ? '_'
+                                                           : name[i]);
+    const char *best = nearest_name(small, all, n);
+    return fail(err, ERR_USAGE, "no %s is called '%s'%s%s%s; there are%s", kind, name,
+                best ? " (did you mean " : "", best ? best : "", best ? "?)" : "", list);
 }
 
 static status choose_spacing(const calo_txt2img_request *r, spacing *how, error *err) {
@@ -234,8 +244,9 @@ static status check_numbers(txt2img *t, error *err) {
     if (!(fabs(r->image_cfg_scale) <= 1000))
         return fail(err, ERR_USAGE, "the picture's guidance scale %g is not a usable number",
                     r->image_cfg_scale);
-    if (r->preview_every < 0)
-        return fail(err, ERR_USAGE, "a preview every %d steps makes no sense", r->preview_every);
+    if (r->preview_every < 0 || (int)r->preview_method < 0 || r->preview_method > CALO_PREVIEW_LINEAR)
+        return fail(err, ERR_USAGE, "a preview every %d steps by method %d makes no sense", r->preview_every,
+                    (int)r->preview_method);
     if (!(r->cfg_rescale <= 1))
         return fail(err, ERR_USAGE, "the guidance rescale %g is not in 0 .. 1", r->cfg_rescale);
     if (!(r->eta <= 1) || !(r->s_noise >= 0) || !(r->s_churn >= 0) || !(r->s_tmin >= 0) ||
@@ -382,7 +393,8 @@ autoencoder txt2img_autoencoder(const txt2img *t) {
 typedef struct {
     const txt2img *t;
     calo_image image;
-    uint8_t *rgb, *whole; // what was drawn; with a mask, in its place
+    uint8_t *rgb, *whole;  // what was drawn; with a mask, in its place
+    const double *colours; // where it is to be drawn from the latents' colours alone
     float *latents;
 } drawing;
 
@@ -418,7 +430,10 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
     d->image.seed = txt2img_seed(t, index);
     nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
     autoencoder a = txt2img_autoencoder(t);
-    TRY(autoencoder_decode(&a, x, d->rgb, err));
+    if (d->colours)
+        latent_rgb_draw(d->colours, x, t->h, t->w, t->C, t->width / t->w, d->rgb);
+    else
+        TRY(autoencoder_decode(&a, x, d->rgb, err));
     return d->whole ? beginning_finish(&t->begin, d->rgb, d->whole, err) : OK;
 }
 
@@ -454,6 +469,9 @@ typedef struct {
     float *guided, *planar;   // [n,h,w,C], [1 or images,C,h,w]
     float *x;                 // [n,h,w,C]
     int told;                 // steps that the caller has heard of
+    int previews;             // seen so far
+    double *colours;          // of latents, by the last preview that was decoded, or NULL
+    float *shown;             // [n,h,w,3]: what that one showed
     float *init, *kept;       // [n,h,w,C]: the initial picture, what the UNet is shown of it
     double started;
 } group;
@@ -578,22 +596,44 @@ static status check_finite(const group *g, const float *x0, int step, error *err
     return OK;
 }
 
-// Shows the caller what the images look like if x0, [n,h,w,C], is right. The decoder takes the UNet's place
-// and may push it out of the model's memory, so the UNet is asked for again.
+// The mean colour of each latent's square of the picture, [h,w,3].
+static void mean_colours(const txt2img *t, const uint8_t *rgb, float *to) {
+    int64_t f = t->width / t->w;
+    for (int64_t i = 0; i < t->h * t->w * 3; i++) {
+        const uint8_t *square = rgb + (i / 3 / t->w * t->width + i / 3 % t->w) * f * 3 + i % 3;
+        int64_t sum = 0;
+        for (int64_t k = 0; k < f * f; k++) sum += square[(k / f * t->width + k % f) * 3];
+        to[i] = (float)sum / (float)(255 * f * f);
+    }
+}
+
+static status preview_image(group *g, drawing *d, const float *x0, int i, int step, error *err) {
+    const calo_txt2img_request *r = g->t->request;
+    int64_t pixels = g->t->h * g->t->w;
+    TRY(drawing_make(d, x0 + i * pixels * g->t->C, g->first + i, err));
+    if (g->shown && !d->colours) mean_colours(g->t, d->rgb, g->shown + i * pixels * 3);
+    calo_status own = r->on_preview(r->user, &d->image, step);
+    if (own && !err->code) fail(err, (status)own, "stopped by the receiver of previews");
+    return (status)own;
+}
+
+// Shows the caller what the images look like if x0, [n,h,w,C], is right. Linear previews are decoded when
+// their number is a power of two, and drawn by the colours of that one until the next. The decoder takes the
+// UNet's place and may push it out of the model's memory, so the UNet is asked for again.
 static status preview_group(group *g, const float *x0, int step, error *err) {
     const txt2img *t = g->t;
     const calo_txt2img_request *r = t->request;
     if (!r->on_preview || !r->preview_every || step % r->preview_every || step == t->points.n) return OK;
+    bool decodes = !g->colours || !(g->previews & (g->previews + 1));
+    g->previews++;
     drawing d;
     status s = drawing_init(&d, t, err);
-    for (int i = 0; i < g->n && !s; i++) {
-        if ((s = drawing_make(&d, x0 + i * latent_size(t), g->first + i, err))) break;
-        calo_status own = r->on_preview(r->user, &d.image, step);
-        if (own && !err->code) fail(err, (status)own, "stopped by the receiver of previews");
-        s = (status)own;
-    }
+    d.colours = decodes ? NULL : g->colours;
+    for (int i = 0; i < g->n && !s; i++) s = preview_image(g, &d, x0, i, step, err);
     drawing_free(&d);
-    return s ? s : take_unet(g, err);
+    if (s || !decodes) return s;
+    if (g->colours) TRY(latent_rgb_fit(x0, g->shown, g->n * t->h * t->w, t->C, g->colours, err));
+    return take_unet(g, err);
 }
 
 // The UNet's input: x, and behind its channels the mask and the kept picture for an inpainting model, the
@@ -668,6 +708,11 @@ static status prepare_group(group *g, error *err) {
     g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
     g->x = mem_calloc(4 * n + (shares_noise(t) ? (size_t)t->count : 1) * one, sizeof *g->x);
     if (!g->noise || !g->x) return no_memory(err);
+    if (t->request->preview_method == CALO_PREVIEW_LINEAR) {
+        g->colours = mem_calloc((size_t)(t->C + 1), 3 * sizeof *g->colours);
+        g->shown = mem_calloc((size_t)(g->n * t->h * t->w), 3 * sizeof *g->shown);
+        if (!g->colours || !g->shown) return no_memory(err);
+    }
     g->guided = g->x + n;
     g->init = g->guided + n;
     g->kept = g->init + n;
@@ -773,6 +818,8 @@ static status run_pass(group *g, const group *before, error *err) {
 static void group_free(group *g) {
     mem_free(g->noise);
     mem_free(g->x);
+    mem_free(g->colours);
+    mem_free(g->shown);
 }
 
 // The prompts of both passes.

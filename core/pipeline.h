@@ -50,7 +50,7 @@ status txt2img_describe(const txt2img *t, int i, char **parameters, char **json,
 // Writes a value of A1111's list of "key: value, ", with the quotes it gives to what would break it.
 void infotext_value(FILE *f, const char *text);
 
-// ERR_USAGE: no KIND is called NAME; there are those of `names`.
+// ERR_USAGE: no KIND is called NAME, did you mean ...; there are those of `names`.
 status unknown_name(const char *kind, const char *name, const char *(*names)(int i), error *err);
 
 // Where nothing in a checkpoint says what its UNet predicts, one evaluation of it does.
