@@ -25,7 +25,7 @@ static const option OPTIONS[] = {
     {0, "scale", OPTION_REAL, offsetof(options, scale), "X",
      "of the sides in the end, by Lanczos' filter where it is not the network's (the network's)", 0.01, 16},
     {0, "tile-size", OPTION_INT, offsetof(options, tile), "N",
-     "pixels of the picture at once on a side: less memory, more work at the tiles' edges (384)", 96, 4096},
+     "pixels of the picture at once on a side: less memory, more work at the tiles' edges (384)", 128, 4096},
     {0, "force", OPTION_FLAG, offsetof(options, force), NULL, "replace existing files"},
     {0, "quality", OPTION_INT, offsetof(options, quality), "N", "of jpg and webp (95; webp: lossless)", 1,
      100},

@@ -377,7 +377,7 @@ typedef struct {
     const calo_image *picture; // in place of `in`, of which rgb, parameters and json count
     double
         scale; // of the sides in the end, by Lanczos' filter where it is not the network's; 0: the network's
-    int tile;  // at most so many pixels of the picture at once on a side, 96 .. 4096; 0: 384
+    int tile;  // at most so many pixels of the picture at once on a side, 128 .. 4096; 0: 384
     int overwrite;   // replace a file of that name
     int no_metadata; // leave out what the picture's file says, and what was done to it
     int quality;     // as in calo_save_options

@@ -96,31 +96,36 @@ static exec *network_for(upscaler *u, const upscaling *how, dtype compute, int w
 // ---- where tiles lie
 
 // One direction: n parts of a side, each within a window of the same size. In pixels of the given picture.
+// Windows begin at multiples of `step`, four pixels of the network's input, so that Winograd's tiles are
+// those of the whole picture, and so is what they round.
 typedef struct {
     int length; // a multiple of the network's unshuffle: pixels behind the picture repeat its last
-    int n, size;
-    int unit; // places are multiples of it
+    int n, size, step;
 } axis;
 
 static int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
-static axis make_axis(int length, int tile, int unit) {
-    axis a = {.length = round_up(length, unit), .n = 1, .unit = unit};
-    int part = tile - 2 * UPSCALE_HALO - unit;
-    if (a.length > tile) a.n = (a.length + part - 1) / part;
-    a.size = a.n == 1 ? a.length : round_up((a.length + a.n - 1) / a.n + unit + 2 * UPSCALE_HALO, unit);
+// Parts may be longer than the average by a step, and windows lie lower than in their middle by one.
+static axis make_axis(int length, int tile, int unshuffle) {
+    axis a = {.length = round_up(length, unshuffle), .n = 1, .step = 4 * unshuffle};
+    int around = 2 * UPSCALE_HALO + 3 * a.step;
+    a.size = a.length;
+    if (a.length <= tile) return a;
+    a.n = (a.length + tile - around - 1) / (tile - around);
+    int needed = (a.length + a.n - 1) / a.n + around;
+    a.size = a.length - (a.length - needed) / a.step * a.step;
     return a;
 }
 
 // Where part i begins, and part i − 1 ends.
 static int part_at(const axis *a, int i) {
-    return i == a->n ? a->length : (int)((int64_t)i * a->length / a->n) / a->unit * a->unit;
+    return i == a->n ? a->length : (int)((int64_t)i * a->length / a->n) / a->step * a->step;
 }
 
 // Where its window begins: around it, but inside of the picture.
 static int window_at(const axis *a, int i) {
     int middle = (part_at(a, i) + part_at(a, i + 1) - a->size) / 2, last = a->length - a->size;
-    return (middle < 0 ? 0 : middle > last ? last : middle) / a->unit * a->unit;
+    return (middle < 0 ? 0 : middle > last ? last : middle) / a->step * a->step;
 }
 
 // ---- one tile

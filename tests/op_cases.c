@@ -167,6 +167,14 @@ static node *case_conv(graph *g, dice *d) {
     return dice_range(d, 0, 1) ? add(y, input_of(g, y->shape)) : y;
 }
 
+// As in a dense block: the second convolution reads what the first has made.
+static node *case_grow(graph *g, dice *d) {
+    int64_t I = dice_range(d, 1, 40), O = dice_range(d, 1, 20), more = dice_range(d, 0, 5);
+    shape s = SHAPE(dice_range(d, 1, 2), dice_range(d, 1, 9), dice_range(d, 1, 9), I + 2 * O + more);
+    node *x = grow(input_of(g, s), param_of(g, SHAPE(O, I, 3, 3)), param_of(g, SHAPE(O)), 0.2);
+    return grow(x, param_of(g, SHAPE(O, I + O, 3, 3)), param_of(g, SHAPE(O)), 0.2);
+}
+
 static node *case_group_norm(graph *g, dice *d) {
     int64_t G = dice_range(d, 1, 5), C = G * dice_range(d, 1, 12);
     node *x = input_of(g, SHAPE(dice_range(d, 1, 3), dice_range(d, 1, 7), dice_range(d, 2, 7), C));
@@ -242,6 +250,7 @@ const op_case OP_CASES[] = {
     {"linear", case_linear, -1, 1},
     {"matmul", case_matmul, -1, 1},
     {"conv2d", case_conv, -1, 1},
+    {"grow", case_grow, -1, 1},
     {"group_norm", case_group_norm, -2, 2},
     {"group_normalise", case_group_normalise, -2, 2},
     {"layer_norm", case_layer_norm, -2, 2},

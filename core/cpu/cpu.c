@@ -398,6 +398,24 @@ static status run_winograd(const kernel *k, const kernel_io *io, error *err) {
     return OK;
 }
 
+// Where the planner could not put y over x, x is copied there.
+static void copy_whole(const cpu_kernel *k, const kernel_io *io, const void *x) {
+    int64_t bytes = count_of(k) * (int64_t)dtype_size(type_of(k)), run = 1 << 16, rest = bytes % run;
+    if (!x || x == io->out[0]) return;
+    k->own->copy_block(io->team, x, run, io->out[0], run, bytes / run, run);
+    if (rest) memcpy((char *)io->out[0] + bytes - rest, (const char *)x + bytes - rest, (size_t)rest);
+}
+
+// What is read and what is written are different channels of one buffer.
+static status run_winograd_grow(const kernel *k, const kernel_io *io, error *err) {
+    (void)err;
+    const cpu_kernel *c = (const cpu_kernel *)k;
+    char *made = (char *)io->out[0] + c->winograd.Ci * (int64_t)dtype_size(type_of(c));
+    copy_whole(c, io, io->in[0]);
+    winograd_run(io->team, &c->winograd, io->out[0], io->in[1], io->in[2], NULL, made, io->scratch);
+    return OK;
+}
+
 static status pack_winograd(const kernel *k, const void *plain, void *packed, error *err) {
     (void)err;
     const cpu_kernel *c = (const cpu_kernel *)k;
@@ -422,21 +440,27 @@ static bool winograd_lean(const winograd_desc *d, winograd_use use) {
 }
 
 static bool winograd_fits(const cpu *c, const node *n, winograd_desc *d) {
-    if (!c->winograd || n->op != &OP_CONV || n->in[1]->rate != RATE_MODEL) return false;
+    bool grows = n->op == &OP_GROW;
+    if (!c->winograd || (n->op != &OP_CONV && !grows) || n->in[1]->rate != RATE_MODEL) return false;
     shape x = n->in[0]->shape, w = n->in[1]->shape;
-    conv_geometry g = n->a.conv.geo;
+    conv_geometry g = grows ? (conv_geometry){1, 1, 1, 1, 1, 0} : n->a.conv.geo;
     if (w.d[2] != 3 || w.d[3] != 3 || g.stride != 1 || n->dtype != n->in[0]->dtype) return false;
     *d = (winograd_desc){.t = n->dtype,
                          .B = x.d[0],
                          .H = x.d[1],
                          .W = x.d[2],
-                         .Ci = x.d[3],
+                         .Ci = w.d[1],
                          .Co = w.d[0],
                          .top = g.top,
                          .left = g.left,
                          .bottom = g.bottom,
                          .right = g.right,
                          .up = g.twice};
+    if (grows) {
+        d->x_apart = d->y_apart = x.d[3];
+        d->leaky = true;
+        d->slope = (float)n->a.grow.slope;
+    }
     d->lean = winograd_lean(d, c->winograd);
     return winograd_pays(d) && winograd_runs(d);
 }
@@ -459,13 +483,14 @@ static kernel *winograd_kernel(const cpu *c, const node *n, const winograd_desc 
     cpu_kernel *k = mem_calloc(1, sizeof *k);
     if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
     k->n = n;
+    k->own = c->own;
     k->winograd = *d;
     k->team = c->b.team;
     k->k = (kernel){.name = winograd_name(d),
-                    .run = run_winograd,
+                    .run = n->op == &OP_GROW ? run_winograd_grow : run_winograd,
                     .free = free_kernel,
                     .scratch = winograd_scratch_bytes(d, team_size(c->b.team)),
-                    .inplace = 1u << 3,
+                    .inplace = n->op == &OP_GROW ? 1 : 1u << 3,
                     .packed_bytes = winograd_packed_bytes(d),
                     .packed_key = key_text(winograd_name(d)),
                     .pack = pack_winograd};
@@ -530,15 +555,10 @@ static kernel *int8_kernel(const cpu *c, const node *n, const int8_desc *d, erro
 
 #if CALO_ONEDNN
 
-// The library adds to what y holds; where the planner could not put y over the residual, it is copied there.
+// The library adds to what y holds: the residual.
 static status run_dense(const kernel *k, const kernel_io *io, error *err) {
     const cpu_kernel *c = (const cpu_kernel *)k;
-    int64_t bytes = count_of(c) * (int64_t)dtype_size(type_of(c)), run = 1 << 16;
-    if (io->in[3] && io->in[3] != io->out[0]) {
-        c->own->copy_block(io->team, io->in[3], run, io->out[0], run, bytes / run, run);
-        int64_t rest = bytes % run, at = bytes - rest;
-        if (rest) memcpy((char *)io->out[0] + at, (const char *)io->in[3] + at, (size_t)rest);
-    }
+    copy_whole(c, io, io->in[3]);
     dense_args a = {
         .x = io->in[0], .w = io->in[1], .bias = io->in[2], .y = io->out[0], .scratch = io->scratch};
     return dense_run(c->dense, &a, err);
@@ -553,6 +573,32 @@ static status run_linear_dw(const kernel *k, const kernel_io *io, error *err) {
 
 static status pack_dense(const kernel *k, const void *plain, void *packed, error *err) {
     return dense_pack(((const cpu_kernel *)k)->dense, plain, packed, err);
+}
+
+// The library wants pictures without gaps: what a convolution reads and makes lies in scratch before its own.
+typedef struct {
+    int64_t I, O, P, rows, size; // channels of x, of y and of both and more; pixels; bytes of a value
+    size_t x_bytes, y_bytes;
+} gaps;
+
+static gaps gaps_of(const node *n) {
+    shape x = n->shape, w = n->in[1]->shape;
+    gaps g = {w.d[1], w.d[0], x.d[3], x.d[0] * x.d[1] * x.d[2], (int64_t)dtype_size(n->dtype), 0, 0};
+    g.x_bytes = ((size_t)(g.rows * g.I * g.size) + 63) & ~(size_t)63;
+    g.y_bytes = ((size_t)(g.rows * g.O * g.size) + 63) & ~(size_t)63;
+    return g;
+}
+
+static status run_dense_grow(const kernel *k, const kernel_io *io, error *err) {
+    const cpu_kernel *c = (const cpu_kernel *)k;
+    gaps g = gaps_of(c->n);
+    char *x = io->scratch, *y = x + g.x_bytes, *made = (char *)io->out[0] + g.I * g.size;
+    dense_args a = {.x = x, .w = io->in[1], .bias = io->in[2], .y = y, .scratch = y + g.y_bytes};
+    copy_whole(c, io, io->in[0]);
+    c->own->copy_block(io->team, io->in[0], g.P * g.size, x, g.I * g.size, g.rows, g.I * g.size);
+    TRY(dense_run(c->dense, &a, err));
+    c->own->leaky_rows(io->team, type_of(c), y, (float)c->n->a.grow.slope, made, g.P, g.rows, g.O);
+    return OK;
 }
 
 static bool is_linear_dw(const node *n) {
@@ -592,9 +638,10 @@ static void describe_linear_dw(const node *n, dense_desc *d) {
 
 static void describe_conv(const node *n, dense_desc *d) {
     shape x = n->in[0]->shape, w = n->in[1]->shape;
-    conv_geometry g = n->a.conv.geo;
+    conv_geometry g = n->op == &OP_GROW ? (conv_geometry){1, 1, 1, 1, 1, 0} : n->a.conv.geo;
     int64_t kh = w.d[2], kw = w.d[3], O = w.d[0];
     d->kind = DENSE_CONV;
+    if (n->op == &OP_GROW) x.d[3] = w.d[1];
     if (n->op == &OP_CONV_DX) {
         d->kind = DENSE_CONV_DX;
         x = n->shape;
@@ -632,8 +679,8 @@ static void describe_conv(const node *n, dense_desc *d) {
 
 // Whether oneDNN can have it: products of weights and activations, or of activations of one type.
 static bool is_dense(const node *n, bool weight_operand) {
-    bool conv_like = n->op == &OP_CONV || n->op == &OP_CONV_DX;
-    if (conv_like && n->a.conv.geo.twice) return false;
+    bool conv_like = n->op == &OP_CONV || n->op == &OP_CONV_DX || n->op == &OP_GROW;
+    if (n->op == &OP_CONV && n->a.conv.geo.twice) return false;
     if (!conv_like && n->op != &OP_CONV_DW && n->op != &OP_MATMUL) return false;
     const node *a = n->in[0], *b = n->in[1];
     if (!float_type(a->dtype) || !float_type(b->dtype) || !float_type(n->dtype)) return false;
@@ -657,8 +704,8 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
     } else {
         describe_conv(n, &d);
     }
-    bool has_extra = n->op == &OP_CONV || n->op == &OP_MATMUL;
-    d.bias = has_extra && n->in[2];
+    bool has_extra = n->op == &OP_CONV || n->op == &OP_MATMUL, grows = n->op == &OP_GROW;
+    d.bias = (has_extra || grows) && n->in[2];
     d.accumulate = has_extra && n->in[3];
     cpu_kernel *k = mem_calloc(1, sizeof *k);
     if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
@@ -667,12 +714,19 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
     k->dense = dense_prepare(c->engine, &d, err);
     if (!k->dense) return mem_free(k), NULL;
     k->k = (kernel){.name = dense_kernel(k->dense),
-                    .run = linear_dw ? run_linear_dw : run_dense,
+                    .run = linear_dw ? run_linear_dw
+                           : grows   ? run_dense_grow
+                                     : run_dense,
                     .free = free_kernel,
                     .scratch = dense_scratch_bytes(k->dense),
                     .packed_bytes = dense_packed_bytes(k->dense),
                     .pack = pack_dense};
     if (d.accumulate) k->k.inplace = 1u << 3;
+    if (grows) {
+        gaps g = gaps_of(n);
+        k->k.inplace = 1;
+        k->k.scratch += g.x_bytes + g.y_bytes;
+    }
     if (k->k.packed_bytes) k->k.packed_key = key_text(dense_layout_key(k->dense));
     return &k->k;
 }

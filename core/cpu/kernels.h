@@ -67,6 +67,9 @@ typedef struct {
     void (*unary)(team *, unary_kind, dtype t, const void *x, void *y, int64_t n);
     // y [R,C] = x where x > 0, else slope[c]·x
     void (*prelu)(team *, dtype t, const void *x, const float *slope, void *y, int64_t R, int64_t C);
+    // The same with one slope, into rows of y that begin `apart` values from each other.
+    void (*leaky_rows)(team *, dtype t, const void *x, float slope, void *y, int64_t apart, int64_t R,
+                       int64_t C);
     // From the input x, not the result. At a kink: relu'(0) = abs'(0) = 0.
     void (*unary_grad)(team *, unary_kind, dtype t, const void *x, const void *dy, void *dx, int64_t n);
     // y = a ∘ b. a, y have `shape`; each dim of b is 1 or equal. b has its own type tb.

@@ -405,6 +405,30 @@ INLINE void prelu_rows(dtype t, const row_job *j, int64_t r, int64_t end) {
         });
 }
 TYPED(prelu_rows, row_job)
+
+typedef struct {
+    dtype t;
+    const void *x;
+    void *y;
+    float slope;
+    int64_t C, apart;
+} leaky_job;
+
+INLINE void leaky_span(dtype t, const leaky_job *j, int64_t r, int64_t end) {
+    vf slope = splat(j->slope);
+    for (; r < end; r++)
+        LANE_LOOP(c, 0, j->C, {
+            vf x = load_part(t, j->x, r * j->C + c, left);
+            store_part(t, j->y, r * j->apart + c, left, sel(x > 0, x, slope * x));
+        });
+}
+TYPED(leaky_span, leaky_job)
+
+static void leaky_rows(team *tm, dtype t, const void *x, float slope, void *y, int64_t apart, int64_t R,
+                       int64_t C) {
+    leaky_job j = {t, x, y, slope, C, apart};
+    if (C > 0) parallel_for(tm, R, 1 + BLOCK / C, leaky_span_pass, &j);
+}
 TYPED(softmax_rows, row_job)
 TYPED(softmax_grad_rows, row_job)
 TYPED(geglu_rows, row_job)

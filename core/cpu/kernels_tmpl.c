@@ -38,6 +38,7 @@ const cpu_kernels KERNELS = {
     .binary = binary,
     .affine = affine,
     .prelu = prelu,
+    .leaky_rows = leaky_rows,
     .clamp = clamp,
     .clamp_grad = clamp_grad,
     .cast = cast,

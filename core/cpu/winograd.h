@@ -34,6 +34,10 @@ typedef struct {
     bool up;                          // x is read as if each pixel were 2×2; the padding is 1 all around
     bool lean;       // packed weights are as large as plain ones, and transformed in every run
     cpu_level limit; // of the instruction set
+    // Elements from pixel to pixel of x and of y, where they are the first of more channels; 0: Ci, Co.
+    int64_t x_apart, y_apart;
+    bool leaky; // results below 0 are multiplied by `slope`
+    float slope;
 } winograd_desc;
 
 // Whether this CPU has the instructions: AVX2 for F32, AVX-512 with BF16 for BF16.

@@ -245,13 +245,13 @@ static tile_place place_of(const winograd_args *a, int64_t tile) {
 // One tile: SIDE×SIDE pixels → its rows of V, one for each block and point.
 static void transform_tile(const winograd_args *a, int64_t tile, const char *zeros, unit *V) {
     const winograd_desc *d = &a->d;
-    int64_t block = block_units(d), apart = V_apart(d);
+    int64_t block = block_units(d), apart = V_apart(d), pixels = d->x_apart ? d->x_apart : d->Ci;
     tile_place p = place_of(a, tile);
     const char *pixel[SIDE * SIDE];
     for (int i = 0; i < SIDE * SIDE; i++) {
         int64_t h = p.top / STEP + i / SIDE - d->top, w = p.left / STEP + i % SIDE - d->left;
         bool inside = h >= 0 && h < d->H && w >= 0 && w < d->W;
-        pixel[i] = inside ? element(TYPE, a->x, ((p.image * d->H + h) * d->W + w) * d->Ci) : zeros;
+        pixel[i] = inside ? element(TYPE, a->x, ((p.image * d->H + h) * d->W + w) * pixels) : zeros;
     }
     for (int64_t c = 0; c < d->Ci; c += VL) {
         vec v[POINTS];
@@ -313,20 +313,26 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
     }
 }
 
+INLINE vec leak(vec v, float slope) { // a NaN stays one
+    uvec below = (uvec)(v < 0);
+    return (vec)(((uvec)v & ~below) | ((uvec)(v * slope) & below));
+}
+
 // VL channels of one tile: sums at each point → M×M results, of which those inside y are stored.
 static void finish_tile(const winograd_args *a, tile_place p, const float *S, int64_t c) {
     const winograd_desc *d = &a->d;
     int64_t Ho = winograd_rows(d), Wo = winograd_columns(d);
-    int64_t n = min64(VL, d->Co - c);
+    int64_t n = min64(VL, d->Co - c), pixels = d->y_apart ? d->y_apart : d->Co;
     vec v[POINTS], bias = a->bias ? load_f32(DT_F32, a->bias + c, n) : (vec){0};
     UNROLL for (int y = 0; y < N; y++) UNROLL for (int x = 0; x < N; x++) v[y * N + x] =
         load(S + (y * N + x) * S_APART);
     UNROLL for (int x = 0; x < N; x++) transform_sums(v + x, N);
     UNROLL for (int y = 0; y < M; y++) transform_sums(v + y * N, 1);
     UNROLL for (int y = 0; y < M; y++) UNROLL for (int x = 0; x < M; x++) {
-        int64_t h = p.top + y, w = p.left + x, at = ((p.image * Ho + h) * Wo + w) * d->Co + c;
+        int64_t h = p.top + y, w = p.left + x, at = ((p.image * Ho + h) * Wo + w) * pixels + c;
         if (h >= Ho || w >= Wo) continue;
         vec result = v[y * N + x] + bias;
+        if (d->leaky) result = leak(result, d->slope);
         if (a->residual) result += load_f32(TYPE, element(TYPE, a->residual, at), n);
         store_f32(TYPE, (char *)a->y + at * BYTES, result, n);
     }

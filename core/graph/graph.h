@@ -70,6 +70,9 @@ typedef union {
         conv_geometry geo;
     } conv;
     struct {
+        double slope; // of what a convolution makes below 0
+    } grow;
+    struct {
         double eps;
         int groups;
         norm_act act;
@@ -191,6 +194,8 @@ node *log_softmax(node *x);
 node *matmul(node *a, node *b, node *bias, bool ta, bool tb, double scale, dtype t);
 // x [B,H,W,I], w [O,I,kh,kw], bias [O] or NULL → [B,H',W',O]
 node *conv2d(node *x, node *w, node *bias, conv_geometry geo);
+// x [B,H,W,P] with leaky_relu(conv2d(the first I channels of x)) in place of channels I to I+O; w [O,I,3,3]
+node *grow(node *x, node *w, node *bias, double slope);
 
 // ---- norms, attention, resampling, look-ups
 

@@ -78,8 +78,9 @@ static status prepare_kernels(planner *pl) {
         node *n = g->nodes[id];
         pl->of_weights[id] = of_weights(pl, n);
         if (!pl->users[id] || !needs_kernel(n)) continue;
-        bool weight_operand = (n->op == &OP_CONV || n->op == &OP_CONV_DX || n->op == &OP_MATMUL) &&
-                              pl->of_weights[n->in[1]->id] && n->in[1]->dtype == DT_F32;
+        bool weight_operand =
+            (n->op == &OP_CONV || n->op == &OP_CONV_DX || n->op == &OP_MATMUL || n->op == &OP_GROW) &&
+            pl->of_weights[n->in[1]->id] && n->in[1]->dtype == DT_F32;
         kernel *k = pl->kernels[id] = pl->p->backend->prepare(pl->p->backend, n, weight_operand, pl->err);
         if (!k) return fail_in(pl->err, "%s (%s)", n->path, n->op->name);
         if (!k->packed_bytes) continue;

@@ -148,16 +148,32 @@ int64_t rrdb_in_channels(const rrdb_config *c) { return 3 * (int64_t)c->unshuffl
 
 static const double SLOPE = 0.2, RESIDUAL = 0.2;
 
-// Each convolution sees the input and what all before it have made.
+typedef struct {
+    node *w, *bias;
+} conv_weights;
+
+static conv_weights weights_of(graph *g, int k, int64_t out, int64_t in) {
+    int mark = path_push(g, "conv%d", k);
+    conv_weights c = {graph_weight(g, "weight", SHAPE(out, in, 3, 3)), graph_weight(g, "bias", SHAPE(out))};
+    path_pop(g, mark);
+    return c;
+}
+
+// Each convolution sees the input and what all before it have made. The last one's factor is that of its
+// weights, so that the input is added to its result while that is hot.
 static node *dense_block(node *x, const rrdb_config *c) {
-    node *all = x;
-    char name[32];
-    for (int k = 1; k < DENSE_CONVS; k++) {
-        snprintf(name, sizeof name, "conv%d", k);
-        all = concat(all, leaky_relu(conv3x3(all, name, c->growth, 1), SLOPE), 3);
+    graph *g = x->g;
+    int64_t I = c->features;
+    node *all = pad(x, 3, 0, (DENSE_CONVS - 1) * c->growth);
+    for (int k = 1; k < DENSE_CONVS; k++, I += c->growth) {
+        conv_weights w = weights_of(g, k, c->growth, I);
+        all = grow(all, w.w, w.bias, SLOPE);
     }
-    snprintf(name, sizeof name, "conv%d", DENSE_CONVS);
-    return add(affine(conv3x3(all, name, c->features, 1), RESIDUAL, 0), x);
+    conv_weights w = weights_of(g, DENSE_CONVS, c->features, I);
+    if (g->err.code) return g->poison;
+    return add(
+        conv2d(all, affine(w.w, RESIDUAL, 0), affine(w.bias, RESIDUAL, 0), (conv_geometry){1, 1, 1, 1, 1}),
+        x);
 }
 
 static node *residual_block(node *x, const rrdb_config *c) {

@@ -25,6 +25,7 @@ const op *const OPS[] = {
     &OP_CONV,
     &OP_CONV_DX,
     &OP_CONV_DW,
+    &OP_GROW,
     &OP_GROUP_NORM,
     &OP_GROUP_NORM_GRAD,
     &OP_GROUP_NORMALISE,
