@@ -80,7 +80,7 @@ const option DRAWING_OPTIONS[] = {
     {0, "vae-tiling", OPTION_CHOICE, AT(vae_tiling), "WHEN",
      "on, off or auto: the autoencoder in parts, in less memory and more time (auto: beyond 3 GiB)",
      .choices = TILINGS, .alone = "on"},
-    {0, "vae-tile-size", OPTION_INT, AT(vae_tile_size), "N", "and each as large as N x N pixels (512)", 64,
+    {0, "vae-tile-size", OPTION_INT, AT(vae_tile_size), "N", "and each as large as N x N pixels (256)", 64,
      8192},
     {0, "quality", OPTION_INT, AT(quality), "N", "of jpg and webp (95; webp: lossless)", 1, 100},
     {0, "no-metadata", OPTION_FLAG, AT(no_metadata), NULL, "do not write into the picture how it was made"},

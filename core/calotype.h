@@ -273,7 +273,7 @@ typedef struct {
     double cfg_start, cfg_end;
     // 0; else the steps' noise comes from a generator of its own, of the seed plus this
     int64_t eta_seed_delta;
-    // The autoencoder in parts of about vae_tile_size² pixels (0: 512): the same picture but for rounding, in
+    // The autoencoder in parts of about vae_tile_size² pixels (0: 256): the same picture but for rounding, in
     // less memory and more time. AUTO: where the whole would take more than 3 GiB.
     calo_tiling vae_tiling;
     int vae_tile_size;

@@ -22,7 +22,7 @@ static void warn(const autoencoder *a, const char *what) {
 // ---- in parts
 
 // Sides of parts in pixels; smaller ones are slower.
-enum { VAE_TILE = 512, LEAN_TILE = 128 };
+enum { VAE_TILE = 256, LEAN_TILE = 128 };
 #define LARGEST_WHOLE ((int64_t)3 << 30) // bytes
 
 static bool is_limited(const autoencoder *a) { return a->model->ctx->options.max_memory > 0; }

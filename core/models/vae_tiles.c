@@ -16,11 +16,10 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 static int64_t at_most(int64_t v, int64_t limit) { return v < limit ? v : limit; }
 
 int64_t vae_untiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute) {
-    // At full size: the first resnet's input, normalised, and its result. The decoder's input has as many
-    // channels as the next level.
-    int64_t own = c->block_out_channels[0], before = own;
-    if (way == VAE_DECODE && c->n_levels > 1) before = c->block_out_channels[1];
-    return H * W * (2 * before + own) * (int64_t)dtype_size(compute);
+    // Where the picture has its full size: what the upsampling's convolution reads and writes, of as many
+    // channels as the next level has, and as much to compute it; the encoder's first resnet likewise.
+    int64_t C = c->block_out_channels[way == VAE_DECODE && c->n_levels > 1];
+    return 3 * H * W * C * (int64_t)dtype_size(compute);
 }
 
 int64_t vae_tiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute,
