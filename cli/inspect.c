@@ -12,14 +12,17 @@
 typedef struct {
     common common;
     const char *plan;
+    bool memory;
     int width, height, batch;
 } options;
 
 static const option OPTIONS[] = {
     {0, "plan", OPTION_TEXT, offsetof(options, plan), "NETWORK",
      "every kernel of unet, vae_decoder, text_encoder, ... with its time"},
-    {'W', "width", OPTION_INT, offsetof(options, width), "N", "pixels, for --plan (default: the model's)", 1,
-     8192},
+    {0, "memory", OPTION_FLAG, offsetof(options, memory), NULL,
+     "what a picture takes of memory, as --max-memory would have it"},
+    {'W', "width", OPTION_INT, offsetof(options, width), "N",
+     "pixels, for --plan and --memory (default: the model's)", 1, 8192},
     {'H', "height", OPTION_INT, offsetof(options, height), "N", "pixels", 1, 8192},
     {'b', "batch", OPTION_INT, offsetof(options, batch), "N",
      "rows of the network's batch (2 for the unet, else 1)", 1, 64},
@@ -27,7 +30,7 @@ static const option OPTIONS[] = {
 
 const command_line INSPECT_LINE = {
     "inspect",
-    "[PATH] [--plan NETWORK]",
+    "[PATH] [--plan NETWORK | --memory]",
     "Shows what a model, a tensor file or a picture holds. Without a path: the model.",
     NULL,
     {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
@@ -180,6 +183,33 @@ static void print_picture(const json_t *j) {
     }
 }
 
+static void print_bytes(const json_t *j, const char *key, const char *what) {
+    if (number_of(j, key) <= 0) return;
+    print_size(number_of(j, key), "B ");
+    printf("%s", what);
+}
+
+static void print_memory(const json_t *j) {
+    size_t i;
+    json_t *n;
+    printf("%.0fx%.0f in %s\n", number_of(j, "width"), number_of(j, "height"), string_of(j, "precision"));
+    json_array_foreach(json_object_get(j, "networks"), i, n) {
+        printf("  %-16s ", string_of(n, "name"));
+        print_bytes(n, "weights", "of weights; ");
+        print_bytes(n, "winograd", "of them by Winograd's method; ");
+        print_bytes(n, "largest_layer", "for the largest layer; ");
+        print_bytes(n, "activations", "of activations; ");
+        if (json_is_true(json_object_get(n, "in_parts"))) printf("in parts; ");
+        print_bytes(n, "streamed", "of weights read in every run; ");
+        print_bytes(n, "peak", "at the peak");
+        putchar('\n');
+    }
+    print_bytes(j, "together", "when all stays in memory; ");
+    print_bytes(j, "limit", "allowed; ");
+    print_bytes(j, "least", "at least (--max-memory)");
+    putchar('\n');
+}
+
 static int print_description(session *s, char *text) {
     if (s->options->json) {
         puts(text);
@@ -189,6 +219,8 @@ static int print_description(session *s, char *text) {
     const char *kind = string_of(j, "kind");
     if (!strcmp(kind, "model"))
         print_model(j);
+    else if (!strcmp(kind, "memory"))
+        print_memory(j);
     else if (!strcmp(kind, "tensors"))
         print_tensors(j, s->options->verbose);
     else
@@ -248,11 +280,13 @@ static int inspect_plan(session *s, const options *o) {
 
 // ---- the command
 
-static int inspect_model(session *s) {
+static int inspect_model(session *s, const options *o) {
     calo_model *m = NULL;
     char *text = NULL;
     int code = session_model(s, &m);
-    if (!code) code = session_end(s, calo_inspect_model(m, &text));
+    if (!code)
+        code = session_end(s, o->memory ? calo_inspect_memory(m, o->width, o->height, &text)
+                                        : calo_inspect_model(m, &text));
     if (!code) code = print_description(s, text);
     calo_free(text);
     calo_model_free(m);
@@ -272,9 +306,13 @@ int cmd_inspect(int argc, char **argv) {
     session s;
     int n = session_options(&INSPECT_LINE, &o.common, argc, argv);
     if (n < 0) return options_code(n);
-    if (n && o.plan) o.common.model = argv[0];
+    bool names_model = o.plan || o.memory;
+    if (n && names_model) o.common.model = argv[0];
     int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
-    if (!code) code = o.plan ? inspect_plan(&s, &o) : n ? inspect_path(&s, argv[0]) : inspect_model(&s);
+    if (!code)
+        code = o.plan           ? inspect_plan(&s, &o)
+               : n && !o.memory ? inspect_path(&s, argv[0])
+                                : inspect_model(&s, &o);
     session_close(&s);
     return code;
 }

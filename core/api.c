@@ -121,9 +121,10 @@ exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *
     return means_for(m->ctx, how, &by, err) ? NULL : model_network(m->m, s, &by, err);
 }
 
-status api_network_memory(calo_model *m, const network_shape *s, network_memory *need, error *err) {
+status api_network_memory(calo_model *m, const network_shape *s, arithmetic how, network_memory *need,
+                          error *err) {
     network_means by;
-    status st = means_for(m->ctx, FAST, &by, err);
+    status st = means_for(m->ctx, how, &by, err);
     return st ? st : model_network_memory(m->m, s, &by, need, err);
 }
 

@@ -50,7 +50,8 @@ const backend *api_backend(calo_context *ctx, arithmetic how, error *err);
 // The network ready to run, as model_network.
 exec *api_network(calo_model *m, const network_shape *s, arithmetic how, error *err);
 // What a network takes when drawing, as model_network_memory.
-status api_network_memory(calo_model *m, const network_shape *s, network_memory *need, error *err);
+status api_network_memory(calo_model *m, const network_shape *s, arithmetic how, network_memory *need,
+                          error *err);
 // Whether the caller wants the job to stop, by callback or by calo_cancel.
 bool api_cancelled(const calo_context *ctx);
 // Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not. Sets the struct's size.

@@ -566,6 +566,12 @@ CALO_API calo_status calo_convert(calo_context *ctx, const calo_convert_request 
 CALO_API calo_status calo_inspect(calo_context *ctx, const char *path, char **json);
 // The same of an open model.
 CALO_API calo_status calo_inspect_model(calo_model *model, char **json);
+// What a picture of this size (0: the model's own) takes of memory, without reading any weights: "kind" is
+// "memory", "networks" lists in bytes the weights as they are packed, what Winograd's method adds to them,
+// the largest layer while it is packed, activations, and the peak under the context's max_memory; "together"
+// is the peak without a limit, "least" the smallest limit there is. The network that is in memory counts
+// alone where there is a limit.
+CALO_API calo_status calo_inspect_memory(calo_model *model, int width, int height, char **json);
 
 typedef struct {
     const char *path, *op, *kernel;

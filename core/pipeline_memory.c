@@ -51,40 +51,57 @@ static size_t tiled_bytes(const txt2img *t, network net) {
     return net == NET_VAE_DECODER ? autoencoder_tiled_bytes(&a, VAE_DECODE) : 0;
 }
 
-static void tell_network(const txt2img *t, network net, const network_memory *n, size_t tiled) {
+// A network that works in parts takes what those take.
+static size_t least_of(const memory_row *r) { return r->tiled ? r->tiled : r->need.least; }
+
+status txt2img_memory(const txt2img *t, int group, memory_row rows[N_NETS], int *n, error *err) {
+    network_shape shapes[N_NETS];
+    TRY(list_networks(t, group, shapes, n, err));
+    for (int i = 0; i < *n; i++) {
+        memory_row *r = &rows[i];
+        *r = (memory_row){.shape = shapes[i]};
+        TRY(api_network_memory(t->model, &shapes[i], FAST, &r->need, err));
+        r->tiled = tiled_bytes(t, r->shape.net);
+    }
+    return OK;
+}
+
+size_t memory_least(const memory_row *rows, int n, network *largest) {
+    size_t least = 0;
+    for (int i = 0; i < n; i++)
+        if (least_of(&rows[i]) > least) {
+            least = least_of(&rows[i]);
+            *largest = rows[i].shape.net;
+        }
+    return least + PROCESS_BYTES;
+}
+
+static void tell_network(const txt2img *t, const memory_row *r) {
+    const network_memory *n = &r->need;
     char how[100] = "";
-    if (tiled) {
-        log_put(&t->model->ctx->log, LOG_LEVEL_INFO, "memory: %s in parts, in all %.0f MB", network_name(net),
-                mega(tiled + PROCESS_BYTES));
+    if (r->tiled) {
+        log_put(&t->model->ctx->log, LOG_LEVEL_INFO, "memory: %s in parts, in all %.0f MB",
+                network_name(r->shape.net), mega(r->tiled + PROCESS_BYTES));
         return;
     }
     if (n->stage)
         snprintf(how, sizeof how, "; %.0f MB of the weights are read in every run",
                  mega(n->weights - n->kept));
     log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
-            "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s", network_name(net),
-            mega(n->weights), n->be ? " (lean for Winograd's method)" : "", mega(n->activations),
-            mega(n->total + PROCESS_BYTES), how);
+            "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s",
+            network_name(r->shape.net), mega(n->weights), n->be ? " (lean for Winograd's method)" : "",
+            mega(n->activations), mega(n->total + PROCESS_BYTES), how);
 }
 
 status txt2img_check_memory(const txt2img *t, int group, error *err) {
-    network_shape shapes[N_NETS];
-    network_memory need;
-    size_t allowed = (size_t)t->model->ctx->options.max_memory, least = 0;
+    size_t allowed = (size_t)t->model->ctx->options.max_memory;
+    memory_row rows[N_NETS];
     network largest = NET_UNET;
     int n;
     if (!allowed) return OK;
-    TRY(list_networks(t, group, shapes, &n, err));
-    for (int i = 0; i < n; i++) {
-        TRY(api_network_memory(t->model, &shapes[i], &need, err));
-        size_t tiled = tiled_bytes(t, shapes[i].net), own = tiled ? tiled : need.least;
-        tell_network(t, shapes[i].net, &need, tiled);
-        if (own > least) {
-            least = own;
-            largest = shapes[i].net;
-        }
-    }
-    least += PROCESS_BYTES;
+    TRY(txt2img_memory(t, group, rows, &n, err));
+    for (int i = 0; i < n; i++) tell_network(t, &rows[i]);
+    size_t least = memory_least(rows, n, &largest);
     if (least <= allowed) return OK;
     return fail(err, ERR_USAGE,
                 "a picture of %dx%d takes %.0f MB of memory at least (the %s), and %.0f MB are allowed",

@@ -52,7 +52,7 @@ static bool is_too_large(const autoencoder *a, vae_way way, dtype compute) {
     network_shape s = shape_of(a, way, compute);
     network_memory need;
     error ignored = {0};
-    return is_limited(a) && !api_network_memory(a->model, &s, &need, &ignored) && !need.fits &&
+    return is_limited(a) && !api_network_memory(a->model, &s, FAST, &need, &ignored) && !need.fits &&
            tiled_bytes(a, way, compute) < (int64_t)need.least;
 }
 

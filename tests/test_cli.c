@@ -645,6 +645,9 @@ Test(cli, run_evaluates_a_network) {
 }
 
 Test(cli, inspect_shows_models_pictures_and_plans) {
+    expect("$C inspect \"$M\" --memory -W 32 -H 32", 0, "at least (--max-memory)", NULL);
+    expect("$C inspect --json --memory -m \"$M\" -W 32 -H 32", 0, "\"kind\":\"memory\"", NULL);
+    expect("$C inspect \"$M\" --memory -W 33 -H 32", 2, NULL, "the size 33x32 is not made of multiples");
     expect("$C inspect \"$M\"", 0, "UNet2DConditionModel", NULL);
     expect("$C inspect -m \"$M\"", 0, "text_encoder", NULL);
     expect("$C inspect \"$M\" --json", 0, "{\"kind\":\"model\"", NULL);

@@ -10,6 +10,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <malloc.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -297,6 +298,35 @@ Test(memory, too_little_is_told_before_anything_is_loaded) {
     calo_images_free(images);
     cr_expect_not_null(strstr(message, "a picture of 32x32 takes 101 MB of memory at least (the "), "%s",
                        message);
+    tiny_model_remove(s.dir);
+}
+
+Test(memory, the_smallest_limit_is_foretold) {
+    small s;
+    calo_context_options o = calo_context_defaults();
+    calo_context *ctx;
+    calo_model *m;
+    char *text;
+    small_begin(&s);
+    o.precision = CALO_PRECISION_F32;
+    o.threads = 1;
+    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
+    cr_assert_eq(calo_model_open(ctx, s.dir, &m), CALO_OK);
+    cr_assert_eq(calo_inspect_memory(m, 32, 32, &text), CALO_OK, "%s", calo_message(ctx));
+    json_t *j = json_loads(text, 0, NULL), *list = json_object_get(j, "networks");
+    uint64_t least = (uint64_t)json_integer_value(json_object_get(j, "least"));
+    cr_expect(least <= s.least && s.least <= least + 4000, "%llu foretold, %llu found",
+              (unsigned long long)least, (unsigned long long)s.least);
+    cr_expect_eq(json_array_size(list), 3);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_t *n = json_array_get(list, i);
+        cr_expect_gt(json_integer_value(json_object_get(n, "weights")), 0);
+        cr_expect_eq(json_integer_value(json_object_get(n, "streamed")), 0, "there is no limit");
+    }
+    json_decref(j);
+    calo_free(text);
+    calo_model_free(m);
+    calo_context_free(ctx);
     tiny_model_remove(s.dir);
 }
 

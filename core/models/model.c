@@ -585,8 +585,11 @@ static cached_plan *find_plan(model *m, const network_shape *s, const backend *b
 static network_memory memory_alone(const plan *p) {
     plan_memory m = plan_needs(p);
     plan_values v = plan_values_need(p);
-    network_memory n = {
-        .weights = v.all, .kept = v.all, .making = v.making, .activations = m.workspace + m.persistent};
+    network_memory n = {.weights = v.all,
+                        .kept = v.all,
+                        .making = v.making,
+                        .layer = v.least,
+                        .activations = m.workspace + m.persistent};
     size_t beside = v.making > m.workspace ? v.making : m.workspace;
     n.total = v.all + m.persistent + beside;
     n.least = n.activations + v.least;

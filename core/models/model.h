@@ -101,6 +101,7 @@ typedef struct {
     size_t kept;        // of them that stay in memory; the others are read in every run
     size_t stage;       // where those are made, the largest layer with its plain values
     size_t making;      // beside the weights while they are read
+    size_t layer;       // the largest layer, with what making it takes
     size_t activations; // workspace, inputs and outputs
     size_t total;       // the peak
     size_t least;       // the smallest peak there is
