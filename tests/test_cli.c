@@ -49,7 +49,8 @@ Test(cli, usage_errors_name_what_is_wrong) {
     expect("$C txt2img -p x --steps", 2, NULL, "needs a value");
     expect("$C txt2img -p x --steps 4.5", 2, NULL, "--steps is '4.5', not a whole number from 1 to 1000");
     expect("$C txt2img -m \"$M\" -p x --scheduler betta", 2, NULL,
-           "no scheduler is called 'betta'; there are leading linspace trailing karras normal");
+           "no scheduler is called 'betta' (did you mean beta?); there are leading linspace trailing karras "
+           "normal");
     expect("$C txt2img -p x --cfg-rescale nan", 2, NULL, "--cfg-rescale");
     expect("$C txt2img -p x --max-memory 2.3Q", 2, NULL,
            "--max-memory is '2.3Q', not a size such as 700M, 2.3G or 1.5GiB");
