@@ -424,6 +424,7 @@ static int work(batch *b, int operands, char **argv) {
                                          : "which jobs? Name a file, or - for standard input");
     b->source = operands && strcmp(*argv, "-") ? *argv : "standard input";
     int code = session_model(&b->s, &b->model);
+    if (!code) drawing_settle(&b->rules.defaults.drawing, b->model);
     if (!code && (code = journal_open(b->o->folder, &b->journal, message, sizeof message)))
         session_fail(&b->s, code, "%s", message);
     if (!code && *message) session_say(&b->s, "calotype: warning: %s", message);
@@ -437,6 +438,7 @@ static int work(batch *b, int operands, char **argv) {
 
 int cmd_batch(int argc, char **argv) {
     options o = {.drawing = drawing_defaults(), .folder = "pictures", .together = 8};
+    drawing_leave_open(&o.drawing);
     int n = session_options(&BATCH_LINE, &o.drawing.common, argc, argv);
     if (n < 0) return options_code(n);
     common shown = o.drawing.common;

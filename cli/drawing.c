@@ -1,5 +1,6 @@
 #include "cli/drawing.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,9 @@ const option DRAWING_OPTIONS[] = {
     {'n', "negative-prompt", OPTION_TEXT, AT(negative), "TEXT", "what to keep away from"},
     {'W', "width", OPTION_INT, AT(width), "N", "pixels (default: as the model was trained)", 1, 8192},
     {'H', "height", OPTION_INT, AT(height), "N", "pixels", 1, 8192},
-    {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20)", 1, 1000},
-    {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X", "guidance; 1 is none (7)", -1000, 1000},
+    {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20, or what the model is made for)", 1, 1000},
+    {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X",
+     "guidance; 1 is none (7, or what the model is made for)", -1000, 1000},
     {0, "cfg-rescale", OPTION_REAL, AT(cfg_rescale), "X", "0 to 1 (0.7 for a zero-SNR model, else 0)", 0, 1},
     {0, "sampling-method", OPTION_TEXT, AT(sampler), "NAME", "a sampler (the model's, or dpmpp_2m)",
      .names = calo_sampler_name},
@@ -105,6 +107,18 @@ drawing drawing_defaults(void) {
                      .image_cfg_scale = r.image_cfg_scale,
                      .mask_blur = r.mask_blur,
                      .mask_padding = r.mask_padding};
+}
+
+void drawing_leave_open(drawing *d) {
+    d->steps = 0;
+    d->cfg_scale = NAN;
+}
+
+void drawing_settle(drawing *d, calo_model *m) {
+    calo_model_advice a = {.size = sizeof a};
+    calo_model_advise(m, &a);
+    if (!d->steps) d->steps = a.steps;
+    if (isnan(d->cfg_scale)) d->cfg_scale = a.cfg_scale;
 }
 
 calo_txt2img_request drawing_request(const drawing *d) {

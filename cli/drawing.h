@@ -24,6 +24,9 @@ typedef struct {
 
 extern const option DRAWING_OPTIONS[];
 drawing drawing_defaults(void);
+// Steps and guidance become what the model decides, unless they are told; `settle` fills them in.
+void drawing_leave_open(drawing *d);
+void drawing_settle(drawing *d, calo_model *m);
 // All but the seed, which may have to be chosen. Texts are borrowed.
 calo_txt2img_request drawing_request(const drawing *d);
 // How its file is written.

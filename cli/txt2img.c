@@ -53,7 +53,7 @@ const command_line TXT2IMG_LINE = {
 
 typedef struct {
     session s;
-    const options *o;
+    options *o;
     int count, done;
     unsigned long long seed;
     terminal_view view;  // on stderr, as all that is no result
@@ -218,6 +218,7 @@ static int work(job *j) {
     if (!code && !j->count) j->count = 1;
     if (!code) code = check_names(j);
     if (!code) code = session_model(&j->s, &m);
+    if (!code) drawing_settle(&j->o->drawing, m);
     open_view(j);
     if (!code) code = draw(j, m, &init);
     free(j->values);
@@ -301,6 +302,7 @@ static int apply_from(options *o, int argc, char **argv) {
 
 int cmd_txt2img(int argc, char **argv) {
     options o = {.drawing = drawing_defaults(), .output = "calotype-{seed}.png", .preview_interval = 1};
+    drawing_leave_open(&o.drawing);
     char **all = calloc((size_t)argc + 1, sizeof *all); // the flags are read once more behind --from
     if (!all) return CALO_ERR_TEMP;
     memcpy(all, argv, (size_t)argc * sizeof *all);

@@ -232,6 +232,19 @@ void calo_model_free(calo_model *m) {
     mem_free(m);
 }
 
+calo_status calo_model_advise(calo_model *m, calo_model_advice *advice) {
+    api_enter(m->ctx);
+    const calo_txt2img_request usual = calo_txt2img_defaults();
+    calo_model_advice a = {sizeof a, NULL, usual.steps, usual.cfg_scale};
+    const few_steps *few = model_few_steps(m->m, &a.steps);
+    if (few) {
+        a.distilled = few->name;
+        a.cfg_scale = few->cfg_scale;
+    }
+    api_struct_fill(advice, advice->size, &a, sizeof a);
+    return CALO_OK;
+}
+
 calo_status calo_tokenize(calo_model *m, const char *text, size_t length, int32_t **ids, size_t *n) {
     error *err = api_enter(m->ctx);
     *ids = NULL;

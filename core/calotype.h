@@ -157,6 +157,17 @@ CALO_API calo_status calo_model_open_with(calo_context *ctx, const char *path,
                                           const calo_model_options *options, calo_model **model);
 CALO_API void calo_model_free(calo_model *model);
 
+// What a model is drawn with when nothing else is asked for; a request's defaults are an ordinary model's.
+typedef struct {
+    size_t size;           // of this struct, set by the caller
+    const char *distilled; // "Turbo", "Lightning", "LCM", "Hyper": it draws in few steps; NULL: ordinary
+    int steps;
+    double cfg_scale;
+} calo_model_advice;
+
+// By the metadata of a checkpoint or the name of a file or folder. The text is the library's.
+CALO_API calo_status calo_model_advise(calo_model *model, calo_model_advice *advice);
+
 // The *n tokens of a text of `length` bytes, without start and end, not cut, as the model's first text
 // encoder reads them. *ids is freed with calo_free.
 CALO_API calo_status calo_tokenize(calo_model *model, const char *text, size_t length, int32_t **ids,

@@ -319,6 +319,80 @@ Test(checkpoint, marks_and_metadata_tell_what_is_predicted) {
     model_free(m);
 }
 
+// ---- few steps
+
+static void expect_few(const char *text, const char *name, int steps) {
+    int n = 0;
+    const few_steps *few = few_steps_find(text, &n);
+    cr_assert_eq(few != NULL, name != NULL, "%s", text);
+    if (!name) return;
+    cr_expect_str_eq(few->name, name, "%s", text);
+    cr_expect_eq(n, steps, "%s", text);
+}
+
+Test(checkpoint, names_tell_models_of_few_steps) {
+    expect_few("sdxl_lightning_4step.safetensors", "Lightning", 4);
+    expect_few("sdxl_lightning_8step_unet", "Lightning", 8);
+    expect_few("sd_xl_turbo_1.0_fp16.safetensors", "Turbo", 4);
+    expect_few("dreamshaperXL_v21TurboDPMSDE.safetensors", "Turbo", 4);
+    expect_few("photo2Lightning", "Lightning", 4);
+    expect_few("model-LCM 6 steps", "LCM", 6);
+    expect_few("Hyper-SDXL-1step", "Hyper", 1);
+    expect_few("turbocharged", NULL, 0);
+    expect_few("hyperrealism_v3", NULL, 0);
+    expect_few("enlightning", NULL, 0);
+    expect_few("sd-v1-5-pruned-emaonly", NULL, 0);
+    expect_few("turbo_999steps", "Turbo", 4);
+    expect_few("", NULL, 0);
+}
+
+static void expect_advice(const char *path, const char *distilled, int steps, double cfg_scale) {
+    calo_context *ctx;
+    calo_model *m;
+    calo_model_advice a = {.size = sizeof a};
+    cr_assert_eq(calo_context_new(NULL, &ctx), CALO_OK);
+    cr_assert_eq(calo_model_open(ctx, path, &m), CALO_OK, "%s", calo_message(ctx));
+    cr_assert_eq(calo_model_advise(m, &a), CALO_OK);
+    if (distilled)
+        cr_expect_str_eq(a.distilled, distilled);
+    else
+        cr_expect_null(a.distilled);
+    cr_expect_eq(a.steps, steps);
+    cr_expect_eq(a.cfg_scale, cfg_scale);
+    calo_model_free(m);
+    calo_context_free(ctx);
+}
+
+Test(checkpoint, few_steps_are_found_and_become_the_defaults) {
+    error err = {0};
+    read_list("sdxl");
+    expect_advice(write_file("plain", &(changes){0}), NULL, 20, 7);
+    const char *path = write_file("tiny_lightning_8step", &(changes){0});
+    expect_advice(path, "Lightning", 8, 1);
+    model *m = model_open(path, NULL, &err);
+    cr_assert_not_null(m, "%s", err.text);
+    expect_finding(m, "distilled", "Lightning");
+    expect_finding(m, "wants", "8 steps, guidance 1, EulerDiscreteScheduler, trailing");
+    json_t *scheduler = model_config(m, "scheduler", NULL, &err);
+    cr_expect_str_eq(json_string_value(json_object_get(scheduler, "timestep_spacing")), "trailing");
+    json_decref(scheduler);
+    model_free(m);
+    // the metadata comes before the name
+    expect_advice(write_file("x_lightning", &(changes){.metadata = {"modelspec.title", "SDXL Turbo"}}),
+                  "Turbo", 4, 1);
+}
+
+// Made of SD 2.1 base, it need not be asked what it predicts.
+Test(checkpoint, sd_turbo_predicts_the_noise) {
+    model *m;
+    error err = {0};
+    read_list("sd2");
+    m = model_open(write_file("sd_turbo", &(changes){0}), NULL, &err);
+    cr_assert_not_null(m, "%s", err.text);
+    expect_finding(m, "prediction", "epsilon");
+    model_free(m);
+}
+
 // ---- what is wrong with it
 
 static void refused(const char *name, const changes *c, network net, const char *says, const char *also) {

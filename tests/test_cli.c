@@ -753,3 +753,21 @@ Test(cli, the_embedded_model_draws_the_background_it_is_told) {
     cr_expect(white > 0.95, "%g", white);
     cr_expect(black < 0.05, "%g", black);
 }
+
+// ---- models of few steps
+
+Test(cli, what_is_not_said_is_what_the_model_is_made_for) {
+    const char *few = "Steps: 4, Sampler: ", *guidance = "CFG scale: 1,";
+    expect("ln -s \"$M\" \"$D/tiny-turbo\" && cd \"$D\" && $C txt2img -q -m tiny-turbo -p x -s 1 -o a.png && "
+           "$C inspect a.png",
+           0, few, NULL);
+    expect("cd \"$D\" && $C inspect a.png", 0, guidance, NULL);
+    expect("cd \"$D\" && $C txt2img -q -m tiny-turbo -p x -s 1 -o b.png --steps 2 --cfg-scale 3 && $C "
+           "inspect b.png",
+           0, "Steps: 2, ", NULL);
+    expect("cd \"$D\" && $C inspect b.png", 0, "CFG scale: 3,", NULL);
+    expect("cd \"$D\" && echo '{\"id\":\"j\",\"prompt\":\"x\"}' >jobs.jsonl && $C batch -q -m tiny-turbo "
+           "jobs.jsonl -o p && "
+           "$C inspect p/*.png",
+           0, few, NULL);
+}

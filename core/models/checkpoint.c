@@ -1,6 +1,7 @@
 #include "core/models/checkpoint.h"
 
 #include "core/base/arena.h"
+#include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/files/recognise.h"
 #include "core/models/derive.h"
@@ -61,6 +62,8 @@ struct checkpoint {
     checkpoint_kind kind;
     const char *prediction; // NULL: not known yet
     bool zero_snr;
+    const few_steps *few; // NULL: an ordinary model
+    int steps;            // of `few`
     int side;
     finding findings[MAX_FINDINGS];
     size_t n_findings;
@@ -281,6 +284,38 @@ static status find_zero_snr(checkpoint *c, error *err) {
     return OK;
 }
 
+// ---- few steps
+
+// false: the text does not name such a kind.
+static bool found_few_steps(checkpoint *c, const char *text, const char *where) {
+    char wants[200];
+    c->few = text ? few_steps_find(text, &c->steps) : NULL;
+    if (!c->few) return false;
+    snprintf(wants, sizeof wants, "%d steps, guidance %g, %s%s%s", c->steps, c->few->cfg_scale,
+             c->few->scheduler, c->few->spacing ? ", " : "", c->few->spacing ? c->few->spacing : "");
+    found(c, "distilled", c->few->name, "%s names it: '%.200s'", where, text);
+    found(c, "wants", wants, "such models do");
+    return true;
+}
+
+// The tensors are those of any model of the kind, so words have to tell.
+static void find_few_steps(checkpoint *c) {
+    static const char *const KEYS[] = {"modelspec.architecture", "modelspec.title", "ss_output_name"};
+    for (size_t i = 0; i < sizeof KEYS / sizeof *KEYS; i++) {
+        char where[100];
+        snprintf(where, sizeof where, "metadata %s", KEYS[i]);
+        if (found_few_steps(c, metadata_of(c, KEYS[i]), where)) return;
+    }
+    found_few_steps(c, fs_basename(path_of(c)), "the file's name");
+}
+
+const few_steps *checkpoint_few_steps(const checkpoint *c, int *steps) {
+    if (c->few) *steps = c->steps;
+    return c->few;
+}
+
+// ---- prediction
+
 static bool among(const char *text, const char *const *words) {
     for (; text && *words; words++)
         if (!strcmp(text, *words)) return true;
@@ -312,6 +347,8 @@ static void find_prediction(checkpoint *c) {
         predicts(c, "v_prediction", "metadata modelspec.architecture names it");
     else if (architecture && strstr(architecture, "v2-512"))
         predicts(c, "epsilon", "metadata modelspec.architecture names it");
+    else if (c->few && c->kind == CHECKPOINT_SD2)
+        predicts(c, "epsilon", "models of few steps are made of SD 2.1 base");
     else if (c->kind != CHECKPOINT_SD2 || input_channels(c) != 4)
         predicts(c, "epsilon", "nothing says otherwise");
     else
@@ -349,6 +386,7 @@ static status detect(checkpoint *c, error *err) {
     if (s) return s;
     find_task(c);
     if ((s = find_zero_snr(c, err))) return s;
+    find_few_steps(c);
     find_prediction(c);
     find_size(c);
     return OK;
@@ -410,13 +448,16 @@ size_t checkpoint_findings(const checkpoint *c, const finding **list) {
 
 // ---- configurations
 
-// The schedule of all these models. Without a class: which sampler they were published with does not matter.
+// The schedule of all these models. Without a class but for those of few steps: which sampler others were
+// published with does not matter.
 static json_t *scheduler_config(const checkpoint *c) {
     json_t *j = json_pack("{s:i, s:s, s:f, s:f, s:i, s:b, s:s, s:b}", "num_train_timesteps", 1000,
                           "beta_schedule", "scaled_linear", "beta_start", 0.00085, "beta_end", 0.012,
                           "steps_offset", 1, "set_alpha_to_one", 0, "prediction_type",
                           c->prediction ? c->prediction : "epsilon", "rescale_betas_zero_snr", c->zero_snr);
-    if (j && c->zero_snr) json_object_set_new(j, "timestep_spacing", json_string("trailing"));
+    const char *spacing = c->few ? c->few->spacing : c->zero_snr ? "trailing" : NULL;
+    if (j && c->few) json_object_set_new(j, "_class_name", json_string(c->few->scheduler));
+    if (j && spacing) json_object_set_new(j, "timestep_spacing", json_string(spacing));
     return j;
 }
 

@@ -2,6 +2,7 @@
 // component, what kind of model it is, and by what that is known.
 #pragma once
 #include "core/files/weights_file.h"
+#include "core/models/few_steps.h"
 
 #include <jansson.h>
 
@@ -46,6 +47,9 @@ typedef struct {
 } finding;
 
 size_t checkpoint_findings(const checkpoint *c, const finding **list);
+
+// What it was distilled to, and in how many steps it draws; NULL: an ordinary model.
+const few_steps *checkpoint_few_steps(const checkpoint *c, int *steps);
 
 // SD 2 predicts the noise or v, and its tensors do not tell. false: nothing else in the file does.
 bool checkpoint_prediction_known(const checkpoint *c);

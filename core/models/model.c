@@ -64,6 +64,10 @@ bool model_has(const model *m, model_part part) { return m->part[part].present; 
 const char *model_part_name(model_part part) { return PART_NAMES[part]; }
 checkpoint *model_checkpoint(const model *m) { return m->checkpoint; }
 
+const few_steps *model_few_steps(const model *m, int *steps) {
+    return m->checkpoint ? checkpoint_few_steps(m->checkpoint, steps) : few_steps_find(m->name, steps);
+}
+
 bool model_flag(const model *m, const char *key, bool otherwise) {
     const json_t *v = json_object_get(m->index, key);
     return json_is_boolean(v) ? json_is_true(v) : otherwise;

@@ -48,6 +48,8 @@ json_t *model_settings(const model *m);
 // A flag of model_index.json.
 bool model_flag(const model *m, const char *key, bool otherwise);
 
+// Whether it is one of few steps (of a folder, by its name), and of how many; NULL: an ordinary model.
+const few_steps *model_few_steps(const model *m, int *steps);
 // Of a checkpoint: tells what its UNet predicts, "epsilon" or "v_prediction", and by what that is known; the
 // size it was trained on may depend on it.
 status model_settle(model *m, const char *prediction, const char *because, error *err);
