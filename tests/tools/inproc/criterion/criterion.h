@@ -69,10 +69,13 @@ INPROC_ONE bool inproc_failed = false;
 #define cr_assert_fail(...) INPROC_CHECK(true, false, "this is reached", __VA_ARGS__)
 #define cr_fail(...) INPROC_CHECK(false, false, "this is reached", __VA_ARGS__)
 #define cr_expect(C, ...) INPROC_CHECK(false, C, #C, __VA_ARGS__)
+#define cr_expect_not(C, ...) INPROC_CHECK(false, !(C), "! " #C, __VA_ARGS__)
 #define cr_expect_eq(A, B, ...) INPROC_CHECK(false, (A) == (B), #A " == " #B, __VA_ARGS__)
 #define cr_expect_neq(A, B, ...) INPROC_CHECK(false, (A) != (B), #A " != " #B, __VA_ARGS__)
 #define cr_expect_lt(A, B, ...) INPROC_CHECK(false, (A) < (B), #A " < " #B, __VA_ARGS__)
 #define cr_expect_leq(A, B, ...) INPROC_CHECK(false, (A) <= (B), #A " <= " #B, __VA_ARGS__)
+#define cr_expect_gt(A, B, ...) INPROC_CHECK(false, (A) > (B), #A " > " #B, __VA_ARGS__)
+#define cr_expect_not_null(A, ...) INPROC_CHECK(false, (A) != NULL, #A " != NULL", __VA_ARGS__)
 #define cr_expect_str_eq(A, B, ...) INPROC_CHECK(false, strcmp(A, B) == 0, #A " reads " #B, __VA_ARGS__)
 #define cr_expect_arr_eq(A, B, N, ...)                                                                       \
     INPROC_CHECK(false, memcmp(A, B, N) == 0, #A " equals " #B, __VA_ARGS__)
