@@ -137,7 +137,7 @@ static int enlarge_all(job *j) {
     int failed = 0;
     for (int i = 0; i < j->count; i++) {
         int code = enlarge(j, i);
-        if (session_stopped() || (code && j->count == 1)) return code;
+        if (code && (session_stopped() || j->count == 1)) return code;
         failed += code != 0;
     }
     if (j->s.options->json)

@@ -121,6 +121,8 @@ static status resize(image *im, int w, int h, error *err) {
     return OK;
 }
 
+static double scale_of(const job *j) { return j->r.scale != 0 ? j->r.scale : upscaler_scale(j->upscaler->u); }
+
 static int side_of(int side, double scale) {
     return (int)fmax(1, round(fmin(side * scale, IMAGE_MAX_SIDE + 1)));
 }
@@ -138,8 +140,7 @@ static status add_alpha(job *j, error *err) {
 
 static status enlarge(job *j, error *err) {
     calo_context *ctx = j->upscaler->ctx;
-    double scale = j->r.scale ? j->r.scale : upscaler_scale(j->upscaler->u);
-    int w = side_of(j->rgb.w, scale), h = side_of(j->rgb.h, scale);
+    int w = side_of(j->rgb.w, scale_of(j)), h = side_of(j->rgb.h, scale_of(j));
     j->begun = clock_seconds();
     upscaling how = {.be = api_backend(ctx, FAST, err),
                      .ws = &ctx->ws,
@@ -165,7 +166,7 @@ static char *in_words(const job *j, const char *before) {
     if (!f) return NULL;
     const char *name = upscaler_name(j->upscaler->u);
     fprintf(f, "%s%sPostprocess upscale by: %g, Postprocess upscaler: ", before, *before ? ", " : "",
-            (double)j->result.w / j->rgb.w);
+            scale_of(j));
     infotext_value(f, text_is_utf8(name) ? name : "?");
     bool whole = !fclose(f);
     char *copy = whole ? mem_strdup(text) : NULL;
@@ -195,6 +196,13 @@ static status replace(const char **at, char *text, error *err) {
     return OK;
 }
 
+// JPEG and WebP have a place for the first text, which is to be this one.
+static void put_first(image_texts *texts, size_t i) {
+    image_text t = texts->at[i];
+    texts->at[i] = texts->at[0];
+    texts->at[0] = t;
+}
+
 static status describe(job *j, error *err) {
     bool told = false;
     for (size_t i = 0; i < j->texts.n; i++) {
@@ -203,6 +211,7 @@ static status describe(job *j, error *err) {
         if (is_text(t, "calotype")) TRY(replace(&t->text, in_json(j, t->text), err));
         if (!is_text(t, "parameters")) continue;
         TRY(replace(&t->text, in_words(j, t->text), err));
+        put_first(&j->texts, i);
         told = true;
     }
     if (told) return OK;

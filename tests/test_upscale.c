@@ -307,6 +307,8 @@ Test(upscale_command, what_a_picture_says_is_kept) {
            "Postprocess upscaler: x4", NULL);
     expect("$C upscale -m " NETWORK " \"$D/d.jpg\" -o \"$D/e.png\" -q && $C inspect \"$D/e.png\"", 0,
            "Postprocess upscaler: x4, Postprocess upscale by: 4", NULL);
+    expect("$C upscale -m " NETWORK " \"$D/a.png\" -o \"$D/h.png\" --scale 1.3 -q && $C inspect \"$D/h.png\"",
+           0, "Postprocess upscale by: 1.3, ", NULL);
     expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/f.png\" -q && $C inspect \"$D/f.png\"", 0,
            "postprocessing", NULL);
     expect("$C upscale -m " NETWORK
