@@ -216,3 +216,24 @@ Test(quantised, q8_draws_the_same_for_any_threads_and_batch) {
            "cmp a1.png b1.png && cmp a2.png b2.png && cmp a2.png c1.png",
            0, NULL, NULL);
 }
+
+// A whole model in another layout: codes on the way there, numbers on the way back, the same as without the
+// way.
+Test(quantised, layouts) {
+    expect("$C convert -q \"$M\" \"$D/one.safetensors\" --layout single --dtype q8 && "
+           "$C inspect -v \"$D/one.safetensors\" | grep 'q8 '",
+           0, "model.diffusion_model", NULL);
+    expect("$C convert -q \"$D/one.safetensors\" \"$D/back\" --layout diffusers --clip-vocab "
+           "tests/golden/tokenizer && "
+           "$C inspect -v \"$D/back/unet/diffusion_pytorch_model.safetensors\" | grep -c -e 'q8 ' -e _scale",
+           1, "0", NULL);
+    expect("for n in unet text_encoder; do f=$(basename \"$D\"/back/$n/*.safetensors); "
+           "$C convert -q \"$M/$n\" \"$D/a.safetensors\" --force --dtype q8 && "
+           "$C convert -q \"$D/a.safetensors\" \"$D/b.safetensors\" --force --dtype f32 && "
+           "$C convert -q \"$D/back/$n/$f\" \"$D/c.safetensors\" --force --dtype f32; "
+           "h=$(head -c 8 \"$D/b.safetensors\" | od -An -tu8); "
+           "g=$(head -c 8 \"$D/c.safetensors\" | od -An -tu8); tail -c +$((9 + h)) \"$D/b.safetensors\" "
+           ">\"$D/b\"; "
+           "tail -c +$((9 + g)) \"$D/c.safetensors\" | cmp - \"$D/b\" || exit; done",
+           0, NULL, NULL);
+}
