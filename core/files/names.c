@@ -173,10 +173,11 @@ bool names_recall(const file_names *names, const char *theirs, tensor_view third
     const translation t = {names, TO_OURS, third};
     char again[NAME_SIZE];
     tensor_view unused;
-    for (const name_row *row = names->rows; row->ours; row++) {
+    const char *name = theirs + strlen(names->prefix);
+    for (const name_row *row = names->rows; *name && row->ours; row++) {
         ours[0] = 0;
-        if (append_row(&t, row, theirs + strlen(names->prefix), ours, view) &&
-            names_translate(names, row, ours, again, &unused) && !strcmp(again, theirs))
+        if (append_row(&t, row, name, ours, view) && names_translate(names, row, ours, again, &unused) &&
+            !strcmp(again, theirs))
             return true;
     }
     return false;

@@ -623,6 +623,143 @@ for name, why, faults in [
 ]:
     seed("ckpt", name, (CKPT / name).read_bytes(), why, **faults)
 
+# ---------------------------------------------------------------- checkpoints: lists of tensors (fuzz_checkpoint.c)
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+
+
+def resnet(at, channels):
+    return [f"{at}.in_layers.0.weight {channels}", f"{at}.in_layers.2.weight {channels} {channels} 3 3",
+            f"{at}.out_layers.0.weight {channels}", f"{at}.out_layers.3.weight {channels} {channels} 3 3", f"{at}.out_layers.3.bias {channels}"]
+
+
+def transformer(at, channels, text_, depth, linear):
+    return [f"{at}.proj_in.weight {channels} {channels}" + ("" if linear else " 1 1")] + [
+        line for d in range(depth) for line in (f"{at}.transformer_blocks.{d}.norm1.weight {channels}",
+                                                f"{at}.transformer_blocks.{d}.attn2.to_k.weight {channels} {text_}")]
+
+
+def unet(widths=(320, 640), text_=768, depths=None, layers=2, linear=False, inputs=4, middle=1, added=None, first=0):
+    """What tells a UNet, in the original layout. depths: of a level's transformers, or a list for each resnet."""
+    depths = depths or [1] * len(widths)
+    of = lambda i, j: depths[i][j] if isinstance(depths[i], list) else depths[i]
+    out, k = [f"{UNET}input_blocks.0.0.weight {widths[0]} {inputs} 3 3", f"{UNET}out.2.weight 4 {widths[0]} 3 3"], 1
+    for i, width in enumerate(widths):
+        for j in range(layers):
+            out += resnet(f"{UNET}input_blocks.{k}.0", width) if i >= first else []
+            out += transformer(f"{UNET}input_blocks.{k}.1", width, text_, of(i, j), linear) if of(i, j) else []
+            k += 1
+        if i < len(widths) - 1:
+            out.append(f"{UNET}input_blocks.{k}.0.op.weight {width} {width} 3 3")
+            k += 1
+    for i in range(len(widths) - 1, -1, -1):
+        for j in range(layers + 1):
+            at = f"{UNET}output_blocks.{(len(widths) - 1 - i) * (layers + 1) + j}"
+            out += resnet(f"{at}.0", widths[i])
+            out += transformer(f"{at}.1", widths[i], text_, of(i, min(j, layers - 1)), linear) if of(i, min(j, layers - 1)) else []
+    if middle >= 0:
+        out += resnet(f"{UNET}middle_block.0", widths[-1]) + resnet(f"{UNET}middle_block.2", widths[-1])
+        out += transformer(f"{UNET}middle_block.1", widths[-1], text_, middle, linear) if middle else []
+    return out + ([f"{UNET}label_emb.0.0.weight 1280 {added}"] if added else [])
+
+
+def vae(prefix=VAE, levels=2, attention=True):
+    out = [f"{prefix}encoder.conv_in.weight 128 3 3 3", f"{prefix}decoder.conv_in.weight 512 4 3 3", f"{prefix}decoder.conv_out.weight 3 128 3 3",
+           f"{prefix}quant_conv.weight 8 8 1 1", f"{prefix}decoder.mid.block_1.conv1.weight 512 512 3 3"]
+    for i in range(levels):
+        for j in range(2):
+            at = f"{prefix}encoder.down.{i}.block.{j}"
+            out += [f"{at}.conv1.weight {128 << i} 128 3 3", f"{at}.norm2.weight {128 << i}", f"{at}.conv2.bias {128 << i}"]
+    return out + ([f"{prefix}decoder.mid.attn_1.q.weight 512 512 1 1"] if attention else [])
+
+
+def clip(prefix="cond_stage_model.transformer.", width=768, layers=2):
+    at = f"{prefix}text_model."
+    return [f"{at}embeddings.token_embedding.weight 49408 {width}", f"{at}embeddings.position_embedding.weight 77 {width}",
+            f"{at}encoder.layers.0.mlp.fc1.weight {4 * width} {width}"] + [f"{at}encoder.layers.{i}.layer_norm1.weight {width}" for i in range(layers)]
+
+
+def open_clip(prefix="cond_stage_model.model.", width=1024, layers=3):
+    return [f"{prefix}token_embedding.weight 49408 {width}", f"{prefix}positional_embedding 77 {width}", f"{prefix}text_projection {width} {width}",
+            f"{prefix}transformer.resblocks.0.mlp.c_fc.weight {4 * width} {width}", f"{prefix}transformer.resblocks.0.attn.in_proj_weight {3 * width} {width}"
+            ] + [f"{prefix}transformer.resblocks.{i}.ln_1.weight {width}" for i in range(layers)]
+
+
+XL = dict(text_=2048, depths=[0, 2], linear=True, added=2816)
+BOTH = clip("conditioner.embedders.0.transformer.") + open_clip("conditioner.embedders.1.model.", 1280)
+SD1, SD2 = unet() + vae() + clip(), unet(text_=1024, linear=True) + vae() + open_clip()
+for name, file, list_, why, faults in [
+    ("sd1", "v1-5", SD1, "SD 1", {"m": 60, "e": 20, "s": 8}),
+    ("sd1_alone", "m", unet(), "nothing but the UNet", {"m": 30}),
+    ("sd2", "v2-1", SD2, "SD 2, prediction unknown", {"m": 60}),
+    ("sd2_alone", "m", unet(text_=1024, linear=True), "told by the width of the text", {}),
+    ("sd2_v", "m", SD2 + ["@modelspec.architecture stable-diffusion-v2-768-v"], "told by the architecture", {}),
+    ("sd2_eps", "m", SD2 + ["@modelspec.architecture stable-diffusion-v2-512"], "and the other one", {}),
+    ("sd2_said", "m", SD2 + ["@modelspec.prediction_type epsilon", "@modelspec.resolution 768x768"], "told by name, and the size", {"m": 40}),
+    ("sd2_word", "m", SD2 + ["@modelspec.prediction_type sample", "@modelspec.resolution 7"], "words that are none", {}),
+    ("sd2_marked", "m", SD2 + ["v_pred", "ztsnr"], "marks", {"m": 40}),
+    ("sd2_turbo", "sd_turbo", SD2, "few steps, by the name of the file", {"m": 20}),
+    ("sd2_inpaint", "m", unet(text_=1024, linear=True, inputs=9) + open_clip(), "nine channels", {}),
+    ("sd2_one_layer", "m", unet(text_=1024) + open_clip(layers=1), "no layer but the one that is skipped", {}),
+    ("edits", "m", unet(inputs=8) + clip(), "eight channels", {}),
+    ("cascade", "m", SD1 + ["alphas_cumprod 1000"], "alphas that end at zero", {"m": 20, "e": 30, "s": 16}),
+    ("alphas", "m", SD1 + ["!alphas_cumprod 1000"], "alphas that do not", {}),
+    ("alphas_2d", "m", SD1 + ["alphas_cumprod 10 100"], "a table of alphas", {}),
+    ("alphas_none", "m", SD1 + ["alphas_cumprod 0"], "no alphas", {}),
+    ("xl", "sdxl", unet(**XL) + vae(levels=4) + BOTH, "SDXL", {"m": 30}),
+    ("xl_edits", "m", unet(**XL, inputs=8) + BOTH, "eight channels", {}),
+    ("xl_inpaint", "m", unet(**XL, inputs=9) + BOTH, "nine", {}),
+    ("xl_lightning", "m", unet(**XL) + ["@modelspec.title SDXL Lightning 8 steps", "@ss_output_name x"], "few steps, by the title", {}),
+    ("xl_pruned", "m", unet(**{**XL, "depths": [[0, 0], [1, 2]]}) + BOTH, "depths that differ in a level", {"m": 40}),
+    ("xl_without_middle", "m", unet(**XL, middle=-1), "no middle", {}),
+    ("xl_plain_middle", "m", unet(**XL, middle=0), "a middle without attention", {}),
+    ("refiner", "m", unet(text_=1280, depths=[0, 4], linear=True, added=2560) + vae() + open_clip("conditioner.embedders.0.model.", 1280),
+     "SDXL's refiner", {"m": 20}),
+    ("names", "m", unet() + ["@modelspec.architecture lcm", "@ss_output_name hyper"], "the first word counts", {}),
+    ("hyper", "m", unet() + ["@ss_output_name myHyperModel-4steps", "@modelspec.title hyperbole turbolader XLTurbo"], "words in words", {}),
+    ("steps", "m", unet() + ["@modelspec.title lcm 99step step 3-steps"], "numbers of steps that are too large", {}),
+    ("one_level", "m", unet(widths=(64,), depths=[1], layers=1) + vae(levels=1, attention=False), "as small as may be", {}),
+    ("half", "m", unet(first=1) + vae("vae.") + clip(layers=0), "a level is missing on the way down", {}),
+    ("no_text", "m", [line for line in unet() if "attn2" not in line], "a UNet that reads no text", {}),
+    ("flat_text", "m", [line.rsplit(" ", 1)[0] if "attn2" in line else line for line in unet()], "texts of one dimension", {}),
+    ("no_input", "m", [line for line in unet() if "input_blocks.0.0" not in line], "no first convolution", {}),
+    ("flat_input", "m", [line.rsplit(" ", 2)[0] if "input_blocks.0.0" in line else line for line in unet()], "one of two dimensions", {}),
+    ("no_resnet", "m", [line for line in unet() if "_layers" not in line] + clip(width=0) + ["vae.decoder.up.0.x 1"], "no resnet", {}),
+    ("no_words", "m", unet() + clip()[1:], "no vocabulary", {}),
+    ("no_rest", "m", unet() + [clip()[0], clip()[-1]], "no places", {}),
+    ("upscaler", "m", unet() + [f"{UNET}label_emb.weight 1000 1280"], "SD 2's upscaler", {}),
+    ("unclip", "m", unet(added=2048) + open_clip(), "SD 2 unCLIP", {}),
+    ("edm", "m", unet() + ["edm_vpred.sigma_max"], "EDM", {}),
+    ("lora", "m", ["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight 4 8", "lora_unet_mid_block_attentions_0_proj_in.alpha"], "a LoRA", {"m": 20}),
+    ("other", "m", ["a 1 2", "b 3"], "something else", {}),
+    ("nothing", "m", [], "no tensor", {}),
+    ("size_large", "m", unet() + ["@modelspec.resolution 8200"], "larger than pictures are", {}),
+    ("size_odd", "m", unet() + ["@modelspec.resolution 516"], "no multiple of 8", {}),
+    ("added_flat", "m", unet() + [f"{UNET}label_emb.0.0.weight 1280"], "a vector where the added features are read", {}),
+    ("steps_first", "step1-turbo", SD2 + ["@ss_output_name lcmx"], "a number behind its word", {}),
+    ("few_only", "4", unet() + ["@modelspec.title 2steps_lcm"], "a number at the very beginning", {}),
+    ("step_alone", "4", unet() + ["@modelspec.title step lcm"], "a step without a number", {}),
+    ("up_only", "m", [line for line in unet() if "input_blocks.1.1" not in line and "input_blocks.2.1" not in line], "text on the way up only", {}),
+    ("middle_only", "m", [line for line in unet(depths=[1, 0], middle=3) if "output_blocks" not in line], "the middle's depth for a level", {}),
+    ("up_differs", "m", [line for line in unet(depths=[2, 2]) if "output_blocks.0.1.transformer_blocks.1" not in line], "a depth that differs on the way up", {}),
+    ("narrow", "m", unet(widths=(32, 48), linear=True) + clip(width=40) + vae(attention=False)[2:] + [f"{VAE}encoder.mid.attn_1.q.weight 8 8 1 1"],
+     "less than a head, an encoder's attention", {}),
+    ("bare_vae", "m", unet() + [line for line in vae() if "quant" not in line and "decoder.conv" not in line], "nothing tells the latents", {}),
+    ("post_quant", "m", unet() + vae()[4:] + [f"{VAE}post_quant_conv.weight 4 4 1 1"], "one of the two", {}),
+    ("no_output", "m", [line for line in unet() if "out.2" not in line], "no last convolution", {}),
+    ("thirds", "m", unet(text_=1024, linear=True) + open_clip() + [f"cond_stage_model.model.transformer.resblocks.{i}.attn.{n} 3072 1024" for i in
+     ("1", "01", "1234567890") for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "x")], "matrices of three", {}),
+    ("upsamplers", "m", unet() + [f"{UNET}output_blocks.{i}.{k}.conv.{n} 320" for i in (2, 5) for k in (1, 2) for n in ("weight", "bias")]
+     + [f"{UNET}output_blocks.2.1.norm.weight 640"], "convolutions behind a level with and without text", {}),
+    ("long_names", "m", unet() + [f"{UNET}middle_block.1." + "x" * n for n in range(470, 500, 2)] + ["cond_stage_model.transformer." + "y" * 490, UNET],
+     "names as long as may be, and one of nothing", {}),
+    ("all_of_them", "m", SD1 + ["@modelspec.title SD Turbo", "@modelspec.resolution 512", "ztsnr", "v_pred", "alphas_cumprod 1"], "all that can be found", {}),
+    ("far", "m", unet() + [f"{UNET}input_blocks.99999999999.0.x 1", f"{UNET}input_blocks.39.0.in_layers.2.weight 1", f"{UNET}output_blocks.-1.0.x 1",
+                           f"{UNET}middle_block.1.transformer_blocks.7.x 1", UNET + "x" * 600, f"{VAE}decoder.up.39.block.0.conv1.weight 1",
+                           f"{VAE}decoder.up.40.upsample.conv.weight 1"], "numbers of blocks that are none", {}),
+]:
+    seed("checkpoint", name, "\n".join([file, *list_]).encode(), why, **faults)
+
 # ---------------------------------------------------------------- prompts
 
 for name, text, why, faults in [
