@@ -91,31 +91,33 @@ INLINE void store_result(dtype t, void *y, vec v, int64_t n) {
     _mm512_mask_cvtepi32_storeu_epi16(y, (__mmask16)((1u << n) - 1), _mm512_srli_epi32(nearest, 16));
 }
 
-// Columns [n0, n0 + n) of a row, from the sums of a panel.
-INLINE void finish_row(const int8_args *a, const __m512i c[NV], int64_t row, int64_t n0, const float *w_scale,
+// A row of a panel's sums, from column n0 on.
+static void finish_row(const int8_args *a, const int32_t *sums, int64_t row, int64_t n0, const float *w_scale,
                        float x_scale, int32_t excess) {
-    UNROLL for (int j = 0; j < NV; j++) {
-        int64_t at = n0 + j * VL, n = min64(a->d.N - at, VL), place = row * a->d.N + at;
-        if (n <= 0) return;
-        vec v = (vec)_mm512_cvtepi32_ps(_mm512_sub_epi32(c[j], _mm512_set1_epi32(excess)));
-        v = v * splat(x_scale) * load(w_scale + j * VL);
-        if (a->bias) v += load_f32(DT_F32, a->bias + at, n);
+    for (int64_t j = 0; j < INT8_PANEL && n0 + j < a->d.N; j += VL) {
+        int64_t n = min64(a->d.N - n0 - j, VL), place = row * a->d.N + n0 + j;
+        __m512i sum = _mm512_load_si512(sums + j);
+        vec v = (vec)_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_set1_epi32(excess)));
+        v = v * splat(x_scale) * load(w_scale + j);
+        if (a->bias) v += load_f32(DT_F32, a->bias + n0 + j, n);
         if (a->residual) v += load_f32(a->d.t, element(a->d.t, a->residual, place), n);
         store_result(a->d.t, (char *)(uintptr_t)element(a->d.t, a->y, place), v, n);
     }
 }
 
+// Inlined once for each number of rows, so it leaves the sums in memory for what is the same for all.
 #define TILE(MR_)                                                                                            \
     {                                                                                                        \
         __m512i c[MR][NV] = {0};                                                                             \
         multiply_codes(c, MR_, codes, row_bytes, panel, steps);                                              \
-        UNROLL for (int i = 0; i < MR_; i++)                                                                 \
-            finish_row(a, c[i], first + m + i, p * INT8_PANEL, scale, r->scale[m + i], r->excess[m + i]);    \
+        UNROLL for (int i = 0; i < MR_; i++) UNROLL for (int j = 0; j < NV; j++)                             \
+            _mm512_store_si512(sums[i] + j * VL, c[i][j]);                                                   \
     }
 
 void int8_run_rows(const int8_args *a, int64_t first, int64_t n, int64_t p0, int64_t p1, void *lane) {
     rounded_rows *r = lane;
     int64_t K = a->d.K, row_bytes = round_up(K, 16), steps = int8_row_bytes(&a->d) / 4;
+    _Alignas(64) int32_t sums[MR][INT8_PANEL];
     for (int64_t m = 0; m < n; m++)
         round_row(a->d.t, element(a->d.t, a->x, (first + m) * K), K, r->codes + m * row_bytes, &r->scale[m],
                   &r->excess[m]);
@@ -125,6 +127,8 @@ void int8_run_rows(const int8_args *a, int64_t first, int64_t n, int64_t p0, int
         for (int64_t m = 0; m < n; m += MR) {
             const int8_t *codes = r->codes + m * row_bytes;
             BY_ROWS(min64(n - m, MR), TILE)
+            for (int64_t i = m; i < m + MR && i < n; i++)
+                finish_row(a, sums[i - m], first + i, p * INT8_PANEL, scale, r->scale[i], r->excess[i]);
         }
     }
 }
