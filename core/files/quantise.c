@@ -48,7 +48,7 @@ static bool scale_of_group(const quantised_format *f, const double *v, uint64_t 
         high = fmax(high, v[i]);
         finite = finite && isfinite(v[i]);
     }
-    most = fmax(-low, high);
+    most = fmax(fabs(low), fabs(high)); // never -0
     if (f->minimum) *minimum = rounded(f->scale, low);
     *scale = rounded(f->scale, f->minimum ? (high - low) / 15 : f->balanced ? most : most / 127);
     return finite && isfinite(*scale) && (!f->minimum || isfinite(*minimum));
