@@ -429,9 +429,25 @@ Test(sweep, txt2img_with_failing_files) {
     for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&TXT2IMG, k);
 }
 
+// In a process of its own, as every job: what OpenMP keeps of a run would look lost in those made after it.
+static uint64_t least_memory(void) {
+    uint64_t *least = mmap(NULL, sizeof *least, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int ended = 0;
+    cr_assert_neq(least, MAP_FAILED);
+    pid_t child = fork();
+    if (!child) {
+        *least = tiny_model_least_memory(model, 3);
+        _exit(0);
+    }
+    cr_assert(waitpid(child, &ended, 0) == child && !ended && *least);
+    uint64_t found = *least;
+    munmap(least, sizeof *least);
+    return found;
+}
+
 // Weights are read in every step.
 Test(sweep, txt2img_in_little_memory) {
-    max_memory = tiny_model_least_memory(model, 3);
+    max_memory = least_memory();
     sweep(&TXT2IMG, FAULT_MEMORY);
     sweep(&TXT2IMG, FAULT_EIO);
     sweep(&TXT2IMG, FAULT_SHORT);
