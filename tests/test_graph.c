@@ -14,6 +14,7 @@
 
 typedef struct {
     weights w;
+    shape matrix; // of all but biases
     weight made[64];
     int n, reads;
 } maker;
@@ -26,20 +27,20 @@ static status read_made(const weight *w, float *dst, error *err) {
     return OK;
 }
 
-static shape made_shape = {.rank = 2, .d = {4, 4}};
-
 static const weight *find_made(const weights *self, const char *name) {
     maker *m = (maker *)(uintptr_t)self;
     if (strstr(name, "missing")) return NULL;
     for (int i = 0; i < m->n; i++)
         if (!strcmp(m->made[i].name, name)) return &m->made[i];
     char *copy = mem_strdup(name);
-    shape s = strstr(name, "bias") ? SHAPE(4) : made_shape;
+    shape s = strstr(name, "bias") ? SHAPE(4) : m->matrix;
     m->made[m->n] = (weight){.name = copy, .shape = s, .read = read_made, .source = m, .id = weight_new_id()};
     return &m->made[m->n++];
 }
 
-static maker make(void) { return (maker){.w = {.find = find_made, .origin = "made.safetensors"}}; }
+static maker make(void) {
+    return (maker){.w = {.find = find_made, .origin = "made.safetensors"}, .matrix = SHAPE(4, 4)};
+}
 
 static void forget(maker *m) {
     for (int i = 0; i < m->n; i++) mem_free((void *)(uintptr_t)m->made[i].name);
@@ -140,7 +141,7 @@ Test(graph, weights_in_memory_are_widened_for_float64) {
     graph g;
     graph_init(&g, DT_F64);
     g.weights = &m.w;
-    node *in[2] = {graph_weight(&g, "held", made_shape), graph_weight(&g, "on_file", made_shape)}, *out[2];
+    node *in[2] = {graph_weight(&g, "held", m.matrix), graph_weight(&g, "on_file", m.matrix)}, *out[2];
     for (int i = 0; i < 2; i++) out[i] = affine(in[i], 2, 0);
     runner r = start(&g, out, 2, reference);
     go(&r);
@@ -234,6 +235,7 @@ Test(graph, a_residual_is_folded_into_the_product) {
 // A picture made twice as large and convolved in bf16; returns the number of upsampling kernels.
 static int convolve_upsampled(backend *be, bool checked, float *y, int64_t n) {
     maker m = make();
+    m.matrix = SHAPE(32, 32, 3, 3);
     graph g;
     graph_init(&g, DT_BF16);
     g.weights = &m.w;
@@ -260,7 +262,6 @@ Test(graph, upsampling_is_folded_into_a_convolution_that_gains_by_it) {
     static float direct[N], folded[N];
     team *t = team_new(2);
     winograd_desc d = {.t = DT_BF16, .up = true};
-    made_shape = SHAPE(32, 32, 3, 3);
     cr_expect_eq(convolve_upsampled(cpu_backend(t, NULL), false, direct, N), 1);
     cr_expect_eq(convolve_upsampled(cpu_backend_fast(t, NULL), true, folded, N), !winograd_runs(&d));
     double difference = 0, size = 0;
