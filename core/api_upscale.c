@@ -8,7 +8,7 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
+#include "core/base/text.h"
 #include "core/files/image_formats.h"
 #include "core/pipeline.h"
 #include "core/upscaler.h"

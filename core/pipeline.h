@@ -8,6 +8,8 @@
 #include "core/pipeline_vae.h"
 #include "samplers/samplers.h"
 
+enum { MAX_SIDE = 8192, MAX_STEPS = 1000 }; // pixels of a picture, steps of a pass
+
 // A request with every choice made.
 typedef struct txt2img {
     calo_model *model;
@@ -36,6 +38,13 @@ void txt2img_free(txt2img *t);
 status txt2img_run(const txt2img *t, status (*put)(void *user, const calo_image *im, error *err), void *user,
                    error *err);
 
+// Whether the first latents are those of a picture.
+bool txt2img_begins(const txt2img *t);
+// Whether images have texts of their own, instead of one for all.
+bool txt2img_has_own_texts(const txt2img *t);
+// Of the UNet's batch, for each image. With guidance the last one is positive and those before it negative; a
+// model that edits is shown the picture in all but the first.
+int txt2img_rows(const txt2img *t, bool guides);
 // What its pictures go through.
 autoencoder txt2img_autoencoder(const txt2img *t);
 

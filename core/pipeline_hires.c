@@ -9,7 +9,6 @@
 #include "core/files/image.h"
 #include "core/models/latent_resize.h"
 
-enum { MAX_SIDE = 8192, MAX_STEPS = 1000 };
 #define USUAL_SCALE 2.0
 
 // ---- ways to make latents larger

@@ -29,10 +29,7 @@ static status list_networks(const txt2img *t, int group, network_shape shapes[N_
             .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = t->height, .W = t->width};
     shapes[(*n)++] = (network_shape){.net = NET_UNET,
                                      .compute = t->compute,
-                                     .B = (!t->guided ? 1
-                                           : t->edits ? 3
-                                                      : 2) *
-                                          group,
+                                     .B = txt2img_rows(t, t->guided) * group,
                                      .H = t->h,
                                      .W = t->w,
                                      .T = T};

@@ -170,7 +170,7 @@ static status encode_in_tiles(const autoencoder *a, dtype compute, const image *
 
 static status encode_whole(const autoencoder *a, dtype compute, const image *im, const image *hidden,
                            const encoded *to, error *err) {
-    network_shape size = {.net = NET_VAE_ENCODER, .compute = compute, .B = 1, .H = im->h, .W = im->w};
+    network_shape size = shape_of(a, VAE_ENCODE, compute);
     exec *e = api_network(a->model, &size, FAST, err);
     float *in = e ? exec_input(e, "sample") : NULL;
     if (in) fill_picture(im, hidden, in);

@@ -3,7 +3,7 @@
 // data (pickle.h); values are read straight from the file, at the place where libzip finds the entry.
 #include "core/base/fs.h"
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
+#include "core/base/text.h"
 #include "core/files/pickle.h"
 #include "core/files/tensor_formats.h"
 

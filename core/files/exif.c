@@ -1,6 +1,6 @@
 // Texts in pictures: their encodings, and the one Exif field that holds what a picture was made from.
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
+#include "core/base/text.h"
 #include "core/files/image_formats.h"
 
 #include <stdio.h>

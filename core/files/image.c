@@ -1,7 +1,7 @@
 #include "core/files/image.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
+#include "core/base/text.h"
 #include "core/files/image_formats.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
+#include "core/base/text.h"
 #include "core/files/image_formats.h"
 
 #include <png.h>

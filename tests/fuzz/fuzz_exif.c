@@ -1,6 +1,6 @@
 // libFuzzer: the Exif block of a JPEG or WebP picture; and any bytes as a text that goes into one.
 #include "core/base/mem.h"
-#include "core/base/utf8.h"
+#include "core/base/text.h"
 #include "core/files/image_formats.h"
 #include "tests/fuzz/fuzz.h"
 

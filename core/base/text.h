@@ -1,4 +1,4 @@
-// Texts that claim to be UTF-8.
+// Small questions about texts.
 #pragma once
 #include <stdbool.h>
 
