@@ -8,6 +8,7 @@
 #include "core/base/mem.h"
 #include "core/base/rng.h"
 #include "core/models/latent_rgb.h"
+#include "core/models/layout.h"
 #include "core/pipeline_hires.h"
 #include "core/pipeline_memory.h"
 #include "core/pipeline_text.h"

@@ -1,5 +1,6 @@
 // Number formats of tensors, in memory and in files, and conversion of single values.
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -26,6 +27,10 @@ typedef enum {
 size_t dtype_size(dtype t);         // bytes
 const char *dtype_name(dtype t);    // as safetensors spells it: "F32", "BF16", ...
 int dtype_from_name(const char *s); // -1 if unknown
+
+static inline bool dtype_is_float(int t) {
+    return t == DT_F64 || t == DT_F32 || t == DT_F16 || t == DT_BF16 || t == DT_F8_E4M3 || t == DT_F8_E5M2;
+}
 
 static inline float bf16_to_f32(uint16_t b) {
     uint32_t u = (uint32_t)b << 16;

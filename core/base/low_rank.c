@@ -24,7 +24,9 @@ typedef struct {
     double *Y;
 } product;
 
-// Some rows of Y at a time, so that X is read once for all of them.
+// Some rows of Y at a time, so that X is read once for all of them. Earns its place beside BLAS, whose
+// reference library is what Debian installs: that took 37 s for one Gram matrix half as wide as SD1.5's
+// largest convolution, where this loop is through with the whole convolution (1280×11520, rank 32) in 8 s.
 static void multiply_rows(void *arg, int64_t begin, int64_t end) {
     const product *p = arg;
     memset(p->Y + begin * p->K, 0, (size_t)((end - begin) * p->K) * sizeof *p->Y);

@@ -138,6 +138,11 @@ void team_leave(int previous) { (void)previous; }
 
 int team_size(const team *t) { return t ? t->size : 1; }
 
+int64_t parallel_split(const team *t, int64_t n, int64_t most) {
+    int64_t threads = team_size(t), wanted = (4 * threads + n - 1) / n;
+    return threads == 1 || wanted < 1 ? 1 : wanted < most ? wanted : most;
+}
+
 void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *, int64_t, int64_t), void *arg) {
     if (n <= 0) return;
     if (grain < 1) grain = 1;

@@ -22,6 +22,9 @@ void parallel_for(team *t, int64_t n, int64_t grain, void (*fn)(void *arg, int64
 // two calls at once share: a thread's part of a scratch.
 void parallel_items(team *t, int64_t n, void (*fn)(void *arg, int64_t item, int64_t lane), void *arg);
 
+// Into how many parts, at most `most`, to cut each of n items so that every thread gets about four.
+int64_t parallel_split(const team *t, int64_t n, int64_t most);
+
 // The calling thread's OpenMP team size is `t`'s between these two, so that oneDNN uses as many threads as we
 // do.
 int team_enter(const team *t);

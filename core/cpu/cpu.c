@@ -439,11 +439,15 @@ static bool winograd_lean(const winograd_desc *d, winograd_use use) {
     return d->Ci * d->Co > most * d->H * d->W;
 }
 
+static conv_geometry geometry_of(const node *n) {
+    return n->op == &OP_GROW ? (conv_geometry){1, 1, 1, 1, 1, 0} : n->a.conv.geo;
+}
+
 static bool winograd_fits(const cpu *c, const node *n, winograd_desc *d) {
     bool grows = n->op == &OP_GROW;
     if (!c->winograd || (n->op != &OP_CONV && !grows) || n->in[1]->rate != RATE_MODEL) return false;
     shape x = n->in[0]->shape, w = n->in[1]->shape;
-    conv_geometry g = grows ? (conv_geometry){1, 1, 1, 1, 1, 0} : n->a.conv.geo;
+    conv_geometry g = geometry_of(n);
     if (w.d[2] != 3 || w.d[3] != 3 || g.stride != 1 || n->dtype != n->in[0]->dtype) return false;
     *d = (winograd_desc){.t = n->dtype,
                          .B = x.d[0],
@@ -637,7 +641,7 @@ static void describe_linear_dw(const node *n, dense_desc *d) {
 
 static void describe_conv(const node *n, dense_desc *d) {
     shape x = n->in[0]->shape, w = n->in[1]->shape;
-    conv_geometry g = n->op == &OP_GROW ? (conv_geometry){1, 1, 1, 1, 1, 0} : n->a.conv.geo;
+    conv_geometry g = geometry_of(n);
     int64_t kh = w.d[2], kw = w.d[3], O = w.d[0];
     d->kind = DENSE_CONV;
     if (n->op == &OP_GROW) x.d[3] = w.d[1];

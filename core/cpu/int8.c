@@ -56,18 +56,13 @@ static void run_item(void *arg, int64_t item, int64_t lane) {
                   (g + 1) * p->panels / p->groups, p->lanes + lane * lane_bytes(&p->a.d));
 }
 
-// Few rows are few items: then their columns are split too, and the rows rounded once for each group.
-static int64_t group_count(int64_t chunks, int64_t panel_count, int threads) {
-    int64_t wanted = (4 * threads + chunks - 1) / chunks;
-    return threads == 1 || wanted < 1 ? 1 : wanted < panel_count ? wanted : panel_count;
-}
-
 void int8_run(team *t, const int8_desc *d, const void *x, const void *packed, const float *bias,
               const void *residual, void *y, void *scratch) {
     pass p = {.a = {.d = *d, .x = x, .bias = bias, .residual = residual, .y = y, .packed = (void *)packed},
               .chunks = (d->M + INT8_ROWS - 1) / INT8_ROWS,
               .panels = panels(d),
               .lanes = scratch};
-    p.groups = group_count(p.chunks, p.panels, team_size(t));
+    // Few rows are few items: then their columns are split too, and the rows rounded once for each group.
+    p.groups = parallel_split(t, p.chunks, p.panels);
     parallel_items(t, p.chunks * p.groups, run_item, &p);
 }

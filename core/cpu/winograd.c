@@ -61,13 +61,6 @@ static void run_item(void *arg, int64_t item, int64_t lane) {
               g * p->panels / p->groups, (g + 1) * p->panels / p->groups, p->lanes + lane * p->lane_bytes);
 }
 
-// Small pictures are few items: then their output channels are split too, for the price of transforming the
-// tiles once for each group.
-static int64_t group_count(int64_t chunks, int64_t panel_count, int threads) {
-    int64_t wanted = (4 * threads + chunks - 1) / chunks;
-    return threads == 1 || wanted < 1 ? 1 : wanted < panel_count ? wanted : panel_count;
-}
-
 void winograd_run(team *t, const winograd_desc *d, const void *x, const void *packed, const float *bias,
                   const void *residual, void *y, void *scratch) {
     const winograd_kernels *k = kernels(d);
@@ -86,6 +79,8 @@ void winograd_run(team *t, const winograd_desc *d, const void *x, const void *pa
               .lanes = scratch,
               .lane_bytes = k->lane_bytes(d)};
     p.chunks = (p.tiles + k->tiles - 1) / k->tiles;
-    p.groups = group_count(p.chunks, p.panels, team_size(t));
+    // Small pictures are few items: then their output channels are split too, for the price of transforming
+    // the tiles once for each group.
+    p.groups = parallel_split(t, p.chunks, p.panels);
     parallel_items(t, p.chunks * p.groups, run_item, &p);
 }

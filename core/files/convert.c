@@ -4,6 +4,7 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/base/text.h"
 #include "core/files/model_dir.h"
 #include "core/files/quantise.h"
 #include "core/files/safetensors.h"
@@ -71,21 +72,7 @@ static status short_of_memory(error *err) { return fail(err, ERR_TEMP, "out of m
 
 // ---------------------------------------------------------------- values
 
-static bool is_float(int type) {
-    switch (type) {
-    case DT_F64:
-    case DT_F32:
-    case DT_F16:
-    case DT_BF16:
-    case DT_F8_E4M3:
-    case DT_F8_E5M2:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static bool is_numbers(const tensor_entry *t) { return t->codes || is_float(t->type); }
+static bool is_numbers(const tensor_entry *t) { return t->codes || dtype_is_float(t->type); }
 
 // From here on, values become infinite.
 static double limit_of(dtype t) { return t == DT_F16 ? 65520 : t == DT_BF16 ? 0x1.ffp127 : 0x1.ffffffp127; }
@@ -257,17 +244,12 @@ static bool is_taken(const char *name, const char *only) {
     return false;
 }
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
 // What belongs to scaled 8-bit floats is of no use beside other floats.
 static bool is_scale(const char *name) {
     static const char *const ENDINGS[] = {".scale_weight", ".weight_scale", ".scale_input", ".input_scale",
                                           "scaled_fp8"};
     for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
-        if (ends_with(name, ENDINGS[i])) return true;
+        if (text_ends_with(name, ENDINGS[i])) return true;
     return false;
 }
 
@@ -478,7 +460,7 @@ static status save_all(job *j, error *err) {
 }
 
 status convert_check_name(const char *out, error *err) {
-    if (ends_with(out, ".safetensors") && *fs_basename(out)) return OK;
+    if (text_ends_with(out, ".safetensors") && *fs_basename(out)) return OK;
     return fail(err, ERR_USAGE, "'%s': what is written is called NAME.safetensors", out);
 }
 

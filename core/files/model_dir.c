@@ -3,6 +3,7 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -58,11 +59,6 @@ static status find_in_folder(model_files *m, const char *dir, const char *varian
         err, ERR_NOINPUT,
         "%s: no weights%s%s here (looked for %s, %s, %s and %s, .safetensors and .bin, whole and sharded)",
         dir, *variant ? " of variant " : "", variant, STEMS[0], STEMS[1], STEMS[2], STEMS[3]);
-}
-
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
 }
 
 // ---------------------------------------------------------------- one file
@@ -156,7 +152,7 @@ model_files *model_files_open(const char *path, const char *variant, error *err)
         s = find_in_folder(m, path, variant ? variant : "", err);
     else if (!s && !(m->path = mem_strdup(path)))
         s = short_of_memory(err, path);
-    if (!s) s = ends_with(m->path, ".json") ? open_index(m, err) : open_single(m, err);
+    if (!s) s = text_ends_with(m->path, ".json") ? open_index(m, err) : open_single(m, err);
     if (!s) {
         if (m->n) qsort(m->tensors, m->n, sizeof *m->tensors, by_name);
         return m;

@@ -2,6 +2,7 @@
 
 #include "core/base/arena.h"
 #include "core/base/mem.h"
+#include "core/base/text.h"
 #include "core/files/safetensors.h"
 #include "core/models/part_tensors.h"
 
@@ -26,20 +27,10 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 
 // ---- what to factor
 
-static bool ends_with(const char *s, const char *end) {
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
-static bool is_float(int type) {
-    return type == DT_F64 || type == DT_F32 || type == DT_F16 || type == DT_BF16 || type == DT_F8_E4M3 ||
-           type == DT_F8_E5M2;
-}
-
 // Matrices and convolutions, not the tables of an embedding.
 static bool is_layer(const part_tensor *t) {
     return (t->tensor.ndim == 2 || t->tensor.ndim == 4) && t->tensor.count &&
-           (t->tensor.codes || is_float(t->tensor.type)) && ends_with(t->name, ".weight") &&
+           (t->tensor.codes || dtype_is_float(t->tensor.type)) && text_ends_with(t->name, ".weight") &&
            !strstr(t->name, "embeddings.");
 }
 
