@@ -3,7 +3,6 @@
 #include "cli/leftovers.h"
 #include "cli/session.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,10 +97,6 @@ typedef struct {
 } job;
 
 static void show_file(job *j, const char *path) {
-    char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-    leftovers_remove(dir, 0);
     session_clear(&j->s);
     if (j->s.options->json) {
         printf("{\"event\":\"file\",\"file\":");
@@ -154,6 +149,7 @@ static int convert(job *j, const options *o, char **operands) {
         return session_fail(&j->s, CALO_ERR_USAGE, "--max-shard-size is '%s', not a size such as 5G",
                             o->shard);
     if (o->minus && !o->merge) return session_fail(&j->s, CALO_ERR_USAGE, "--minus needs --merge");
+    leftovers_remove_beside(r.out, 0);
     int code = session_end(&j->s, calo_convert(j->s.ctx, &r));
     if (!code && o->common.json) printf("{\"event\":\"done\",\"seconds\":%.6f}\n", session_seconds(&j->s));
     return code;

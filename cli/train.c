@@ -4,7 +4,6 @@
 #include "cli/leftovers.h"
 #include "cli/session.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,20 +95,12 @@ static void print_line(const calo_train_event *e) {
     fprintf(stderr, "%s\n", text);
 }
 
-// What a killed run had begun to write beside this file; the model is the last, and the whole folder is
-// looked through.
-static void clean_beside(const char *path, bool last) {
-    char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    leftovers_remove(dir, last ? 2 : 0);
-}
-
 static void show(void *user, const calo_train_event *e) {
     job *j = user;
     const common *o = j->s.options;
     bool update = !strcmp(e->event, "update");
-    if (e->path) clean_beside(e->path, !strcmp(e->event, "model"));
+    // what a killed run had begun to write; the model is the last, and the whole folder is looked through
+    if (e->path) leftovers_remove_beside(e->path, strcmp(e->event, "model") ? 0 : 2);
     if (o->json && (!update || e->due)) print_event(e);
     if (!o->json && !strcmp(e->event, "model")) {
         session_clear(&j->s);

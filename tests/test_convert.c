@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define GOLDEN "tests/golden/ckpt/"
@@ -233,6 +234,48 @@ Test(convert, a_killed_conversion_leaves_no_half_folder) {
                0, NULL, NULL);
         if (!killed) return;
     }
+}
+
+static int leftovers(void) {
+    result r = sh("cd \"$D\" && ls -A | grep -c '^\\.calotype-.*\\.tmp$'");
+    int n = atoi(r.out);
+    drop(r);
+    return n;
+}
+
+// Kills a conversion at one moment after another until `seen` tells that it left something behind. The next
+// one takes that away, but not what another process (this one) is still writing.
+static void cleaned(const char *command, const char *seen) {
+    int living = leftovers(), code = 1;
+    char whole[300];
+    for (unsigned wait = 1000; code; wait = wait > 1000000 ? 1000 : wait * 9 / 8) {
+        result r = killed_after(command, wait) ? sh(seen) : (result){.code = 1};
+        code = r.code;
+        drop(r);
+        expect("rm -rf \"$D\"/new*", 0, NULL, NULL);
+    }
+    cr_expect_eq(leftovers(), living + 1);
+    snprintf(whole, sizeof whole, "cd \"$D\" && %s", command);
+    expect(whole, 0, NULL, NULL);
+    cr_expect_eq(leftovers(), living);
+}
+
+Test(convert, what_a_killed_conversion_left_is_removed, .timeout = 120) {
+    char file[600], dir[600];
+    error err = {0};
+    snprintf(file, sizeof file, "%s/alive.safetensors", folder);
+    snprintf(dir, sizeof dir, "%s/alive", folder);
+    fs_writer *w = fs_writer_open(file, false, &err);
+    fs_folder *f = fs_folder_new(dir, &err);
+    cr_assert(w && f, "%s", err.text);
+    cr_expect_eq(leftovers(), 2);
+    cleaned("$C convert \"$M\" new/ --layout diffusers --max-shard-size 10k -q",
+            "ls \"$D\"/.cal*.tmp/unet/*.safetensors");
+    cleaned("$C convert \"$M/unet\" new.safetensors --max-shard-size 10k -q",
+            "test $(ls -A \"$D\" | grep -c ^.cal) = 3");
+    cr_expect_eq(fs_writer_commit(w, &err), OK, "%s", err.text);
+    cr_expect_eq(fs_folder_commit(f, &err), OK, "%s", err.text);
+    cr_expect(there("alive") && there("alive.safetensors") && !leftovers());
 }
 
 Test(convert, usage) {

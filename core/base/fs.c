@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -329,10 +330,15 @@ static int rename_to_free_name(const char *from, const char *to) {
     return link(from, to) ? -1 : unlink(from);
 }
 
-static status sync_dir(const char *dir, error *err) {
-    int fd, r;
+static int open_folder(const char *dir) {
+    int fd;
     do fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
+static status sync_dir(const char *dir, error *err) {
+    int fd = open_folder(dir), r;
     if (fd < 0) return fs_fail(err, errno, ERR_IO, dir, "cannot open the folder");
     do r = fsync(fd);
     while (r && errno == EINTR);
@@ -402,25 +408,17 @@ status fs_copy(const char *from, const char *to, bool overwrite, error *err) {
 
 // ---------------------------------------------------------------- folders
 
-char *fs_new_dir(const char *path, error *err) {
-    char **names = NULL, *dir = fs_dirname(path), *temp = NULL;
-    size_t n = 0;
-    if (fs_is_dir(path) && fs_list(path, &names, &n, err)) {
-        mem_free(dir);
-        return NULL;
-    }
-    fs_list_free(names, n);
-    if (n || (fs_exists(path) && !fs_is_dir(path)))
-        fail(err, ERR_CANTCREAT, "%s: exists already", path);
-    else if (!dir || !(temp = temp_name(dir)))
-        short_of_memory(err, path);
-    else if (mkdir(temp, 0777)) {
-        fs_fail(err, errno, ERR_CANTCREAT, path, "cannot create the folder");
-        mem_free(temp);
-        temp = NULL;
-    }
-    mem_free(dir);
-    return temp;
+struct fs_folder {
+    char *path, *dir, *temp;
+    int fd;
+};
+
+static void folder_free(fs_folder *f) {
+    if (f->fd >= 0) close(f->fd);
+    mem_free(f->path);
+    mem_free(f->dir);
+    mem_free(f->temp);
+    mem_free(f);
 }
 
 static void remove_tree(const char *path) {
@@ -436,25 +434,76 @@ static void remove_tree(const char *path) {
     rmdir(path);
 }
 
-void fs_new_dir_abort(char *temp) {
-    if (temp) remove_tree(temp);
-    mem_free(temp);
+static status check_empty(const char *path, error *err) {
+    char **names = NULL;
+    size_t n = 0;
+    if (fs_is_dir(path)) TRY(fs_list(path, &names, &n, err));
+    fs_list_free(names, n);
+    return n || (fs_exists(path) && !fs_is_dir(path)) ? fail(err, ERR_CANTCREAT, "%s: exists already", path)
+                                                      : OK;
+}
+
+// As lock_temp, of a folder; ENOENT: it was taken for a dead one and is gone.
+static bool open_locked(fs_folder *f) {
+    struct stat opened, named;
+    int r;
+    if ((f->fd = open_folder(f->temp)) < 0) return false;
+    do r = flock(f->fd, LOCK_EX);
+    while (r && errno == EINTR);
+    if (!fstat(f->fd, &opened) && !stat(f->temp, &named) && opened.st_ino == named.st_ino) return true;
+    close(f->fd);
+    f->fd = -1;
+    errno = ENOENT;
+    return false;
+}
+
+static status make_temp(fs_folder *f, error *err) {
+    int e = EEXIST;
+    for (int attempt = 0; attempt < 100 && (e == EEXIST || e == ENOENT); attempt++) {
+        mem_free(f->temp);
+        if (!(f->temp = temp_name(f->dir))) return short_of_memory(err, f->path);
+        bool made = !mkdir(f->temp, 0777);
+        if (made && open_locked(f)) return OK;
+        e = errno;
+        if (made) rmdir(f->temp);
+    }
+    return fs_fail(err, e, ERR_CANTCREAT, f->path, "cannot create the folder");
+}
+
+fs_folder *fs_folder_new(const char *path, error *err) {
+    fs_folder *f = mem_calloc(1, sizeof *f);
+    if (!f) {
+        short_of_memory(err, path);
+        return NULL;
+    }
+    *f = (fs_folder){mem_strdup(path), fs_dirname(path), NULL, -1};
+    status s = f->path && f->dir ? check_empty(path, err) : short_of_memory(err, path);
+    if (!s) s = make_temp(f, err);
+    if (!s) return f;
+    folder_free(f);
+    return NULL;
+}
+
+const char *fs_folder_temp(const fs_folder *f) { return f->temp; }
+
+void fs_folder_abort(fs_folder *f) {
+    if (!f) return;
+    remove_tree(f->temp);
+    folder_free(f);
 }
 
 // rename replaces an empty folder and no other.
-status fs_new_dir_commit(char *temp, const char *path, error *err) {
-    char *dir = fs_dirname(path);
-    status s = dir ? sync_dir(temp, err) : short_of_memory(err, path);
-    if (!s && rename(temp, path))
+status fs_folder_commit(fs_folder *f, error *err) {
+    status s = sync_dir(f->temp, err);
+    if (!s && rename(f->temp, f->path))
         s = errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR
-                ? fail(err, ERR_CANTCREAT, "%s: exists already", path)
-                : fs_fail(err, errno, ERR_CANTCREAT, path, "cannot rename into place");
-    else if (!s)
-        s = sync_dir(dir, err);
-    if (s)
-        fs_new_dir_abort(temp);
-    else
-        mem_free(temp);
-    mem_free(dir);
+                ? fail(err, ERR_CANTCREAT, "%s: exists already", f->path)
+                : fs_fail(err, errno, ERR_CANTCREAT, f->path, "cannot rename into place");
+    if (s) {
+        fs_folder_abort(f);
+        return s;
+    }
+    s = sync_dir(f->dir, err);
+    folder_free(f);
     return s;
 }

@@ -54,9 +54,10 @@ status fs_write_atomic(const char *path, const void *data, size_t n, bool overwr
 status fs_copy(const char *from, const char *to, bool overwrite, error *err);
 
 // An output that is a folder: made under a temporary name beside `path` (.calotype-X.tmp, as above), and
-// renamed when it is whole. An existing `path` must be an empty folder: ERR_CANTCREAT when it is made, or
-// when it gets its name. NULL on failure; commit and abort free the name. What a killed process leaves is not
-// told from a folder in work.
-char *fs_new_dir(const char *path, error *err);
-status fs_new_dir_commit(char *temp, const char *path, error *err);
-void fs_new_dir_abort(char *temp); // with all that is in it; NULL is fine
+// renamed when it is whole; a lock (flock) on it is held as long. An existing `path` must be an empty folder:
+// ERR_CANTCREAT when it is made, or when it gets its name. Commit and abort free it.
+typedef struct fs_folder fs_folder;
+fs_folder *fs_folder_new(const char *path, error *err);
+const char *fs_folder_temp(const fs_folder *f); // where it is meanwhile
+status fs_folder_commit(fs_folder *f, error *err);
+void fs_folder_abort(fs_folder *f); // with all that is in it; NULL is fine

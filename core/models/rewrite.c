@@ -403,14 +403,14 @@ static status write_folder(job *j, error *err) {
     char *out = arena_printf(&j->strings, "%s", j->c->out);
     if (!out) return no_memory(err);
     for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--) out[n - 1] = 0;
-    char *temp = fs_new_dir(out, err);
-    if (!temp) return err->code;
-    j->dir = temp;
+    fs_folder *folder = fs_folder_new(out, err);
+    if (!folder) return err->code;
+    j->dir = fs_folder_temp(folder);
     status s = fill_folder(j, err);
     if (s)
-        fs_new_dir_abort(temp);
+        fs_folder_abort(folder);
     else
-        s = fs_new_dir_commit(temp, out, err);
+        s = fs_folder_commit(folder, err);
     if (s || !j->c->progress) return s;
     return j->c->progress(j->c->user, out, j->total, j->total, err);
 }
