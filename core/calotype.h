@@ -293,8 +293,9 @@ typedef struct {
     double image_cfg_scale;
     // Hires fix: the finished latents are made larger and drawn over with the last steps of a longer
     // schedule, noise and texts as in A1111. Wanted where one of hires, hires_scale, hires_width and
-    // hires_height is not 0; width and height are then those of the first pass. See calo_hires_upscaler_name;
-    // NULL: "latent".
+    // hires_height is not 0; width and height are then those of the first pass. See calo_hires_upscaler_name,
+    // or a file that calo_upscaler_open reads: its network enlarges the first picture, with progress after
+    // each tile (stage "upscale"), and Lanczos' filter brings it to the size; NULL: "latent".
     const char *hires_upscaler;
     double hires_scale;            // 0: 2
     double hires_denoise;          // 0.7; above 0, up to 1

@@ -523,7 +523,8 @@ static status run_pass(group *g, const group *before, error *err) {
     double started = clock_seconds();
     status s = prepare_group(g, err);
     for (int i = 0; before && i < g->n && !s; i++)
-        s = hires_enlarge(t, before->x + i * latent_size(before->t), g->init + i * latent_size(t), err);
+        s = hires_enlarge(t, before->x + i * latent_size(before->t), g->first + i,
+                          g->init + i * latent_size(t), err);
     if (!s) s = take_unet(g, err); // after enlarging, which may run other networks
     if (!s) s = tell(t, "load", 1, 1, g->first, g->n, clock_seconds() - started, err);
     return s ? s : sample_group(g, err);

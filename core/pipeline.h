@@ -29,6 +29,7 @@ typedef struct txt2img {
     bool edits;             // it is told of the picture to begin with, and draws from nothing: 2C channels
     struct txt2img *second; // hires fix: what comes after this pass, or NULL
     const struct txt2img *first; // of such a one, the pass before it
+    struct upscaler *enlarger;   // between the two, where a file holds it, or NULL; the first's
 } txt2img;
 
 // Fills in the model's defaults; ERR_USAGE names what is out of range. Free with txt2img_free in any case.

@@ -69,7 +69,8 @@ static void put_second(FILE *f, const txt2img *t) {
     else
         fprintf(f, ", Hires upscale: %g", r->hires_scale != 0 ? r->hires_scale : 2);
     if (r->hires_steps) fprintf(f, ", Hires steps: %d", r->hires_steps);
-    fprintf(f, ", Hires upscaler: %s", hires_upscaler_of(r, true));
+    fputs(", Hires upscaler: ", f);
+    infotext_value(f, hires_upscaler_of(t, true));
 }
 
 static void put_parameters(FILE *f, const txt2img *t, int i) {
@@ -158,7 +159,7 @@ static bool describe_second(json_t *j, const txt2img *t) {
             return false;
     if (r->hires_scale != 0 && json_object_set_new(j, "hires_scale", json_real(r->hires_scale))) return false;
     return !json_object_set_new(j, "hires", json_true()) &&
-           !json_object_set_new(j, "hires_upscaler", json_string(hires_upscaler_of(r, false))) &&
+           !json_object_set_new(j, "hires_upscaler", json_string(hires_upscaler_of(t, false))) &&
            !json_object_set_new(j, "hires_denoise", json_real(r->hires_denoise));
 }
 

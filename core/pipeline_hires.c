@@ -5,11 +5,16 @@
 #include <strings.h>
 
 #include "core/api.h"
+#include "core/base/clock.h"
+#include "core/base/fs.h"
 #include "core/base/mem.h"
-#include "core/files/image.h"
+#include "core/base/text.h"
+#include "core/files/tensor_file.h"
 #include "core/models/latent_resize.h"
+#include "core/upscaler.h"
 
 #define USUAL_SCALE 2.0
+enum { MOST_RUNS = 3 }; // of a network, one after the other, as A1111 does
 
 // ---- ways to make latents larger
 
@@ -19,9 +24,9 @@ typedef struct {
     latent_filter filter;
     bool antialias;
     resize_filter pixels; // a box is the nearest pixel where a picture grows
-} upscaler;
+} way;
 
-static const upscaler UPSCALERS[] = {
+static const way WAYS[] = {
     {"latent", "Latent", true, LATENT_BILINEAR},
     {"latent-antialiased", "Latent (antialiased)", true, LATENT_BILINEAR, true},
     {"latent-bicubic", "Latent (bicubic)", true, LATENT_BICUBIC},
@@ -31,21 +36,30 @@ static const upscaler UPSCALERS[] = {
     {"lanczos", "Lanczos", .pixels = RESIZE_LANCZOS},
     {"nearest", "Nearest", .pixels = RESIZE_BOX},
 };
-enum { N_UPSCALERS = sizeof UPSCALERS / sizeof *UPSCALERS };
+enum { N_WAYS = sizeof WAYS / sizeof *WAYS };
 
-const char *hires_upscaler_name(int i) { return i >= 0 && i < N_UPSCALERS ? UPSCALERS[i].name : NULL; }
+// A file's network, and what brings its picture to the size that is asked for.
+static const way NETWORK = {.pixels = RESIZE_LANCZOS};
 
-static const upscaler *find_upscaler(const char *name) {
-    if (!name) return UPSCALERS;
-    for (int i = 0; i < N_UPSCALERS; i++)
-        if (!strcasecmp(name, UPSCALERS[i].name) || !strcasecmp(name, UPSCALERS[i].label))
-            return &UPSCALERS[i];
+const char *hires_upscaler_name(int i) { return i >= 0 && i < N_WAYS ? WAYS[i].name : NULL; }
+
+static const way *find_way(const char *name) {
+    if (!name) return WAYS;
+    for (int i = 0; i < N_WAYS; i++)
+        if (!strcasecmp(name, WAYS[i].name) || !strcasecmp(name, WAYS[i].label)) return &WAYS[i];
     return NULL;
 }
 
-const char *hires_upscaler_of(const calo_txt2img_request *r, bool label) {
-    const upscaler *u = find_upscaler(r->hires_upscaler);
-    return label ? u->label : u->name;
+static bool is_file(const char *name) { return tensor_file_is_named(name) || fs_exists(name); }
+
+// Of a request that has been checked.
+static const way *way_of(const txt2img *t) {
+    return t->enlarger ? &NETWORK : find_way(t->request->hires_upscaler);
+}
+
+const char *hires_upscaler_of(const txt2img *t, bool label) {
+    if (t->enlarger) return label ? upscaler_name(t->enlarger) : t->request->hires_upscaler;
+    return label ? way_of(t)->label : way_of(t)->name;
 }
 
 // ---- what is asked for
@@ -69,8 +83,11 @@ static status check(const txt2img *t, error *err) {
     if (r->hires_steps < 0 || !(steps / r->hires_denoise < MAX_STEPS + 1))
         return fail(err, ERR_USAGE, "%g hires steps at a denoising strength of %g are more than %d in all",
                     steps, r->hires_denoise, MAX_STEPS);
-    if (find_upscaler(r->hires_upscaler)) return OK;
-    return unknown_name("hires upscaler", r->hires_upscaler, hires_upscaler_name, err);
+    if (find_way(r->hires_upscaler)) return OK;
+    if (!is_file(r->hires_upscaler))
+        return unknown_name("hires upscaler", r->hires_upscaler, hires_upscaler_name, err);
+    if (text_is_utf8(r->hires_upscaler)) return OK;
+    return fail(err, ERR_USAGE, "the name of the hires upscaler's file is not UTF-8");
 }
 
 // The size that the first picture is brought to, in latents. With a width and a height it covers both, in its
@@ -91,18 +108,41 @@ static void enlarged_size(const txt2img *t, int64_t f, int64_t *w, int64_t *h) {
     *h = y / f;
 }
 
+bool hires_encodes(const txt2img *t) { return t->first && !way_of(t)->latent; }
+
+autoencoder hires_autoencoder(const txt2img *t) {
+    autoencoder a = txt2img_autoencoder(t);
+    enlarged_size(t->first, t->first->width / t->first->w, &a.w, &a.h);
+    return a;
+}
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static status open_enlarger(txt2img *t, error *err) {
+    const char *path = t->request->hires_upscaler;
+    if (!(t->enlarger = upscaler_open(path, err))) return err->code;
+    int scale = upscaler_scale(t->enlarger);
+    if (image_fits((int64_t)t->width * scale, (int64_t)t->height * scale)) return OK;
+    return fail(err, ERR_USAGE, "%s: enlarges %dx%d pixels by %d, to more than a picture may have", path,
+                t->width, t->height, scale);
+}
+
+// Whether what goes through pixels can do so.
+static status check_pixels(txt2img *t, error *err) {
+    model *m = t->model->m;
+    TRY(model_check(m, NET_VAE_ENCODER, err));
+    if (model_vae(m, err)->in_channels != 3)
+        return fail(err, ERR_DATA, "%s: the autoencoder reads %d channels, not 3", model_dir(m),
+                    (int)model_vae(m, err)->in_channels);
+    return OK;
+}
 
 status hires_init(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
     TRY(check(t, err));
     model *m = t->model->m;
-    if (!find_upscaler(r->hires_upscaler)->latent) {
-        TRY(model_check(m, NET_VAE_ENCODER, err));
-        if (model_vae(m, err)->in_channels != 3)
-            return fail(err, ERR_DATA, "%s: the autoencoder reads %d channels, not 3", model_dir(m),
-                        (int)model_vae(m, err)->in_channels);
-    }
+    if (!find_way(r->hires_upscaler)) TRY(open_enlarger(t, err));
+    if (!way_of(t)->latent) TRY(check_pixels(t, err));
     txt2img *s = t->second = mem_alloc(sizeof *s);
     if (!s) return fail(err, ERR_TEMP, "out of memory");
     *s = *t;
@@ -129,39 +169,128 @@ status hires_init(txt2img *t, error *err) {
     return OK;
 }
 
+// ---- a network between the passes
+
+// As A1111 does: again while the picture is smaller than it is to be. *w, *h: pixels before the last time.
+static int runs_of(const txt2img *t, int *w, int *h) {
+    int64_t f = t->first->width / t->first->w, W, H;
+    int scale = upscaler_scale(t->enlarger), n = 1;
+    enlarged_size(t->first, f, &W, &H);
+    *w = t->first->width;
+    *h = t->first->height;
+    for (; n < MOST_RUNS && scale > 1; n++) {
+        int64_t x = (int64_t)*w * scale, y = (int64_t)*h * scale;
+        if ((x >= W * f && y >= H * f) || !image_fits(x * scale, y * scale)) break;
+        *w = (int)x;
+        *h = (int)y;
+    }
+    return n;
+}
+
+// The largest tiles with which a limit of memory is kept, or the smallest. *bytes: what they take of it, with
+// pictures of w × h pixels.
+static status choose_tiles(const txt2img *t, int w, int h, upscaling *how, size_t *bytes, error *err) {
+    static const struct {
+        int tile;
+        arithmetic arithmetic;
+    } TILES[] = {{UPSCALE_TILE, FAST}, {256, FAST}, {UPSCALE_MIN_TILE, FAST}, {UPSCALE_MIN_TILE, LEAN}};
+    calo_context *ctx = t->model->ctx;
+    uint64_t limit = ctx->options.max_memory;
+    *how = (upscaling){.ws = &ctx->ws, .compute = t->compute, .log = &ctx->log};
+    *bytes = 0;
+    for (size_t i = 0; i < sizeof TILES / sizeof *TILES; i++) {
+        if (!(how->be = api_backend(ctx, TILES[i].arithmetic, err))) return err->code;
+        how->tile = TILES[i].tile;
+        if (!limit) break;
+        TRY(upscaler_memory(t->enlarger, how, w, h, bytes, err));
+        if (*bytes + PROCESS_BYTES <= limit) break;
+    }
+    return OK;
+}
+
+status hires_memory(const txt2img *t, size_t *bytes, int *tile, error *err) {
+    upscaling how;
+    int w, h;
+    runs_of(t, &w, &h);
+    TRY(choose_tiles(t, w, h, &how, bytes, err));
+    *tile = how.tile;
+    return OK;
+}
+
+typedef struct {
+    const txt2img *t;
+    int image;
+    double begun; // of the tile
+} watch;
+
+static status tell(void *user, int done, int tiles, error *err) {
+    watch *at = user;
+    double now = clock_seconds(), seconds = now - at->begun;
+    at->begun = now;
+    calo_progress p = {.stage = "upscale",
+                       .step = done,
+                       .steps = tiles,
+                       .image = at->image,
+                       .group = 1,
+                       .images = at->t->count,
+                       .seconds = seconds};
+    return api_progress(at->t->model->ctx, p, err);
+}
+
+// Within a limit of memory it has the place of all other networks, as long as it runs.
+static status run_network(const txt2img *t, int index, image *im, error *err) {
+    upscaling how;
+    watch at = {t, index, clock_seconds()};
+    size_t bytes;
+    int w, h, n = runs_of(t, &w, &h);
+    bool limited = t->model->ctx->options.max_memory > 0;
+    TRY(choose_tiles(t, w, h, &how, &bytes, err));
+    how.progress = tell;
+    how.user = &at;
+    if (limited) model_forget(t->model->m, how.ws);
+    status s = OK;
+    for (int i = 0; i < n && !s; i++) {
+        image larger;
+        if ((s = upscaler_run(t->enlarger, &how, im, &larger, err))) break;
+        image_free(im);
+        *im = larger;
+    }
+    if (limited) upscaler_forget(t->enlarger);
+    return s;
+}
+
 // ---- between the passes
 
-static status enlarge_pixels(const txt2img *t, const upscaler *how, const float *x, float *y, int64_t w,
-                             int64_t h, error *err) {
+static status enlarge_pixels(const txt2img *t, const way *how, const float *x, int index, float *y,
+                             error *err) {
     const vae_config *v = model_vae(t->model->m, err);
-    int f = (int)vae_factor(v);
-    autoencoder a = txt2img_autoencoder(t->first), b = txt2img_autoencoder(t);
-    image small = {0}, large = {0};
+    autoencoder a = txt2img_autoencoder(t->first), b = hires_autoencoder(t);
+    int64_t f = vae_factor(v), W = b.w * f, H = b.h * f;
+    image im = {0}, large = {0};
     encoded e = {0};
-    b.w = w;
-    b.h = h;
-    status s = image_alloc(&small, t->first->width, t->first->height, 3, err);
-    if (!s) s = autoencoder_decode(&a, x, small.px, err);
-    if (!s) s = image_resize(&small, (int)w * f, (int)h * f, how->pixels, &large, err);
+    status s = image_alloc(&im, t->first->width, t->first->height, 3, err);
+    if (!s) s = autoencoder_decode(&a, x, im.px, err);
+    if (!s && t->enlarger) s = run_network(t, index, &im, err);
+    if (!s) s = image_resize(&im, (int)W, (int)H, how->pixels, &large, err);
+    image_free(&im);
     if (!s) s = autoencoder_encode(&b, &large, NULL, &e, err);
-    for (int64_t i = 0; i < w * h * t->C && !s; i++)
+    for (int64_t i = 0; i < b.w * b.h * t->C && !s; i++)
         y[i] = (float)((e.mean[i] - v->shift_factor) * v->scaling_factor);
     encoded_free(&e);
-    image_free(&small);
     image_free(&large);
     return s;
 }
 
-status hires_enlarge(const txt2img *t, const float *x, float *y, error *err) {
+status hires_enlarge(const txt2img *t, const float *x, int index, float *y, error *err) {
     const txt2img *first = t->first;
-    const upscaler *how = find_upscaler(t->request->hires_upscaler);
+    const way *how = way_of(t);
     int64_t w, h, C = t->C;
     enlarged_size(first, first->width / first->w, &w, &h);
     float *all = mem_alloc((size_t)(w * h * C) * sizeof *all);
     if (!all) return fail(err, ERR_TEMP, "out of memory");
     status s = how->latent
                    ? latents_resize(x, first->h, first->w, C, how->filter, how->antialias, all, h, w, err)
-                   : enlarge_pixels(t, how, x, all, w, h, err);
+                   : enlarge_pixels(t, how, x, index, all, err);
     int64_t left = (w - t->w) / 2, top = (h - t->h) / 2; // of what is cut
     for (int64_t i = 0; i < t->h && !s; i++)
         memcpy(y + i * t->w * C, all + ((top + i) * w + left) * C, (size_t)(t->w * C) * sizeof *y);

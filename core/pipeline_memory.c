@@ -1,4 +1,5 @@
 #include "core/pipeline_memory.h"
+#include "core/pipeline_hires.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,12 @@ static status list_networks(const txt2img *t, int group, network_shape shapes[N_
     if (t->request->init_image)
         shapes[(*n)++] = (network_shape){
             .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = t->height, .W = t->width};
+    if (hires_encodes(t)) {
+        autoencoder a = hires_autoencoder(t);
+        int64_t f = t->width / t->w;
+        shapes[(*n)++] = (network_shape){
+            .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = a.h * f, .W = a.w * f};
+    }
     shapes[(*n)++] = (network_shape){.net = NET_UNET,
                                      .compute = t->compute,
                                      .B = txt2img_rows(t, t->guided) * group,
@@ -43,7 +50,8 @@ static status list_networks(const txt2img *t, int group, network_shape shapes[N_
 static double mega(size_t bytes) { return (double)bytes * 1e-6; }
 
 static size_t tiled_bytes(const txt2img *t, network net) {
-    autoencoder a = txt2img_autoencoder(t);
+    autoencoder a =
+        net == NET_VAE_ENCODER && hires_encodes(t) ? hires_autoencoder(t) : txt2img_autoencoder(t);
     if (net == NET_VAE_ENCODER) return autoencoder_tiled_bytes(&a, VAE_ENCODE);
     return net == NET_VAE_DECODER ? autoencoder_tiled_bytes(&a, VAE_DECODE) : 0;
 }
@@ -90,6 +98,16 @@ static void tell_network(const txt2img *t, const memory_row *r) {
             mega(n->activations), mega(n->total + PROCESS_BYTES), how);
 }
 
+// Beside nothing else of the model. *bytes: of the process.
+static status tell_enlarger(const txt2img *t, size_t *bytes, error *err) {
+    int tile;
+    TRY(hires_memory(t, bytes, &tile, err));
+    *bytes += PROCESS_BYTES;
+    log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
+            "memory: hires upscaler in tiles of %d pixels, in all %.0f MB", tile, mega(*bytes));
+    return OK;
+}
+
 status txt2img_check_memory(const txt2img *t, int group, error *err) {
     size_t allowed = (size_t)t->model->ctx->options.max_memory;
     memory_row rows[N_NETS];
@@ -98,9 +116,15 @@ status txt2img_check_memory(const txt2img *t, int group, error *err) {
     if (!allowed) return OK;
     TRY(txt2img_memory(t, group, rows, &n, err));
     for (int i = 0; i < n; i++) tell_network(t, &rows[i]);
-    size_t least = memory_least(rows, n, &largest);
+    size_t least = memory_least(rows, n, &largest), enlarger = 0;
+    const char *what = network_name(largest);
+    if (t->enlarger) TRY(tell_enlarger(t, &enlarger, err));
+    if (enlarger > least) {
+        least = enlarger;
+        what = "hires upscaler";
+    }
     if (least <= allowed) return OK;
     return fail(err, ERR_USAGE,
                 "a picture of %dx%d takes %.0f MB of memory at least (the %s), and %.0f MB are allowed",
-                t->width, t->height, mega(least) + 1, network_name(largest), mega(allowed));
+                t->width, t->height, mega(least) + 1, what, mega(allowed));
 }

@@ -9,6 +9,7 @@
 #include "core/base/nearest.h"
 #include "core/base/text.h"
 #include "core/pipeline_hires.h"
+#include "core/upscaler.h"
 #include "samplers/scheduler_config.h"
 #include "samplers/spacing.h"
 
@@ -277,6 +278,7 @@ void txt2img_free(txt2img *t) {
     schedule_free(&t->schedule);
     if (t->second) schedule_steps_free(&t->second->points); // all else is the first pass's
     mem_free(t->second);
+    upscaler_free(t->enlarger);
 }
 
 // ---- what follows from it

@@ -75,17 +75,26 @@ void upscaler_free(upscaler *u) {
     mem_free(u);
 }
 
+void upscaler_forget(upscaler *u) {
+    runner_free(&u->run);
+    store_clear(u->values);
+}
+
 int upscaler_scale(const upscaler *u) { return u->config.scale; }
 const char *upscaler_name(const upscaler *u) { return u->name; }
+
+static node *build(const upscaler *u, dtype compute, int w, int h, graph *g) {
+    graph_init(g, compute);
+    g->weights = weights_file_weights(u->weights);
+    return rrdb_build(g, &u->config, sample_input(g, &u->config, w, h));
+}
 
 // The network for tiles of this size, from the last call or made now. NULL on failure.
 static exec *network_for(upscaler *u, const upscaling *how, dtype compute, int w, int h, error *err) {
     if (u->run.exec && u->tile_w == w && u->tile_h == h && u->compute == compute) return u->run.exec;
     runner_free(&u->run);
     graph g;
-    graph_init(&g, compute);
-    g.weights = weights_file_weights(u->weights);
-    node *out = rrdb_build(&g, &u->config, sample_input(&g, &u->config, w, h));
+    node *out = build(u, compute, w, h, &g);
     u->tile_w = w;
     u->tile_h = h;
     u->compute = compute;
@@ -268,16 +277,48 @@ static status run(const job *j, const upscaling *how, error *err) {
     return finite ? OK : fail(err, ERR_DATA, "nan: the enlarged picture is not a number, so it is not kept");
 }
 
-status upscaler_run(upscaler *u, const upscaling *how, const image *im, image *larger, error *err) {
+// What a job has beside the network, in bytes.
+typedef struct {
+    size_t tile, left, above;
+} buffers;
+
+static job make_job(upscaler *u, const upscaling *how, int w, int h, buffers *b) {
     int s = u->config.scale, tile = how->tile ? how->tile : UPSCALE_TILE;
-    job j = {.u = u, .im = im, .larger = larger, .scale = s, .feather = UPSCALE_FEATHER * s};
-    TRY(image_alloc(larger, im->w * s, im->h * s, 3, err));
-    j.x = make_axis(im->w, tile, u->config.unshuffle);
-    j.y = make_axis(im->h, tile, u->config.unshuffle);
-    size_t shared = 6 * (size_t)j.feather * sizeof(float), h = (size_t)(j.y.size * s);
-    j.tile = mem_calloc(3 * h * (size_t)(j.x.size * s), sizeof *j.tile);
-    j.left = mem_calloc(h, shared);
-    j.above = mem_calloc((size_t)larger->w, shared);
+    job j = {.u = u, .scale = s, .feather = UPSCALE_FEATHER * s};
+    j.x = make_axis(w, tile, u->config.unshuffle);
+    j.y = make_axis(h, tile, u->config.unshuffle);
+    size_t shared = 6 * (size_t)j.feather * sizeof(float), rows = (size_t)(j.y.size * s);
+    *b = (buffers){.tile = 3 * rows * (size_t)(j.x.size * s) * sizeof *j.tile,
+                   .left = rows * shared,
+                   .above = (size_t)(w * s) * shared};
+    return j;
+}
+
+status upscaler_memory(upscaler *u, const upscaling *how, int w, int h, size_t *bytes, error *err) {
+    buffers b;
+    graph g;
+    job j = make_job(u, how, w, h, &b);
+    node *out = build(u, how->compute, j.x.size, j.y.size, &g);
+    plan *p = plan_new(&g, &out, 1, how->be, err);
+    if (!p) return err->code;
+    plan_memory m = plan_needs(p);
+    plan_values v = plan_values_need(p);
+    plan_free(p);
+    size_t larger = 3 * (size_t)(w * j.scale) * (size_t)(h * j.scale);
+    *bytes = larger + b.tile + b.left + b.above + v.all + m.persistent +
+             (v.making > m.workspace ? v.making : m.workspace);
+    return OK;
+}
+
+status upscaler_run(upscaler *u, const upscaling *how, const image *im, image *larger, error *err) {
+    buffers b;
+    job j = make_job(u, how, im->w, im->h, &b);
+    j.im = im;
+    j.larger = larger;
+    TRY(image_alloc(larger, im->w * j.scale, im->h * j.scale, 3, err));
+    j.tile = mem_calloc(1, b.tile);
+    j.left = mem_calloc(1, b.left);
+    j.above = mem_calloc(1, b.above);
     status code = j.tile && j.left && j.above ? run(&j, how, err) : no_memory(err);
     mem_free(j.tile);
     mem_free(j.left);

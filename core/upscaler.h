@@ -23,6 +23,9 @@ typedef struct upscaler upscaler;
 upscaler *upscaler_open(const char *path, error *err);
 void upscaler_free(upscaler *u); // NULL is fine
 
+// Frees its packed weights and its plan, which are made again where they are needed.
+void upscaler_forget(upscaler *u);
+
 int upscaler_scale(const upscaler *u);
 const char *upscaler_name(const upscaler *u); // of the file, without its extension
 
@@ -36,6 +39,10 @@ typedef struct {
     status (*progress)(void *user, int done, int tiles, error *err);
     void *user;
 } upscaling;
+
+// Bytes that enlarging a picture of w × h pixels takes at the peak, with its result and all weights, without
+// reading these.
+status upscaler_memory(upscaler *u, const upscaling *how, int w, int h, size_t *bytes, error *err);
 
 // im: RGB. larger: RGB, upscaler_scale(u) as large on each side; image_free. ERR_DATA if it would be larger
 // than pictures may be, or is not made of numbers.

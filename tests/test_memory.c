@@ -2,9 +2,11 @@
 // from files that fail, end early or change.
 #include "core/api.h"
 #include "core/base/mem.h"
+#include "core/cpu/cpu.h"
 #include "core/graph/op.h"
 #include "core/graph/runner.h"
 #include "core/pipeline_vae.h"
+#include "core/upscaler.h"
 #include "tests/backend.h"
 #include "tests/tiny_model.h"
 
@@ -402,5 +404,93 @@ Test(memory, the_autoencoder_works_in_parts_where_it_must) {
     cr_expect_leq(taken, limit + PLANS, "%zu bytes with a limit of %zu; the whole takes %zu", taken, limit,
                   all);
     for (int i = 0; i < BYTES; i++) cr_assert_leq(abs(whole[i] - parts[i]), 1);
+    tiny_model_remove(dir);
+}
+
+// ---- a network that enlarges
+
+#define NETWORK "tests/golden/upscale/x4.safetensors"
+
+// In tiles and in one piece.
+Test(memory, what_an_upscaler_takes_is_foretold) {
+    enum { W = 300, H = 200, SLACK = 1 << 18 }; // an exec's tables
+    team *t = team_new(2);
+    backend *be = cpu_backend_fast(t, NULL);
+    image im, larger;
+    error err = {0};
+    cr_assert_eq(image_alloc(&im, W, H, 3, &err), OK);
+    memset(im.px, 100, 3 * W * H);
+    for (int tile = UPSCALE_MIN_TILE; tile <= UPSCALE_TILE; tile += UPSCALE_TILE - UPSCALE_MIN_TILE) {
+        workspace ws = {0};
+        upscaling how = {.be = be, .ws = &ws, .compute = DT_F32, .tile = tile};
+        upscaler *u = upscaler_open(NETWORK, &err);
+        size_t bytes;
+        cr_assert_not_null(u, "%s", err.text);
+        cr_assert_eq(upscaler_memory(u, &how, W, H, &bytes, &err), OK, "%s", err.text);
+        long before = atomic_load(&held);
+        atomic_store(&peak, before);
+        cr_assert_eq(upscaler_run(u, &how, &im, &larger, &err), OK, "%s", err.text);
+        size_t taken = (size_t)(atomic_load(&peak) - before);
+        cr_expect(taken <= bytes + SLACK && bytes <= taken + SLACK, "tile %d: %zu foretold, %zu taken", tile,
+                  bytes, taken);
+        image_free(&larger);
+        upscaler_forget(u);
+        workspace_free(&ws);
+        upscaler_free(u);
+    }
+    image_free(&im);
+    backend_free(be);
+    team_free(t);
+}
+
+static calo_status draw_twice(const char *dir, uint64_t limit, calo_images **images, char message[1000]) {
+    calo_context_options o = calo_context_defaults();
+    calo_context *ctx;
+    calo_model *m = NULL;
+    o.precision = CALO_PRECISION_F32;
+    o.max_memory = limit;
+    o.threads = 1;
+    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.steps = 2;
+    r.width = r.height = 64;
+    r.hires_scale = 1.5;
+    r.hires_upscaler = NETWORK;
+    calo_status s = calo_model_open(ctx, dir, &m);
+    if (!s) s = calo_txt2img(m, &r, images);
+    snprintf(message, 1000, "%s", calo_message(ctx));
+    calo_model_free(m);
+    calo_context_free(ctx);
+    return s;
+}
+
+// The network's turn is as any other's: its peak decides here.
+Test(memory, an_upscaler_between_two_passes_keeps_the_limit) {
+    enum { PLANS = 1800000 }; // of all networks of two passes
+    char dir[512], message[1000];
+    calo_images *much, *little;
+    double least = 0;
+    tiny_model_write("sd", "v", dir, sizeof dir);
+    cr_assert_eq(draw_twice(dir, 0, &much, message), CALO_OK, "%s", message);
+    cr_expect_eq(draw_twice(dir, PROCESS_BYTES, &little, message), CALO_ERR_USAGE);
+    calo_images_free(little);
+    const char *told = strstr(message, "takes ");
+    cr_assert(told && sscanf(told, "takes %lf MB of memory at least (the hires upscaler)", &least) == 1 &&
+                  strstr(message, "(the hires upscaler)"),
+              "%s", message);
+    uint64_t limit = (uint64_t)(least * 1e6);
+    cr_expect_eq(draw_twice(dir, limit - 2000000, &little, message), CALO_ERR_USAGE);
+    calo_images_free(little);
+    long before = atomic_load(&held);
+    atomic_store(&peak, before);
+    cr_assert_eq(draw_twice(dir, limit, &little, message), CALO_OK, "%s", message);
+    size_t taken = (size_t)(atomic_load(&peak) - before);
+    cr_expect_leq(taken, limit - PROCESS_BYTES + PLANS, "%zu bytes with a limit of %llu", taken,
+                  (unsigned long long)limit);
+    const calo_image *a = calo_images_at(much, 0), *b = calo_images_at(little, 0);
+    cr_expect(a->width == 96 && !memcmp(a->rgb, b->rgb, 3 * 96 * 96));
+    calo_images_free(much);
+    calo_images_free(little);
     tiny_model_remove(dir);
 }

@@ -122,14 +122,19 @@ typedef struct {
     int n;
 } made;
 
-static void add_tensor(made *m, const char *name, int ndim, const int64_t *sides) {
+// Its values, which are zeros.
+static float *add_zeros(made *m, const char *name, int ndim, const int64_t *sides) {
     safetensors_item *t = &m->items[m->n++];
     int64_t count = 1;
     *t = (safetensors_item){.name = mem_strdup(name), .type = DT_F32, .ndim = ndim};
     for (int i = 0; i < ndim; i++) count *= t->shape[i] = sides[i];
-    float *v = mem_alloc((size_t)count * sizeof *v);
-    gen_weight(name, ndim, sides, v);
+    float *v = mem_calloc((size_t)count, sizeof *v);
     t->data = v;
+    return v;
+}
+
+static void add_tensor(made *m, const char *name, int ndim, const int64_t *sides) {
+    gen_weight(name, ndim, sides, add_zeros(m, name, ndim, sides));
 }
 
 static void add_conv(made *m, const char *name, int64_t out, int64_t in) {
@@ -138,6 +143,28 @@ static void add_conv(made *m, const char *name, int64_t out, int64_t in) {
     add_tensor(m, full, 4, (int64_t[]){out, in, 3, 3});
     snprintf(full, sizeof full, "%s.bias", name);
     add_tensor(m, full, 1, &out);
+}
+
+static void save_network(const char *path, made *m) {
+    error err = {0};
+    cr_assert_eq(safetensors_save(path, m->items, (size_t)m->n, NULL, 0, true, &err), OK, "%s", err.text);
+    for (int i = 0; i < m->n; i++) {
+        mem_free((void *)(uintptr_t)m->items[i].name);
+        mem_free((void *)(uintptr_t)m->items[i].data);
+    }
+}
+
+// A compact network that adds nothing to the nearest pixels.
+static void make_nearest(const char *path, int scale) {
+    static made m;
+    int64_t features = 4, out = 3 * scale * scale;
+    m.n = 0;
+    add_zeros(&m, "body.0.weight", 4, (int64_t[]){features, 3, 3, 3});
+    add_zeros(&m, "body.0.bias", 1, &features);
+    add_zeros(&m, "body.1.weight", 1, &features);
+    add_zeros(&m, "body.2.weight", 4, (int64_t[]){out, features, 3, 3});
+    add_zeros(&m, "body.2.bias", 1, &out);
+    save_network(path, &m);
 }
 
 // A network of ×2 with these sizes, in the layout of BasicSR.
@@ -155,12 +182,7 @@ static void make_network(const char *path, int64_t features, int64_t growth, int
     add_conv(&m, "conv_up1", features, features);
     add_conv(&m, "conv_hr", features, features);
     add_conv(&m, "conv_last", 3, features);
-    error err = {0};
-    cr_assert_eq(safetensors_save(path, m.items, (size_t)m.n, NULL, 0, true, &err), OK, "%s", err.text);
-    for (int i = 0; i < m.n; i++) {
-        mem_free((void *)(uintptr_t)m.items[i].name);
-        mem_free((void *)(uintptr_t)m.items[i].data);
-    }
+    save_network(path, &m);
 }
 
 // Smooth, with edges and some noise: what pictures are made of.
@@ -342,4 +364,119 @@ Test(upscale_command, events) {
            "{\"event\":\"upscale\",\"step\":1,\"steps\":1,", NULL);
     expect("$C upscale -m " NETWORK " " PICTURES "rgb.png -o \"$D/b.png\" --json -q", 0,
            "b.png\",\"index\":0}\n{\"event\":\"done\"", NULL);
+}
+
+// ---- as a step of hires fix
+
+#define DRAW "cd \"$D\" && $C txt2img -q -m \"$M\" -p 'a boat' --steps 2 -W 24 -H 16 -s 3 "
+
+static void make_networks(void) {
+    char path[600];
+    for (int scale = 2; scale <= 4; scale += 2) {
+        snprintf(path, sizeof path, "%s/%dx,near.safetensors", folder, scale);
+        make_nearest(path, scale);
+    }
+}
+
+// A network that adds nothing is the nearest pixel; it runs again while the picture is smaller than it is to
+// be. After the last one Lanczos' filter has nothing to do.
+Test(upscale_command, a_network_enlarges_between_two_passes) {
+    make_networks();
+    expect(DRAW "--hires --hires-upscaler nearest -o a.png && " DRAW
+                "--hires --hires-upscaler 2x,near.safetensors -o b.png && ! cmp -s a.png b.png",
+           0, NULL, "");
+    image a = loaded("a.png"), b = loaded("b.png");
+    cr_expect(a.w == 48 && a.h == 32 && compare(&a, &b).most == 0);
+    image_free(&a);
+    image_free(&b);
+    expect(DRAW "--hires-scale 4 --hires-upscaler nearest -o c.png && " DRAW
+                "--hires-scale 4 --hires-upscaler 2x,near.safetensors -o d.png && " DRAW
+                "--hires-scale 4 --hires-upscaler 4x,near.safetensors -o e.png",
+           0, NULL, "");
+    a = loaded("c.png");
+    for (const char *name = "d.png"; name; name = *name == 'd' ? "e.png" : NULL) {
+        b = loaded(name);
+        cr_expect(a.w == 96 && a.h == 64 && compare(&a, &b).most == 0, "%s", name);
+        image_free(&b);
+    }
+    image_free(&a);
+}
+
+// What is more than is asked for is cut off or made smaller.
+Test(upscale_command, a_network_serves_every_hires_size) {
+    make_networks();
+    static const struct {
+        const char *flags;
+        int w, h;
+    } SIZES[] = {{"--hires-scale 1.5", 36, 24},
+                 {"--hires-width 40 --hires-height 40", 40, 40},
+                 {"--hires-scale 0.5", 12, 8},
+                 {"--hires-scale 9", 216, 144}};
+    for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
+        char command[1000];
+        snprintf(command, sizeof command,
+                 DRAW "%s --hires-denoise 0.4 --hires-upscaler 2x,near.safetensors --force -o a.png",
+                 SIZES[i].flags);
+        expect(command, 0, "a.png", "");
+        image im = loaded("a.png");
+        cr_expect(im.w == SIZES[i].w && im.h == SIZES[i].h, "%s: %dx%d", SIZES[i].flags, im.w, im.h);
+        image_free(&im);
+    }
+}
+
+Test(upscale_command, a_picture_says_which_network_enlarged_it) {
+    make_networks();
+    expect(DRAW "-b 2 --hires --hires-upscaler ./4x,near.safetensors -o a.png && $C inspect a-2.png", 0,
+           "Hires upscaler: \"4x,near\"", NULL);
+    expect("$C inspect --json \"$D/a-2.png\"", 0, "\\\"hires_upscaler\\\":\\\"./4x,near.safetensors\\\"",
+           NULL);
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" --from a-2.png -o b.png && cmp a-2.png b.png", 0, "b.png",
+           "");
+    expect("cd \"$D\" && mv 4x,near.safetensors c && $C txt2img -q -m \"$M\" --from a-2.png -o b.png --force",
+           66, NULL, "4x,near.safetensors");
+    // Without an ending it is a file where there is one, and the flag goes before what the picture says.
+    expect("cd \"$D\" && $C txt2img -q -m \"$M\" --from a-2.png --hires-upscaler c -o d.png", 0, "d.png", "");
+    image a = loaded("a-2.png"), d = loaded("d.png");
+    cr_expect_eq(compare(&a, &d).most, 0);
+    image_free(&a);
+    image_free(&d);
+}
+
+Test(upscale_command, networks_that_cannot_enlarge_are_refused_before_the_work) {
+    expect(DRAW "--hires --hires-upscaler none.safetensors -o a.png --json", 66, "", "none.safetensors");
+    expect(DRAW "--hires --hires-upscaler none -o a.png", 2, "", "'none'; there are latent");
+    expect("cp tests/golden/files/rgb.png \"$D/b.png\"; " DRAW
+           "--hires --hires-upscaler b.png -o a.png --json",
+           65, "", "b.png");
+    expect(DRAW "--hires --hires-upscaler \"$M/unet/diffusion_pytorch_model.safetensors\" -o a.png --json",
+           65, "", "holds no upscaler of a kind that is known");
+    expect(DRAW "--hires --hires-upscaler \"$(printf 'a\\377.pth')\" -o a.png", 2, "", "not UTF-8");
+    make_networks();
+    expect(DRAW "-W 8192 -H 4 --hires-scale 1 --hires-upscaler 4x,near.safetensors -o a.png --json", 2, "",
+           "enlarges 8192x4 pixels by 4, to more than a picture may have");
+    cr_expect_not(there("a.png"));
+}
+
+Test(upscale_command, jobs_are_enlarged_between_two_passes) {
+    make_networks();
+    expect("cd \"$D\" && printf '%s\\n' '{\"id\":\"a\",\"prompt\":\"a "
+           "boat\",\"steps\":2,\"width\":24,\"height\":16,"
+           "\"seed\":3,\"hires\":true,\"hires-upscaler\":\"2x,near.safetensors\"}' "
+           "'{\"id\":\"b\",\"prompt\":\"a boat\",\"hires\":true,\"hires-upscaler\":\"3x.pth\"}' > jobs && "
+           "$C batch -q -m \"$M\" jobs -o pictures",
+           1, NULL, "3x.pth");
+    expect(DRAW "--hires --hires-upscaler 2x,near.safetensors -o a.png", 0, NULL, "");
+    image a = loaded("a.png"), b = loaded("pictures/a.png");
+    cr_expect_eq(compare(&a, &b).most, 0);
+    image_free(&a);
+    image_free(&b);
+    cr_expect_not(there("pictures/b.png"));
+}
+
+Test(upscale_command, hires_fix_tells_of_its_tiles) {
+    make_networks();
+    expect(DRAW
+           "-b 2 -W 200 --hires-scale 2 --hires-upscaler 2x,near.safetensors --max-memory 150M --json -o "
+           "a.png",
+           0, "{\"event\":\"upscale\",\"step\":1,\"steps\":1,\"image\":1,\"group\":1,\"images\":2,", NULL);
 }

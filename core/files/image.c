@@ -7,9 +7,13 @@
 #include <string.h>
 #include <strings.h>
 
+bool image_fits(int64_t w, int64_t h) {
+    return w >= 1 && h >= 1 && w <= IMAGE_MAX_SIDE && h <= IMAGE_MAX_SIDE && w * h <= IMAGE_MAX_PIXELS;
+}
+
 status image_alloc(image *im, int w, int h, int c, error *err) {
     *im = (image){0};
-    if (w < 1 || h < 1 || w > IMAGE_MAX_SIDE || h > IMAGE_MAX_SIDE || (int64_t)w * h > IMAGE_MAX_PIXELS)
+    if (!image_fits(w, h))
         return fail(err, ERR_DATA, "picture of %d x %d pixels: outside 1 to %d a side and %d in all", w, h,
                     IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     *im = (image){w, h, c, mem_alloc((size_t)w * (size_t)h * (size_t)c)};

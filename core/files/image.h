@@ -24,6 +24,8 @@ typedef struct {
     const char *key, *text;
 } image_text;
 
+// Whether a picture may be that large.
+bool image_fits(int64_t w, int64_t h);
 // Not cleared. ERR_DATA beyond the limits above.
 status image_alloc(image *im, int w, int h, int c, error *err);
 void image_free(image *im);
