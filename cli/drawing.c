@@ -8,6 +8,7 @@
 static const char *const PREDICTIONS[] = {"auto", "eps", "v", "x0", NULL};
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none", NULL};
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers", NULL};
+static const char *const STEP_NOISES[] = {"auto", "plain", "brownian", NULL};
 static const char *const RESIZES[] = {"stretch", "crop", "fill", NULL};
 static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros", NULL};
 static const char *const TILINGS[] = {"auto", "on", "off", NULL};
@@ -28,8 +29,7 @@ const option DRAWING_OPTIONS[] = {
     {0, "scheduler", OPTION_TEXT, AT(scheduler), "NAME", "which points the steps visit (the model's)",
      .names = calo_spacing_name},
     {0, "eta", OPTION_REAL, AT(eta), "X", "share of fresh noise at each step, 0 to 1 (the sampler's)", 0, 1},
-    {0, "s-noise", OPTION_REAL, AT(s_noise), "X",
-     "factor of the steps' noise, which is plain, not of a Brownian tree (1)", 0, 100},
+    {0, "s-noise", OPTION_REAL, AT(s_noise), "X", "factor of the steps' noise (1)", 0, 100},
     {0, "s-churn", OPTION_REAL, AT(s_churn), "X",
      "noise that euler, heun and dpm2 add before their steps (0)", 0, 900},
     {0, "s-tmin", OPTION_REAL, AT(s_tmin), "X", "where sigma/alpha is at least this", 0, 1e9},
@@ -48,6 +48,9 @@ const option DRAWING_OPTIONS[] = {
     {0, "noise-layout", OPTION_CHOICE, AT(noise_layout), "NAME",
      "a1111, comfy or diffusers: how pictures share a generator, and whether steps have their own (a1111)",
      .choices = LAYOUTS},
+    {0, "step-noise", OPTION_CHOICE, AT(step_noise), "NAME",
+     "plain; brownian: a seed's is the same with any number of steps; auto: as the layout's program (auto)",
+     .choices = STEP_NOISES},
     {0, "ensd", OPTION_INT, AT(ensd), "N", "the steps' noise has a generator of the seed plus this (none)",
      -2147483647, 2147483647},
     {0, "emphasis", OPTION_CHOICE, AT(emphasis), "HOW",
@@ -141,6 +144,7 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.cfg_start = d->cfg_start;
     r.cfg_end = d->cfg_end;
     r.noise_layout = (calo_noise_layout)d->noise_layout;
+    r.step_noise = (calo_step_noise)d->step_noise;
     r.eta_seed_delta = d->ensd;
     r.prediction = (calo_prediction)d->prediction;
     r.zero_snr = (calo_zero_snr)d->zero_snr;
@@ -228,6 +232,7 @@ static void shape_tuning(FILE *f, const drawing *d) {
     if (d->scheduler) fprintf(f, "\nscheduler %s", d->scheduler);
     if (d->vae_tiling || d->vae_tile_size) fprintf(f, "\ntiles %d %d", d->vae_tiling, d->vae_tile_size);
     if (d->noise_layout || d->ensd) fprintf(f, "\nnoise %d %d", d->noise_layout, d->ensd);
+    if (d->step_noise) fprintf(f, "\nstep noise %d", d->step_noise);
     if (d->cfg_start != usual.cfg_start || d->cfg_end != usual.cfg_end)
         fprintf(f, "\nguidance %.17g %.17g", d->cfg_start, d->cfg_end);
     if (d->eta != usual.eta || d->s_noise != usual.s_noise || d->s_churn != usual.s_churn ||

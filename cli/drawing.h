@@ -7,7 +7,7 @@ typedef struct {
     common common;
     const char *prompt, *negative, *sampler, *scheduler;
     int width, height, steps, prediction, zero_snr, count, rng, quality;
-    int emphasis, clip_skip, noise_layout, ensd, vae_tiling, vae_tile_size;
+    int emphasis, clip_skip, noise_layout, step_noise, ensd, vae_tiling, vae_tile_size;
     const char *init_img, *mask; // files
     int resize_mode, mask_content, mask_blur, mask_padding;
     const char *outpaint; // "left,right,top,bottom"

@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 3
+#define CALO_API_VERSION 4
 
 typedef enum {
     CALO_OK = 0,
@@ -202,6 +202,11 @@ typedef enum { CALO_RNG_CPU, CALO_RNG_NV } calo_rng;
 // steps' noise comes from another one (of the next seed with CALO_RNG_CPU). Images with `seeds` of their own
 // never share.
 typedef enum { CALO_NOISE_A1111, CALO_NOISE_COMFY, CALO_NOISE_DIFFUSERS } calo_noise_layout;
+// PLAIN: every step draws anew. BROWNIAN: steps take what one Brownian motion over sigma/alpha does between
+// their ends, so a seed means the same path whatever the number of steps; that of k-diffusion's
+// BrownianTreeNoiseSampler. AUTO: brownian with the layouts A1111 and COMFY for the samplers whose noise is
+// of that kind there: dpmpp_sde, dpmpp_2m_sde, dpmpp_2m_sde_heun, dpmpp_3m_sde.
+typedef enum { CALO_STEP_NOISE_AUTO, CALO_STEP_NOISE_PLAIN, CALO_STEP_NOISE_BROWNIAN } calo_step_noise;
 // How weights in a prompt count. ORIGINAL: as in A1111, NO_NORM: as there with "No norm", COMFY: as in
 // ComfyUI. With NONE prompts are plain text without any syntax, cut where one row of tokens ends.
 typedef enum {
@@ -305,7 +310,7 @@ typedef struct {
     // LINEAR: the first, second, fourth, eighth ... preview is decoded; those in between show each latent as
     // a square of its colour, by a linear map fitted to the last one that was. They cost almost nothing.
     calo_preview_method preview_method;
-    int reserved; // 0
+    calo_step_noise step_noise;
 } calo_txt2img_request;
 
 struct calo_image {

@@ -6,11 +6,11 @@
 
 #include "core/base/clock.h"
 #include "core/base/mem.h"
-#include "core/base/rng.h"
 #include "core/models/latent_rgb.h"
 #include "core/models/layout.h"
 #include "core/pipeline_hires.h"
 #include "core/pipeline_memory.h"
+#include "core/pipeline_noise.h"
 #include "core/pipeline_text.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
@@ -87,19 +87,7 @@ static status read_prompts(const txt2img *t, int first, int *n, group_prompts *p
     return s ? s : tell(t, "text", 1, 1, first, 0, clock_seconds() - started, err);
 }
 
-// ---- 2. noise: one generator for each image, which also draws what a sampler asks for on the way
-
-typedef struct {
-    calo_rng kind;
-    mt19937 mt;
-    nv_rng nv;
-} noise_source;
-
-static void noise_seed(noise_source *g, calo_rng kind, uint64_t seed) {
-    g->kind = kind;
-    g->nv = (nv_rng){.seed = seed};
-    mt_seed(&g->mt, seed);
-}
+// ---- 2. noise: core/pipeline_noise.c
 
 // ---- 3. from latents to pictures
 
@@ -176,14 +164,13 @@ typedef struct {
     const txt2img *t;
     const group_prompts *prompts;
     const encoded_pictures *pictures;
-    int first, n;        // images first .. first + n - 1 of the request
-    int reads;           // the step whose texts are in the UNet
-    noise_source *noise; // [n], or one that draws for all images of the request
-    bool guides;         // whether the UNet is for the negative prompts too
+    int first, n; // images first .. first + n - 1 of the request
+    int reads;    // the step whose texts are in the UNet
+    group_noise noise;
+    bool guides; // whether the UNet is for the negative prompts too
     exec *unet;
     float *sample, *timestep; // the UNet's inputs: [B,h,w,C], [B]
-    float *guided, *planar;   // [n,h,w,C], [1 or images,C,h,w]
-    float *x;                 // [n,h,w,C]
+    float *guided, *x;        // [n,h,w,C]
     int told;                 // steps that the caller has heard of
     int previews;             // seen so far
     double *colours;          // of latents, by the last preview that was decoded, or NULL
@@ -191,50 +178,6 @@ typedef struct {
     float *init, *kept;       // [n,h,w,C]: the initial picture, what the UNet is shown of it
     double started;
 } group;
-
-// Whether one generator draws for all images of the request.
-static bool shares_noise(const txt2img *t) {
-    return t->request->noise_layout != CALO_NOISE_A1111 && !t->request->seeds;
-}
-
-// The generators of a group, of their images' seeds plus delta.
-static void seed_noise(group *g, int64_t delta) {
-    const txt2img *t = g->t;
-    for (int i = 0; i < (shares_noise(t) ? 1 : g->n); i++)
-        noise_seed(&g->noise[i], t->request->rng,
-                   txt2img_seed(t, shares_noise(t) ? 0 : g->first + i) + (uint64_t)delta);
-}
-
-// Called when the first noise is drawn. What is left in the generators is the steps'; or these are others.
-static void begin_step_noise(group *g) {
-    const calo_txt2img_request *r = g->t->request;
-    bool comfy = r->noise_layout == CALO_NOISE_COMFY;
-    if (comfy || r->eta_seed_delta)
-        seed_noise(g, r->eta_seed_delta + (comfy && r->rng == CALO_RNG_CPU ? 1 : 0));
-}
-
-static void draw_planar(group *g, int source, size_t n) {
-    noise_source *from = &g->noise[source];
-    if (from->kind == CALO_RNG_NV)
-        nv_normal(&from->nv, g->planar, n);
-    else
-        mt_normal(&from->mt, g->planar, n);
-}
-
-static void draw_noise(void *arg, float *y, size_t n) {
-    group *g = arg;
-    const txt2img *t = g->t;
-    size_t one = n / (size_t)g->n;
-    if (shares_noise(t)) {
-        draw_planar(g, 0, (size_t)t->count * one);
-        nchw_to_nhwc(g->planar + (size_t)g->first * one, y, g->n, t->C, t->h, t->w);
-        return;
-    }
-    for (int i = 0; i < g->n; i++) {
-        draw_planar(g, i, one);
-        nchw_to_nhwc(g->planar, y + (size_t)i * one, 1, t->C, t->h, t->w);
-    }
-}
 
 static int rows_of(const group *g) { return txt2img_rows(g->t, g->guides); }
 
@@ -416,12 +359,17 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     return s;
 }
 
+static void step_noise(void *arg, const schedule_point *from, const schedule_point *to, float *y, size_t n) {
+    (void)n;
+    group_noise_step(&((group *)arg)->noise, from, to, y);
+}
+
 static status prepare_group(group *g, error *err) {
     const txt2img *t = g->t;
-    size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
-    g->noise = mem_calloc((size_t)g->n, sizeof *g->noise);
-    g->x = mem_calloc(4 * n + (shares_noise(t) ? (size_t)t->count : 1) * one, sizeof *g->x);
-    if (!g->noise || !g->x) return no_memory(err);
+    size_t n = (size_t)(g->n * latent_size(t));
+    TRY(group_noise_init(&g->noise, t, g->first, g->n, err));
+    g->x = mem_calloc(4 * n, sizeof *g->x);
+    if (!g->x) return no_memory(err);
     if (t->request->preview_method == CALO_PREVIEW_LINEAR) {
         g->colours = mem_calloc((size_t)(t->C + 1), 3 * sizeof *g->colours);
         g->shown = mem_calloc((size_t)(g->n * t->h * t->w), 3 * sizeof *g->shown);
@@ -430,7 +378,6 @@ static status prepare_group(group *g, error *err) {
     g->guided = g->x + n;
     g->init = g->guided + n;
     g->kept = g->init + n;
-    g->planar = g->kept + n;
     g->guides = guides(t, 0);
     return OK;
 }
@@ -440,7 +387,7 @@ static void draw_latents(group *g, const encoded *e, float *to) {
     const txt2img *t = g->t;
     const vae_config *v = model_vae(t->model->m, NULL);
     size_t one = (size_t)latent_size(t), n = (size_t)g->n * one;
-    draw_noise(g, to, n);
+    group_noise_draw(&g->noise, to);
     for (size_t i = 0; i < n; i++)
         to[i] =
             (float)((e->mean[i % one] + e->deviation[i % one] * to[i] - v->shift_factor) * v->scaling_factor);
@@ -467,7 +414,6 @@ static void start_from_picture(group *g, float scale) {
 static status sample_group(group *g, error *err) {
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
-    seed_noise(g, 0);
     // The order in which diffusers asks a generator.
     if (txt2img_begins(t) && !t->first && (!t->inpaints || t->request->strength < 1))
         draw_latents(g, &g->pictures->all, g->init);
@@ -475,18 +421,18 @@ static status sample_group(group *g, error *err) {
         nchw_to_nhwc((const float *)t->request->init_latents->data + g->first * latent_size(t), g->x, g->n,
                      t->C, t->h, t->w);
     else
-        draw_noise(g, g->x, n);
+        group_noise_draw(&g->noise, g->x);
     if (t->inpaints) draw_latents(g, &g->pictures->kept, g->kept);
     for (size_t i = 0; i < n && t->edits; i++) // the likeliest latents, as the autoencoder scales them
         g->kept[i] = g->pictures->all.mean[i % (size_t)latent_size(t)];
-    begin_step_noise(g);
+    TRY(group_noise_begin_steps(&g->noise, err));
     double scale = sampler_start_scale(t->sampler, &t->points);
     if (txt2img_begins(t))
         start_from_picture(g, (float)scale);
     else
         combine_f32(g->x, 1, &scale, (const float *[]){g->x}, n);
     g->started = clock_seconds();
-    host_model m = {g, denoise, draw_noise};
+    host_model m = {g, denoise, step_noise};
     status s = sampler_run_host(t->sampler, &t->points, &t->tune, &m, g->x, n, err);
     if (!s) keep_unmasked(g, g->x);
     return s;
@@ -531,7 +477,7 @@ static status run_pass(group *g, const group *before, error *err) {
 }
 
 static void group_free(group *g) {
-    mem_free(g->noise);
+    group_noise_free(&g->noise);
     mem_free(g->x);
     mem_free(g->colours);
     mem_free(g->shown);

@@ -12,6 +12,7 @@
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
 static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers"};
+static const char *const STEP_NOISES[] = {"auto", "plain", "brownian"};
 static const char *const RESIZES[] = {"stretch", "crop", "fill"};
 static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros"};
 static const char *const TILINGS[] = {"auto", "on", "off"};
@@ -43,6 +44,7 @@ static void put_tuning(FILE *f, const calo_txt2img_request *r) {
     if (r->cfg_start != usual.cfg_start || r->cfg_end != usual.cfg_end)
         fprintf(f, ", Guidance: %g to %g", r->cfg_start, r->cfg_end);
     if (r->noise_layout) fprintf(f, ", Noise layout: %s", LAYOUTS[r->noise_layout]);
+    if (r->step_noise) fprintf(f, ", Step noise: %s", STEP_NOISES[r->step_noise]);
 }
 
 // In A1111's words where it has some.
@@ -120,7 +122,9 @@ static bool describe_tuning(json_t *j, const calo_txt2img_request *r) {
         return false;
     if (r->vae_tile_size && json_object_set_new(j, "vae_tile_size", json_integer(r->vae_tile_size)))
         return false;
-    return !r->noise_layout || !json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout]));
+    if (r->noise_layout && json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout])))
+        return false;
+    return !r->step_noise || !json_object_set_new(j, "step_noise", json_string(STEP_NOISES[r->step_noise]));
 }
 
 static bool describe_mask(json_t *j, const txt2img *t) {

@@ -227,6 +227,8 @@ static status check_numbers(txt2img *t, error *err) {
         return fail(err, ERR_USAGE, "guidance from %g to %g is not within 0 .. 1", r->cfg_start, r->cfg_end);
     if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
         return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
+    if ((int)r->step_noise < 0 || r->step_noise > CALO_STEP_NOISE_BROWNIAN)
+        return fail(err, ERR_USAGE, "no noise of steps has the number %d", (int)r->step_noise);
     if ((int)r->vae_tiling < 0 || r->vae_tiling > CALO_TILING_OFF ||
         (r->vae_tile_size && (r->vae_tile_size < MIN_VAE_TILE || r->vae_tile_size > MAX_SIDE)))
         return fail(err, ERR_USAGE, "tiling %d or tiles of %d pixels are out of range", (int)r->vae_tiling,

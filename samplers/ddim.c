@@ -68,7 +68,7 @@ status lcm_sample(const sampler_env *env, const sampling *s, latent *x, error *e
         TRY(env->denoise(env->arg, x, at, i, x0, err));
         mix_add(&m, at[1].alpha * skip, x);
         mix_add(&m, at[1].alpha * out, x0);
-        TRY(mix_add_noise(env, &m, at[1].sigma * s->tune.s_noise, spare, err));
+        TRY(mix_add_noise(env, &m, at[1].sigma * s->tune.s_noise, at, at + 1, spare, err));
         TRY(mix_into(env, &m, x, err));
     }
     return OK;

@@ -44,7 +44,7 @@ static status integrate(const sampler_env *env, const sampling *s, const history
     mix m = {0};
     mix_add(&m, t.k, x);
     for (int j = 0; j < n; j++) mix_add(&m, t.c * b[j], h->value[j]);
-    TRY(mix_add_noise(env, &m, t.s * s->tune.s_noise, env->scratch[MAX_NODES], err));
+    TRY(transition_add_noise(env, s, &t, &m, env->scratch[MAX_NODES], err));
     return mix_into(env, &m, y, err);
 }
 

@@ -59,7 +59,7 @@ status er_sde_sample(const sampler_env *env, const sampling *s, latent *x, error
         transition t = transition_make(at, to, next > 0 ? keep(r, next, eta) : 1);
         mix m = {2, {t.k, t.c}, {x, x0}};
         if (next > 0) add_differences(&m, &h, next, to, eta);
-        TRY(mix_add_noise(env, &m, t.s * s->tune.s_noise, env->scratch[3], err));
+        TRY(transition_add_noise(env, s, &t, &m, env->scratch[3], err));
         TRY(mix_into(env, &m, x, err));
     }
     return OK;

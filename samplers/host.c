@@ -32,10 +32,11 @@ static status host_combine(void *arg, latent *y, int count, const double *coef, 
     return OK;
 }
 
-static status host_noise(void *arg, latent *y, error *err) {
+static status host_noise(void *arg, const schedule_point *from, const schedule_point *to, latent *y,
+                         error *err) {
     const host *h = arg;
     if (!h->model->noise) return fail(err, ERR_INTERNAL, "a sampler that draws noise has no noise source");
-    h->model->noise(h->model->arg, (float *)y, h->n);
+    h->model->noise(h->model->arg, from, to, (float *)y, h->n);
     return OK;
 }
 

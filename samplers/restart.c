@@ -33,7 +33,7 @@ static status go_back(const sampler_env *env, const sampling *s, const schedule_
     double k = to->alpha / from->alpha;
     mix_add(&m, k, x);
     double added = sqrt(fmax(0, to->sigma * to->sigma - pow(k * from->sigma, 2)));
-    TRY(mix_add_noise(env, &m, added * s->tune.s_noise, env->scratch[0], err));
+    TRY(mix_add_noise(env, &m, added * s->tune.s_noise, from, to, env->scratch[0], err));
     return mix_into(env, &m, x, err);
 }
 

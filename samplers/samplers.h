@@ -20,8 +20,8 @@ typedef struct {
     status (*denoise)(void *arg, const latent *x, const schedule_point *at, int step, latent *x0, error *err);
     // y = sum of coef[i] · src[i], 1 <= n <= MAX_TERMS; y may be one of the sources.
     status (*combine)(void *arg, latent *y, int n, const double *coef, const latent *const *src, error *err);
-    // y = fresh unit normals
-    status (*noise)(void *arg, latent *y, error *err);
+    // y = unit normals for the way from one point to another: fresh ones, or what a path of noise has there.
+    status (*noise)(void *arg, const schedule_point *from, const schedule_point *to, latent *y, error *err);
     latent *scratch[MAX_SCRATCH]; // of the size of x, contents free to use
 } sampler_env;
 
@@ -57,6 +57,7 @@ typedef struct {
     step_grid grid;
     bool to_one;      // always ends at alpha = 1; otherwise as the configuration says
     bool sigma_space; // starts from sigma · noise instead of unit noise, except with leading spacing
+    bool brownian;    // its noise is that of one Brownian motion over sigma/alpha
 } sampler;
 
 // Row i of the table, NULL behind the last.
@@ -87,7 +88,7 @@ sampler_fn er_sde_sample;
 typedef struct {
     void *arg;
     status (*denoise)(void *arg, const float *x, const schedule_point *at, int step, float *x0, error *err);
-    void (*noise)(void *arg, float *y, size_t n);
+    void (*noise)(void *arg, const schedule_point *from, const schedule_point *to, float *y, size_t n);
 } host_model;
 
 // Runs s in place on x; tune = NULL: the defaults. ERR_TEMP when memory is short, else what the callbacks

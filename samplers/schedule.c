@@ -142,6 +142,7 @@ status schedule_steps_make(schedule_steps *steps, const schedule *s, int n, spac
     steps->table = s;
     steps->at[n] = to_one ? (schedule_point){-1, 1, 0} : (schedule_point){-1, s->alpha[0], s->sigma[0]};
     status st = spacing_fill(steps, s, grid, err);
+    steps->first = steps->at[0];
     if (st) schedule_steps_free(steps);
     return st;
 }

@@ -80,6 +80,7 @@ typedef struct {
     spacing how;
     schedule_point *at;    // (n + 1)
     const schedule *table; // where they are from, for points in between; NULL: hand-made
+    schedule_point first;  // of the whole list, which may have lost its beginning
 } schedule_steps;
 
 // ERR_USAGE when n steps do not fit into the T timesteps. The steps remember `s`.

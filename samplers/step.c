@@ -10,10 +10,11 @@ void mix_add(mix *m, double coef, const latent *src) {
     m->src[m->n++] = src;
 }
 
-status mix_add_noise(const sampler_env *env, mix *m, double coef, latent *spare, error *err) {
+status mix_add_noise(const sampler_env *env, mix *m, double coef, const schedule_point *from,
+                     const schedule_point *to, latent *spare, error *err) {
     if (coef == 0) return OK;
     mix_add(m, coef, spare);
-    return env->noise(env->arg, spare, err);
+    return env->noise(env->arg, from, to, spare, err);
 }
 
 status mix_into(const sampler_env *env, const mix *m, latent *y, error *err) {
@@ -24,7 +25,12 @@ status mix_into(const sampler_env *env, const mix *m, latent *y, error *err) {
 
 transition transition_make(const schedule_point *from, const schedule_point *to, double keep) {
     double k = to->sigma / from->sigma * keep;
-    return (transition){k, to->alpha - from->alpha * k, to->sigma * sqrt(fmax(0, 1 - keep * keep))};
+    return (transition){k, to->alpha - from->alpha * k, to->sigma * sqrt(fmax(0, 1 - keep * keep)), from, to};
+}
+
+status transition_add_noise(const sampler_env *env, const sampling *s, const transition *t, mix *m,
+                            latent *spare, error *err) {
+    return mix_add_noise(env, m, t->s * s->tune.s_noise, t->from, t->to, spare, err);
 }
 
 status transition_apply(const sampler_env *env, const sampling *s, const transition *t, const latent *x,
@@ -32,8 +38,8 @@ status transition_apply(const sampler_env *env, const sampling *s, const transit
     mix m = {0};
     mix_add(&m, t->k, x);
     mix_add(&m, t->c, x0);
-    status st = mix_add_noise(env, &m, t->s * s->tune.s_noise, spare, err);
-    return st ? st : mix_into(env, &m, y, err);
+    TRY(transition_add_noise(env, s, t, &m, spare, err));
+    return mix_into(env, &m, y, err);
 }
 
 double step_ratio(const schedule_point *from, const schedule_point *to) {
@@ -93,6 +99,6 @@ status step_start(const sampler_env *env, const sampling *s, int i, latent *x, l
     *at = step_point(s, i, r * (1 + gamma));
     mix_add(&m, at->alpha / from->alpha, x);
     double added = at->alpha * r * sqrt(gamma * (2 + gamma));
-    status st = mix_add_noise(env, &m, added * s->tune.s_noise, spare, err);
-    return st ? st : mix_into(env, &m, x, err);
+    TRY(mix_add_noise(env, &m, added * s->tune.s_noise, from, at, spare, err));
+    return mix_into(env, &m, x, err);
 }

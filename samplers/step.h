@@ -15,8 +15,9 @@ typedef struct {
 } mix;
 
 void mix_add(mix *m, double coef, const latent *src); // a factor of 0 adds no term
-// Draws unit noise into `spare` and adds it, unless coef is 0.
-status mix_add_noise(const sampler_env *env, mix *m, double coef, latent *spare, error *err);
+// Draws unit noise for the way `from` .. `to` into `spare` and adds it, unless coef is 0.
+status mix_add_noise(const sampler_env *env, mix *m, double coef, const schedule_point *from,
+                     const schedule_point *to, latent *spare, error *err);
 status mix_into(const sampler_env *env, const mix *m, latent *y, error *err);
 
 // ---- the first-order step with fresh noise
@@ -29,10 +30,14 @@ status mix_into(const sampler_env *env, const mix *m, latent *y, error *err);
 // the same variance otherwise: s = sigma' sqrt(1 - keep²).
 typedef struct {
     double k, c, s;
+    const schedule_point *from, *to;
 } transition;
 
 transition transition_make(const schedule_point *from, const schedule_point *to, double keep);
-// x' into y, which may be x; `spare` is for the noise, whose size s_noise multiplies.
+// Adds the noise of t, whose size s_noise multiplies, drawn into `spare`.
+status transition_add_noise(const sampler_env *env, const sampling *s, const transition *t, mix *m,
+                            latent *spare, error *err);
+// x' into y, which may be x; `spare` is for the noise.
 status transition_apply(const sampler_env *env, const sampling *s, const transition *t, const latent *x,
                         const latent *x0, latent *spare, latent *y, error *err);
 

@@ -25,7 +25,7 @@ static status finish_step(const sampler_env *env, const sampling *s, const trans
     mix_add(&m, t->k, x);
     mix_add(&m, t->c * (1 - w), x0);
     mix_add(&m, t->c * w, x0_mid);
-    TRY(mix_add_noise(env, &m, t->s * s->tune.s_noise, spare, err));
+    TRY(transition_add_noise(env, s, t, &m, spare, err));
     return mix_into(env, &m, x, err);
 }
 

@@ -750,6 +750,9 @@ Test(api, wrong_requests_are_refused_by_name) {
     r.cfg_end = 0.5;
     expect_refused(&f, &r, CALO_ERR_USAGE, "guidance from 0.6");
     r = calo_txt2img_defaults();
+    r.step_noise = (calo_step_noise)3;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "noise of steps");
+    r = calo_txt2img_defaults();
     r.noise_layout = (calo_noise_layout)3;
     expect_refused(&f, &r, CALO_ERR_USAGE, "noise layout");
     r = calo_txt2img_defaults();
@@ -984,6 +987,54 @@ Test(api, noise_layouts_differ_where_they_should) {
     end(&f);
 }
 
+// Which noise is chosen; tests/test_samplers.c has the noise itself.
+Test(api, sde_samplers_walk_on_a_path) {
+    fixture f;
+    begin(&f, "sd", "v");
+    for (int layout = CALO_NOISE_A1111; layout <= CALO_NOISE_DIFFUSERS; layout++)
+        for (int i = 0; i < 2; i++) {
+            const char *name = i ? "dpmpp_2m_sde" : "euler_a";
+            calo_txt2img_request a = request_with(name, (calo_noise_layout)layout, 1), plain = a, path = a;
+            plain.step_noise = CALO_STEP_NOISE_PLAIN;
+            path.step_noise = CALO_STEP_NOISE_BROWNIAN;
+            cr_expect_not(draws_the_same(&f, &plain, &path), "%s, layout %d", name, layout);
+            bool usual = i && layout != CALO_NOISE_DIFFUSERS;
+            cr_expect(draws_the_same(&f, &a, usual ? &path : &plain), "%s, layout %d", name, layout);
+        }
+    calo_txt2img_request a = request_with("dpmpp_sde", CALO_NOISE_A1111, 1), b = a;
+    a.eta_seed_delta = 5; // is not the path's seed
+    cr_expect(draws_the_same(&f, &a, &b));
+    b.rng = CALO_RNG_NV;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    end(&f);
+}
+
+// True batches: a picture's path is its own, also in the second group of a batch and beside other seeds.
+Test(api, paths_of_a_batch_are_those_of_single_pictures) {
+    fixture f;
+    begin(&f, "sd", "v");
+    for (int layout = CALO_NOISE_A1111; layout <= CALO_NOISE_COMFY; layout++) {
+        uint64_t seeds[10];
+        calo_txt2img_request batch = request_with("dpmpp_2m_sde", (calo_noise_layout)layout,
+                                                  (int)(sizeof seeds / sizeof *seeds)),
+                             single = request_with("dpmpp_2m_sde", (calo_noise_layout)layout, 1);
+        for (int i = 0; i < (int)(sizeof seeds / sizeof *seeds); i++) seeds[i] = 11 + 100 * (uint64_t)i;
+        batch.seeds = seeds;
+        calo_images *all = draw(&f, &batch);
+        for (int i = 0; i < (int)(sizeof seeds / sizeof *seeds); i += 9) {
+            single.seed = seeds[i];
+            calo_images *one = draw(&f, &single);
+            const calo_image *x = calo_images_at(all, (size_t)i), *y = calo_images_at(one, 0);
+            size_t n = (size_t)(x->latent_shape[0] * x->latent_shape[1] * x->latent_shape[2]);
+            cr_expect_arr_eq(x->latents, y->latents, n * sizeof *x->latents, "layout %d, picture %d", layout,
+                             i);
+            calo_images_free(one);
+        }
+        calo_images_free(all);
+    }
+    end(&f);
+}
+
 Test(api, guidance_may_last_for_some_of_the_steps) {
     fixture f;
     begin(&f, "sd", "v");
@@ -1046,9 +1097,9 @@ Test(api, every_sampler_tells_every_step_once) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, max_memory);
-// reserved stands where padding would.
-ENDS_WITH(calo_txt2img_request, reserved);
+ENDS_WITH(calo_txt2img_request, step_noise);
 ENDS_WITH(calo_image, json);
+// reserved stands where padding would.
 ENDS_WITH(calo_save_options, reserved);
 ENDS_WITH(calo_train_request, user);
 ENDS_WITH(calo_train_event, reserved);

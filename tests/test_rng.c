@@ -1,4 +1,6 @@
+#include "core/base/brownian.h"
 #include "core/base/rng.h"
+#include "tests/golden/samplers_brownian.h"
 #include "tests/golden/samplers_rng.h"
 
 #include <criterion/criterion.h>
@@ -163,4 +165,84 @@ Test(rng, stream_integers_cover_the_range) {
     stream_integer((rng_stream){5, 0}, 0, 1, x, 10);
     for (int i = 0; i < 10; i++) cr_assert_eq(x[i], 0);
     free(x);
+}
+
+// ---- Brownian motion
+
+Test(rng, seed_sequences_equal_numpy) {
+    for (size_t i = 0; i < sizeof seed_sequences / sizeof *seed_sequences; i++)
+        cr_assert_eq(seed_sequence(seed_sequences[i].entropy, seed_sequences[i].key, seed_sequences[i].keys,
+                                   seed_sequences[i].pool),
+                     seed_sequences[i].first, "%zu", i);
+}
+
+static void cpu_normals(void *arg, uint32_t seed, float *y, size_t n) {
+    mt19937 mt;
+    ++*(int *)arg;
+    mt_seed(&mt, seed);
+    mt_normal(&mt, y, n);
+}
+
+// Of torchsde, whose sums are float32: a few roundings of increments about as large as their interval's root.
+Test(rng, brownian_motion_equals_torchsde) {
+    float y[20];
+    for (size_t i = 0; i < sizeof brownian_walks / sizeof *brownian_walks; i++) {
+        const double *t = brownian_walks[i].times;
+        int n = brownian_walks[i].n, where[] = {0, 1, n / 2, n - 1}, drawn = 0;
+        brownian b;
+        cr_assert_eq(brownian_init(&b, brownian_walks[i].seed, brownian_walks[i].low, brownian_walks[i].high,
+                                   (size_t)n, cpu_normals, &drawn, NULL),
+                     OK);
+        for (int k = 0; k + 1 < TIMES; k++) {
+            brownian_noise(&b, t[k], t[k + 1], y);
+            for (int j = 0; j < 4; j++)
+                cr_assert_float_eq(y[where[j]], brownian_walks[i].x[4 * k + j], 1e-5, "walk %zu, way %d", i,
+                                   k);
+        }
+        cr_assert_leq(drawn, 1 + 33 * TIMES); // the depth of the tree for each time
+        brownian_free(&b);
+    }
+}
+
+// Noise of parts adds up to that of the whole, in any order, and times outside are the ends.
+Test(rng, brownian_motion_is_one_path) {
+    enum { VALUES = 16 };
+    float whole[VALUES], first[VALUES], last[VALUES];
+    int drawn = 0;
+    brownian b;
+    cr_assert_eq(brownian_init(&b, 11, 0.5, 10, VALUES, cpu_normals, &drawn, NULL), OK);
+    for (double middle = 1; middle < 9; middle += 1.37) {
+        brownian_noise(&b, 9, middle, last);
+        brownian_noise(&b, 9, 0.75, whole);
+        brownian_noise(&b, middle, 0.75, first);
+        for (int i = 0; i < VALUES; i++)
+            cr_assert_float_eq(whole[i] * sqrt(8.25),
+                               first[i] * sqrt(middle - 0.75) + last[i] * sqrt(9 - middle), 2e-6);
+    }
+    brownian_noise(&b, 10, 0.5, whole);
+    brownian_noise(&b, 20, 0, first);
+    for (int i = 0; i < VALUES; i++)
+        cr_assert_float_eq(first[i] * sqrt(20), whole[i] * sqrt(9.5), 2e-6); // of the same increment
+    brownian_noise(&b, 3, 3 + 1e-9, first);
+    for (int i = 0; i < VALUES; i++) cr_assert_eq(first[i], 0.f);
+    brownian_free(&b);
+}
+
+Test(rng, brownian_increments_are_normal) {
+    enum { VALUES = 20000, WAYS = 4 };
+    float *y = malloc(WAYS * VALUES * sizeof *y);
+    double t[WAYS + 1] = {14.6, 9, 1, 0.9, 0.03};
+    int drawn = 0;
+    brownian b;
+    cr_assert_eq(brownian_init(&b, 5, 0.03, 14.6, VALUES, cpu_normals, &drawn, NULL), OK);
+    for (int k = 0; k < WAYS; k++) brownian_noise(&b, t[k], t[k + 1], y + k * VALUES);
+    for (int k = 0; k < WAYS; k++)
+        for (int j = 0; j <= k; j++) { // unit variance, no correlation, within five standard errors
+            double product = 0;
+            for (int i = 0; i < VALUES; i++)
+                product += (double)y[k * VALUES + i] * y[j * VALUES + i] / VALUES;
+            cr_assert_float_eq(product, j == k, 5 * sqrt((1. + (j == k)) / VALUES), "ways %d and %d", j, k);
+        }
+    brownian_free(&b);
+    free(y);
 }

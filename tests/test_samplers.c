@@ -1,3 +1,4 @@
+#include "core/base/brownian.h"
 #include "core/base/rng.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
@@ -126,7 +127,10 @@ static status world_denoise(void *arg, const float *x, const schedule_point *at,
     return fake_denoise(&((fake_world *)arg)->network, x, at, step, x0, err);
 }
 
-static void world_noise(void *arg, float *y, size_t n) { mt_normal(&((fake_world *)arg)->noise, y, n); }
+static void world_noise(void *arg, const schedule_point *from, const schedule_point *to, float *y, size_t n) {
+    (void)from, (void)to;
+    mt_normal(&((fake_world *)arg)->noise, y, n);
+}
 
 // Largest difference between our trajectory and the reference's.
 static double difference(int which) {
@@ -168,6 +172,61 @@ Test(samplers, trajectories_equal_the_reference) {
                               : 1e-5,
                       "%s, case %d", trajectories[i].name, i);
     }
+}
+
+// ---- on a path of noise
+
+typedef struct {
+    fake network;
+    brownian path;
+} path_world;
+
+static void path_normals(void *arg, uint32_t seed, float *y, size_t n) {
+    mt19937 mt;
+    (void)arg;
+    mt_seed(&mt, seed);
+    mt_normal(&mt, y, n);
+}
+
+static double ratio(const schedule_point *p) { return p->sigma / p->alpha; }
+
+static void path_noise(void *arg, const schedule_point *from, const schedule_point *to, float *y, size_t n) {
+    (void)n;
+    brownian_noise(&((path_world *)arg)->path, ratio(from), ratio(to), y);
+}
+
+// From sigma times noise of seed 5 along the path of seed 6: x at the first look of each step and at the end.
+static void walk_on_a_path(const sampler *s, const schedule_steps *steps, float *seen) {
+    path_world w = {{PREDICT_EPS, seen, 0}, {0}};
+    mt19937 mt;
+    float *x = seen + steps->n * N;
+    mt_seed(&mt, 5);
+    mt_normal(&mt, x, N);
+    for (int i = 0; i < N; i++) x[i] *= (float)steps->at[0].sigma;
+    cr_assert_eq(brownian_init(&w.path, 6, ratio(&steps->at[steps->n - 1]), ratio(&steps->at[0]), N,
+                               path_normals, NULL, NULL),
+                 OK);
+    host_model model = {&w, fake_denoise, path_noise};
+    cr_assert_eq(sampler_run_host(s, steps, NULL, &model, x, N, NULL), OK);
+    brownian_free(&w.path);
+}
+
+// As k-diffusion walks with its BrownianTreeNoiseSampler. Where the two round a ratio to another millionth,
+// noise differs by 1e-3; these do not.
+Test(samplers, trajectories_on_a_path_equal_the_reference) {
+    schedule sched = sd_schedule(false, PREDICT_EPS);
+    for (int k = 0; k < LENGTH(on_a_path); k++) {
+        float seen[(STEPS + 1) * N];
+        schedule_steps steps;
+        const sampler *s = sampler_find(on_a_path[k].name, NULL);
+        cr_assert(s->brownian);
+        cr_assert_eq(sampler_steps(s, &sched, STEPS, SPACING_KARRAS, &steps, NULL), OK);
+        walk_on_a_path(s, &steps, seen);
+        for (int i = 0; i < STEPS * N; i++)
+            cr_assert_float_eq(seen[N + i], on_a_path[k].x[i], 1e-5, "%s, value %d", s->name, i);
+        schedule_steps_free(&steps);
+    }
+    schedule_free(&sched);
 }
 
 // Every sampler is in the list, but for restart, which is Heun's method for so few steps.
@@ -216,7 +275,11 @@ static status gaussian_denoise(void *arg, const float *x, const schedule_point *
     return OK;
 }
 
-static void gaussian_noise(void *arg, float *y, size_t n) { mt_normal(&((gaussian *)arg)->noise, y, n); }
+static void gaussian_noise(void *arg, const schedule_point *from, const schedule_point *to, float *y,
+                           size_t n) {
+    (void)from, (void)to;
+    mt_normal(&((gaussian *)arg)->noise, y, n);
+}
 
 static double spread(const gaussian *g, const schedule_point *p) { // std of x at p
     return hypot(p->alpha * g->S, p->sigma);
@@ -266,7 +329,9 @@ static status affine_combine(void *arg, latent *y, int n, const double *coef, co
     return OK;
 }
 
-static status affine_noise(void *arg, latent *y, error *err) {
+static status affine_noise(void *arg, const schedule_point *from, const schedule_point *to, latent *y,
+                           error *err) {
+    (void)from, (void)to;
     affine_world *w = arg;
     if (w->drawn == NOISES) return fail(err, ERR_INTERNAL, "too many normals");
     memset(y, 0, FACTORS * sizeof(double));
@@ -705,8 +770,8 @@ Test(samplers, steps_follow_request_model_and_sampler) {
     schedule_free(&sched);
 }
 
-static void no_noise(void *arg, float *y, size_t n) {
-    (void)arg;
+static void no_noise(void *arg, const schedule_point *from, const schedule_point *to, float *y, size_t n) {
+    (void)arg, (void)from, (void)to;
     memset(y, 0, n * sizeof *y);
 }
 

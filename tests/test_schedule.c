@@ -272,6 +272,7 @@ Test(schedule, tail_keeps_the_last_steps) {
         schedule_steps tail = steps_of(&s, 20, SPACING_TRAILING, GRID_INTEGER);
         schedule_steps_tail(&tail, rows[k].strength);
         cr_assert_eq(tail.n, rows[k].keep);
+        cr_assert_eq(tail.first.t, whole.at[0].t);
         for (int i = 0; i <= tail.n; i++) {
             const schedule_point *p = &tail.at[i], *q = &whole.at[20 - tail.n + i];
             cr_assert(p->t == q->t && p->alpha == q->alpha && p->sigma == q->sigma);

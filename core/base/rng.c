@@ -109,6 +109,40 @@ void nv_normal(nv_rng *g, float *out, size_t n) {
     g->calls++;
 }
 
+// ---- numpy's SeedSequence ----
+
+static uint32_t hash_word(uint32_t value, uint32_t *constant, uint32_t multiplier) {
+    value ^= *constant;
+    *constant *= multiplier;
+    value *= *constant;
+    return value ^ value >> 16;
+}
+
+static void hash_into(uint32_t *to, uint32_t value, uint32_t *constant) {
+    uint32_t mixed = 0xca01f9ddu * *to - 0x4973f715u * hash_word(value, constant, 0x931e8875u);
+    *to = mixed ^ mixed >> 16;
+}
+
+// The 32-bit words of v, least first, at least one.
+static int words_of(uint64_t v, uint32_t words[2]) {
+    words[0] = (uint32_t)v;
+    words[1] = (uint32_t)(v >> 32);
+    return words[1] ? 2 : 1;
+}
+
+uint32_t seed_sequence(uint64_t entropy, const uint64_t *spawn_key, int keys, int pool) {
+    uint32_t mixed[MAX_POOL] = {0}, words[2], into = 0x43b0d7e5u, out = 0x8b51f9ddu;
+    words_of(entropy, mixed); // and zeros
+    for (int i = 0; i < pool; i++) mixed[i] = hash_word(mixed[i], &into, 0x931e8875u);
+    for (int from = 0; from < pool; from++)
+        for (int to = 0; to < pool; to++)
+            if (from != to) hash_into(&mixed[to], mixed[from], &into);
+    for (int k = 0; k < keys; k++)
+        for (int w = 0, n = words_of(spawn_key[k], words); w < n; w++)
+            for (int to = 0; to < pool; to++) hash_into(&mixed[to], words[w], &into);
+    return hash_word(mixed[0], &out, 0x58f38dedu);
+}
+
 // Value number i of a stream comes from word i % 4 of block i / 4; normals use the words in pairs.
 static philox_block stream_block(rng_stream s, uint64_t position) {
     return philox(s.seed, position / 4, s.stream);

@@ -37,6 +37,12 @@ typedef struct {
 
 void nv_normal(nv_rng *g, float *out, size_t n);
 
+// The first word of numpy's SeedSequence(entropy, spawn_key, pool_size): seeds that are independent of each
+// other, by O'Neill's hash (pcg-random.org/posts/developing-a-seed_seq-alternative.html). 2 <= pool <=
+// MAX_POOL.
+enum { MAX_POOL = 32 };
+uint32_t seed_sequence(uint64_t entropy, const uint64_t *spawn_key, int keys, int pool);
+
 // A stream is a pure function of (seed, stream, position): parts can be filled by several threads in any
 // order, and a run resumes by its position alone. Streams of one seed are independent.
 typedef struct {

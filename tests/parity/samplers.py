@@ -8,6 +8,7 @@ import zlib
 import diffusers
 import numpy as np
 import torch
+import torchsde
 
 SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 SPACINGS = {"leading": "SPACING_LEADING", "linspace": "SPACING_LINSPACE", "trailing": "SPACING_TRAILING"}
@@ -43,6 +44,40 @@ def rng():
     calls = [torch.randn(n, generator=g) for n in (3, 1, 5, 16, 2, 15, 17, 40, 1)]
     out.append(c_array("torch_randn_calls", torch.cat(calls).tolist()))
     open("tests/golden/samplers_rng.h", "w").write("".join(out))
+
+
+def brownian():
+    """Seed sequences of numpy and Brownian trees of torchsde: increments over their root."""
+    out = ["// Made by tests/parity/samplers.py with numpy %s and torchsde %s.\n" % (np.__version__, torchsde.__version__)]
+    seeds = [(0, [], 24), (42, [], 24), (2**40 + 5, [], 24), (42, [0, 0], 24), (7, [2**33 + 1, 34], 24), (9, [3, 2], 4)]
+    rows = []
+    for entropy, key, pool in seeds:
+        word = np.random.SeedSequence(entropy=entropy, spawn_key=key, pool_size=pool).generate_state(1)[0]
+        a, b = key or (0, 0)
+        rows.append(f"    {{{entropy}u, {{{a}u, {b}u}}, {len(key)}, {pool}, 0x{word:08x}u}},\n")
+    out.append("static const struct {\n    uint64_t entropy, key[2];\n    int keys, pool;\n    uint32_t first;\n"
+               "} seed_sequences[] = {\n" + "".join(rows) + "};\n\n")
+    walks = {}
+    for n, low, high in ((8, 0.0291675, 14.614643), (20, 0.0291675, 14.614643), (20, 0.03, 4518.763699)):
+        middle = (low + high) / 2
+        times = [high, 7.25, 7.25, 3.1, 1.0, 0.6, 0.0291685, low]  # pairs from one to the next: one is empty
+        walks[n, low, high] = times + [middle, 0.1, 14.6, 5.0]  # the last three go up and down
+    rows = []
+    for (n, low, high), times in walks.items():
+        for seed in (3, 2**40 + 5):
+            tree = torchsde.BrownianTree(low, torch.zeros(n), high, entropy=seed)
+            values = []
+            for a, b in zip(times, times[1:]):
+                w = tree(min(a, b), max(a, b)) * (1 if a < b else -1)
+                values.append(w if a == b else w / abs(b - a) ** 0.5)
+            x = torch.stack(values)[:, [0, 1, n // 2, n - 1]].flatten().tolist()
+            body = c_array("x", x).split("\n", 1)[1].rsplit("}", 1)[0].rstrip(",\n")
+            rows.append(f"    {{{seed}u, {n}, {low!r}, {high!r}, {{{', '.join(map(repr, times))}}}, {{\n{body}}}}},\n")
+    out.append("// Increments of values 0, 1, n/2 and n - 1 from each time to the next, over the root of their distance.\n"
+               f"enum {{ TIMES = {len(times)} }};\nstatic const struct {{\n    uint64_t seed;\n    int n;\n"
+               "    double low, high, times[TIMES];\n    float x[(TIMES - 1) * 4];\n} brownian_walks[] = {\n"
+               + "".join(rows) + "};\n")
+    open("tests/golden/samplers_brownian.h", "w").write("".join(out))
 
 
 def steps():
@@ -171,10 +206,18 @@ class KDiffusion:
         first, last = self.table[-1] ** (1 / rho), self.table[0] ** (1 / rho)
         self.s = np.append((first + np.linspace(0, 1, n) * (last - first)) ** rho, 0)
         self.g = torch.Generator().manual_seed(6)
+        self.tree = None
         start = torch.randn(N, generator=torch.Generator().manual_seed(5)).double().numpy()
         self.y, self.out = start * self.s[0], []
 
-    def noise(self):
+    def on_a_path(self):
+        """Noise of a Brownian tree of seed 6, as k-diffusion's BrownianTreeNoiseSampler gives it."""
+        self.tree = torchsde.BrownianTree(self.s[-2], torch.zeros(N), self.s[0], entropy=6)
+        return self
+
+    def noise(self, s=None, to=None):
+        if self.tree:
+            return -self.tree(to, s).double().numpy() / (s - to) ** 0.5
         return torch.randn(N, generator=self.g).double().numpy()
 
     def x0(self, y, s):
@@ -227,10 +270,10 @@ class KDiffusion:
             return
         mid = (s * to) ** 0.5
         down, up = self.split(s, mid)
-        y2 = down / s * self.y + (1 - down / s) * x0 + self.noise() * up
+        y2 = down / s * self.y + (1 - down / s) * x0 + self.noise(s, mid) * up
         x0 = self.x0(y2, mid)
         down, up = self.split(s, to)
-        self.y = down / s * self.y + (1 - down / s) * x0 + self.noise() * up
+        self.y = down / s * self.y + (1 - down / s) * x0 + self.noise(s, to) * up
 
     def dpmpp_2m_sde(self, i, s, to, solver="midpoint"):
         x0 = self.x0(self.y, s)
@@ -243,7 +286,7 @@ class KDiffusion:
                 old, h_last = self.hist[-1]
                 d = (x0 - old) * h / h_last
                 y = y + (0.5 * -np.expm1(-2 * h) if solver == "midpoint" else np.expm1(-2 * h) / (2 * h) + 1) * d
-            self.y = y + self.noise() * to * np.sqrt(-np.expm1(-2 * h))
+            self.y = y + self.noise(s, to) * to * np.sqrt(-np.expm1(-2 * h))
             self.hist.append((x0, h))
 
     def dpmpp_2m_sde_heun(self, i, s, to):
@@ -267,7 +310,7 @@ class KDiffusion:
         elif self.hist:
             a, h1 = self.hist[-1]
             y = y + phi_2 * (x0 - a) / (h1 / h)
-        self.y = y + self.noise() * to * np.sqrt(-np.expm1(-2 * h))
+        self.y = y + self.noise(s, to) * to * np.sqrt(-np.expm1(-2 * h))
         self.hist.append((x0, h))
 
     def ipndm(self, i, s, to):
@@ -397,6 +440,10 @@ def samplers():
         eta = 0.0 if name in ("lms", "ipndm", "gradient_estimation", "res_multistep", "heun") else 1.0
         for kind in ("epsilon", "v_prediction"):
             out.append(row(name, eta, kinds[kind], "SPACING_KARRAS", False, KDiffusion(STEPS, kind).run(name)))
+    out.append("};\n\nstatic const struct {\n    const char *name;\n    float x[STEPS * N];\n} on_a_path[] = {\n")
+    for name in ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"):
+        values = c_array("x", KDiffusion(STEPS).on_a_path().run(name)).split("\n", 1)[1].rsplit("}", 1)[0].rstrip(",\n")
+        out.append(f'    {{"{name}", {{\n{values}}}}},\n')
     out.append("};\n\n")
     out.append(c_array("restart_of_20", KDiffusion(20).restart()))
     out.append(guidance())
@@ -416,5 +463,6 @@ def guidance():
 
 if __name__ == "__main__":
     rng()
+    brownian()
     steps()
     samplers()
