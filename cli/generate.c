@@ -316,6 +316,7 @@ static json_t *option_schema(const option *o) {
         j = json_pack("{s:s}", "type", "boolean");
         break;
     case OPTION_TEXT:
+    case OPTION_SIZE:
         j = json_pack("{s:s}", "type", "string");
         break;
     case OPTION_BYTES:

@@ -73,7 +73,8 @@ static json_t *typed(const command_line *known, const char *name, const char *te
     static const char *const YES[] = {"1", "true", "yes", "on", ""}, *const NO[] = {"0", "false", "no",
                                                                                     "off"};
     const option *o = options_find(known, name);
-    if (!o || o->kind == OPTION_TEXT || o->kind == OPTION_CHOICE) return json_string(text);
+    if (!o || o->kind == OPTION_TEXT || o->kind == OPTION_CHOICE || o->kind == OPTION_SIZE)
+        return json_string(text);
     for (size_t i = 0; !option_takes_value(o) && i < sizeof YES / sizeof *YES; i++)
         if (!strcasecmp(text, YES[i])) return json_true();
     for (size_t i = 0; !option_takes_value(o) && i < sizeof NO / sizeof *NO; i++)

@@ -121,6 +121,9 @@ static int refuse(const target *t, const char *arg) {
     if (!option_takes_value(o)) return complain(t->message, "%s is '%s', not true or false", t->where, arg);
     if (o->kind == OPTION_BYTES)
         return complain(t->message, "%s is '%s', not a size such as 700M, 2.3G or 1.5GiB", t->where, arg);
+    if (o->kind == OPTION_SIZE)
+        return complain(t->message, "%s is '%s', not a size such as 768x512, from %.10g to %.10g", t->where,
+                        arg, o->min, o->max);
     if (o->kind != OPTION_CHOICE)
         return complain(t->message, "%s is '%s', not a%s number from %.10g to %.10g", t->where, arg,
                         o->kind == OPTION_REAL ? "" : " whole", o->min, o->max);
@@ -175,6 +178,20 @@ static int store_bytes(const target *t, const char *arg) {
     return refuse(t, arg);
 }
 
+static int store_size(const target *t, const char *arg) {
+    int side[2];
+    char *end = (char *)(uintptr_t)arg;
+    for (int i = 0; i < 2; i++) {
+        errno = 0;
+        long v = *end >= '0' && *end <= '9' ? strtol(end, &end, 10) : -1;
+        if (errno || (double)v < t->o->min || (double)v > t->o->max || *end != (i ? 0 : 'x'))
+            return refuse(t, arg);
+        side[i] = (int)v;
+        end += !i;
+    }
+    return memcpy(place(t), side, sizeof side), 0;
+}
+
 // The row that undoes a SET: --no-zero-snr for --zero-snr, and the other way round.
 static const option *opposite(const target *t) {
     char name[64];
@@ -204,6 +221,8 @@ static int store(const target *t, const char *arg) {
         return store_real(t, arg);
     case OPTION_BYTES:
         return store_bytes(t, arg);
+    case OPTION_SIZE:
+        return store_size(t, arg);
     case OPTION_CHOICE:
         return store_choice(t, arg ? arg : t->o->alone);
     default:
@@ -322,8 +341,9 @@ static int store_json(const target *t, const json_t *v) {
         kind == OPTION_INT || kind == OPTION_LONG || kind == OPTION_REAL || kind == OPTION_BYTES;
     if (!option_takes_value(t->o) && json_is_boolean(v)) return store_truth(t, json_is_true(v)), 0;
     if (t->o->alone && json_is_boolean(v)) return store_choice(t, json_is_true(v) ? t->o->alone : "off");
-    if ((kind == OPTION_TEXT || kind == OPTION_CHOICE || kind == OPTION_BYTES) && json_is_string(v))
-        return store(t, json_string_value(v));
+    bool takes_text =
+        kind == OPTION_TEXT || kind == OPTION_CHOICE || kind == OPTION_BYTES || kind == OPTION_SIZE;
+    if (takes_text && json_is_string(v)) return store(t, json_string_value(v));
     if (!wants_number || !json_is_number(v))
         return complain(t->message, "%s is not a %s", t->where,
                         wants_number               ? "number"

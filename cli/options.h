@@ -13,6 +13,7 @@ typedef enum {
     OPTION_LONG,   // long long in [min, max]
     OPTION_REAL,   // double in [min, max]
     OPTION_BYTES,  // long long in [min, max]: 700M, 0.7G, 1.5GiB, 700000000
+    OPTION_SIZE,   // two ints in [min, max], width and height: 768x512
     OPTION_CHOICE, // int: index in `choices`
 } option_kind;
 

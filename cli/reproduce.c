@@ -15,6 +15,8 @@ typedef struct {
     bool quick;
 } options;
 
+static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
+
 static const option OPTIONS[] = {
     {'o', "out", OPTION_TEXT, offsetof(options, out), "DIR",
      "folder for models and results (default: build/reproduce); goes on there"},
@@ -23,6 +25,8 @@ static const option OPTIONS[] = {
     {'s', "seed", OPTION_LONG, offsetof(options, seed), "N", "of everything random (default: 1)", 0, 9e15},
     {0, "recogniser", OPTION_TEXT, offsetof(options, recogniser), "FILE",
      "its weights, for the share of pictures that show what was asked for (default: those in the sources)"},
+    {0, "precision", OPTION_CHOICE, offsetof(options, common.precision), "P",
+     "of training: auto, f32 or bf16; pictures are drawn in f32", .choices = PRECISIONS},
     {0, "quick", OPTION_FLAG, offsetof(options, quick), NULL, "train for minutes instead of an hour"},
     {0}};
 
@@ -51,6 +55,7 @@ static int run(session *s, const options *o, const char *name) {
                            .size = o->quick ? REPRODUCE_QUICK : REPRODUCE_FULL,
                            .threads = o->common.threads,
                            .seed = (uint64_t)o->seed,
+                           .precision = (calo_precision)o->common.precision,
                            .log = say,
                            .cancelled = is_stopped,
                            .user = s};
@@ -81,6 +86,7 @@ static int run(session *s, const options *o, const char *name) {
 
 int cmd_reproduce(int argc, char **argv) {
     options o = {.common = common_defaults(), .out = "build/reproduce", .seed = 1};
+    o.common.precision = CALO_PRECISION_AUTO;
     session s;
     int n = session_options(&REPRODUCE_LINE, &o.common, argc, argv);
     if (n < 0) return options_code(n);

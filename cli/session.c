@@ -247,7 +247,7 @@ static void print_event(const calo_progress *p) {
 static void show_progress(void *user, const calo_progress *p) {
     session *s = user;
     if (s->options->json) print_event(p);
-    if (s->options->quiet || !unit_of(p) || !p->images) return;
+    if (s->options->json || s->options->quiet || !unit_of(p) || !p->images) return;
     double all = all_images(s, p), done = s->first + p->image + (double)p->group * p->step / p->steps;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);

@@ -106,7 +106,7 @@ static void show(void *user, const calo_train_event *e) {
         session_clear(&j->s);
         puts(e->path);
     }
-    if (o->quiet) return;
+    if (o->json || o->quiet) return;
     if (update && session_terminal())
         print_bar(j, e);
     else if (update && e->due)

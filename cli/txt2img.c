@@ -1,9 +1,12 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/drawing.h"
+#include "cli/files.h"
 #include "cli/outputs.h"
 #include "cli/terminal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +16,7 @@
 
 typedef struct {
     drawing drawing;
-    const char *output, *init_latents, *save_latents, *from;
+    const char *prompt_file, *output, *init_latents, *save_latents, *from;
     int show, preview, preview_interval, preview_method;
     bool force;
     json_t *from_settings; // owns the texts that came from the picture
@@ -23,6 +26,8 @@ typedef struct {
 static const char *const PREVIEW_METHODS[] = {"vae", "linear", NULL};
 #define AT(field) offsetof(options, field)
 static const option OPTIONS[] = {
+    {0, "prompt-file", OPTION_TEXT, AT(prompt_file), "FILE",
+     "what to draw is the text of this file; - is standard input"},
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
     {0, "from", OPTION_TEXT, AT(from), "FILE", "repeat this picture; flags change what they name"},
@@ -59,6 +64,7 @@ typedef struct {
     terminal_view view;  // on stderr, as all that is no result
     calo_tensor latents; // collected for --save-latents
     float *values;
+    char *prompt; // read from a file
 } job;
 
 // ---- names of files
@@ -179,6 +185,27 @@ static int load_init(job *j, calo_tensors **file, calo_tensor *init) {
     return code;
 }
 
+// All of the file but white space at its end.
+static int read_prompt(job *j) {
+    enum { LONGEST = 1 << 16 }; // the library takes no longer one
+    const char *path = j->o->prompt_file;
+    bool piped = !strcmp(path, "-");
+    size_t n = 0;
+    int fd = piped ? STDIN_FILENO : file_open(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    int wrong = fd < 0 ? errno : file_read(fd, LONGEST, &j->prompt, &n);
+    if (fd >= 0 && !piped) close(fd);
+    if (session_stopped()) return session_end(&j->s, CALO_ERR_CANCELLED);
+    if (wrong)
+        return session_fail(&j->s, file_code(wrong, CALO_ERR_NOINPUT), "%s: cannot be read: %s", path,
+                            strerror(wrong));
+    if (n > LONGEST || strlen(j->prompt) != n)
+        return session_fail(&j->s, CALO_ERR_DATA, "%s: %s", path,
+                            n > LONGEST ? "a prompt has at most 64 KiB" : "a prompt holds no NUL");
+    while (n && strchr(" \t\r\n", j->prompt[n - 1])) j->prompt[--n] = 0;
+    j->o->drawing.prompt = j->prompt;
+    return 0;
+}
+
 static int draw(job *j, calo_model *m, const calo_tensor *init) {
     calo_txt2img_request r = drawing_request(&j->o->drawing);
     r.seed = j->seed;
@@ -212,7 +239,8 @@ static int work(job *j) {
     calo_tensors *file = NULL;
     calo_tensor init = {0};
     int code = 0;
-    if (!j->o->drawing.prompt)
+    if (j->o->prompt_file) code = read_prompt(j);
+    if (!code && !j->o->drawing.prompt)
         code = session_fail(&j->s, CALO_ERR_USAGE, "what to draw? Give a prompt with -p \"...\"");
     if (!code && j->o->init_latents) code = load_init(j, &file, &init);
     if (!code && !j->count) j->count = 1;
@@ -222,6 +250,7 @@ static int work(job *j) {
     open_view(j);
     if (!code) code = draw(j, m, &init);
     free(j->values);
+    free(j->prompt);
     calo_tensors_free(file);
     calo_model_free(m);
     return code;

@@ -235,6 +235,24 @@ Test(cli, saved_latents_are_what_seed_and_noise_say) {
            65, NULL, "'latents'");
 }
 
+Test(cli, a_size_and_a_prompt_may_be_told_in_other_ways) {
+    expect("$C txt2img -q -m \"$M\" -p x -s 1 --steps 1 -W 24 -H 16 -o \"$D/a.png\"", 0, NULL, NULL);
+    expect("printf 'x \\n\\n' | $C txt2img -q -m \"$M\" --prompt-file - -s 1 --steps 1 -H 40 --size 24x16 "
+           "-o \"$D/b.png\" && cmp \"$D/a.png\" \"$D/b.png\"",
+           0, NULL, NULL);
+    expect("echo y >\"$D/y\"; $C txt2img -q --from \"$D/a.png\" -m \"$M\" --prompt-file \"$D/y\" -o "
+           "\"$D/c.png\" && $C inspect \"$D/c.png\" | grep '\"prompt\":\"y\",.*\"width\":24,\"height\":16'",
+           0, "24", NULL);
+    expect("CALOTYPE_SIZE=8x16x $C txt2img -p x", 2, NULL,
+           "CALOTYPE_SIZE is '8x16x', not a size such as 768x512, from 1 to 8192");
+    expect("$C txt2img -p x --size 512x", 2, NULL, "--size is '512x'");
+    expect("$C txt2img -p x --size -8x8", 2, NULL, "--size is '-8x8'");
+    expect("$C txt2img -p x --size 99999999999999999999x8", 2, NULL, "--size is '9999");
+    expect("$C txt2img --prompt-file \"$D/none\"", 66, NULL, "none: cannot be read: No such file");
+    expect("printf 'a\\0b' | $C txt2img --prompt-file -", 65, NULL, "-: a prompt holds no NUL");
+    expect("head -c 70000 /dev/zero | tr '\\0' a | $C txt2img --prompt-file -", 65, NULL, "at most 64 KiB");
+}
+
 Test(cli, events_are_json_lines) {
     result r = sh("$C txt2img -m \"$M\" -p 'a \"b\"' --steps 3 -s 1 -o \"$D/e.png\" --json");
     cr_assert_eq(r.code, 0, "%s", r.err);
@@ -256,6 +274,8 @@ Test(cli, events_are_json_lines) {
     cr_expect_eq(images, 1);
     cr_expect_eq(done, 1);
     drop(r);
+    expect("$C txt2img -m \"$M\" -p x --steps 3 -s 1 -o \"$D/g.png\" --json 2>&1 | grep -v '^{'", 0,
+           "1 picture in", NULL); // no progress beside the events
     expect("$C txt2img -m nowhere -p x -o \"$D/f.png\" --json", 66, "\"event\":\"error\",\"code\":66",
            "nowhere");
 }

@@ -13,6 +13,7 @@ typedef struct {
     reproduce_size size;
     int threads; // 0: one for each core
     uint64_t seed;
+    calo_precision precision; // of training; pictures are drawn in f32
     void (*log)(void *user, const char *text);
     int (*cancelled)(void *user);
     void *user;

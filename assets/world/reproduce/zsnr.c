@@ -352,18 +352,21 @@ static void tell(void *user, const calo_train_event *e) {
             (long long)e->update, (long long)e->updates, e->loss, e->samples_per_second, e->left);
 }
 
+static const char *const PRECISIONS[] = {
+    [CALO_PRECISION_AUTO] = "auto", [CALO_PRECISION_F32] = "f32", [CALO_PRECISION_BF16] = "bf16"};
+
 // Two passes an update, so that each of two threads has one for itself.
 static char *train_text(zsnr *z, const char *start, const char *out) {
     const scale *c = z->scale;
     return arena_printf(&z->mem,
                         "{\"model\": \"%s\", \"out\": \"%s\", \"seed\": %llu, \"threads\": %d,"
-                        " \"precision\": \"auto\", \"data\": \"lesson:\", \"size\": \"%dx%d\","
+                        " \"precision\": \"%s\", \"data\": \"lesson:\", \"size\": \"%dx%d\","
                         " \"batch\": %d, \"accumulate\": 2, \"samples\": %lld, \"cache\": %lld,"
                         " \"lr\": %g, \"lr_end\": %g, \"warmup\": 30, \"ema\": %g, \"caption_dropout\": 0.15,"
                         " \"time_power\": 0.75, \"log_every\": 100, \"grid_every\": 0}",
                         start, out, (unsigned long long)z->request->seed, z->request->threads,
-                        SMALL_MODEL_SIDE, SMALL_MODEL_SIDE, c->batch, (long long)c->samples,
-                        (long long)c->cache, c->lr, c->lr / 20, c->ema);
+                        PRECISIONS[z->request->precision], SMALL_MODEL_SIDE, SMALL_MODEL_SIDE, c->batch,
+                        (long long)c->samples, (long long)c->cache, c->lr, c->lr / 20, c->ema);
 }
 
 // A finished run is gone through again in no time: its checkpoint is at the end.
@@ -430,12 +433,13 @@ static status save_strip(zsnr *z, const char *path, error *err) {
 
 static const char *about(zsnr *z) {
     const scale *c = z->scale;
+    calo_precision p = z->request->precision;
     const char *all = arena_printf(
         &z->mem,
         "# Reproduction\n\nMade by `calotype reproduce`; the same seed, instruction set and number of "
         "threads "
         "give the same table.\n\n## Zero terminal SNR (arXiv 2305.08891)\n\nThis is the %s run (seed %llu, "
-        "%s, "
+        "%s%s%s, "
         "threads: %d). Two models of %d×%d pixels learn %lld pictures of the world each, one object on a "
         "plain "
         "background, and differ in their schedule only. Flawed: Stable Diffusion's, leading timesteps. "
@@ -443,8 +447,8 @@ static const char *about(zsnr *z) {
         "rescaled to zero terminal SNR, trailing timesteps. Both predict v; DDIM, %d steps unless said "
         "otherwise, many steps are %d; %d prompts with %d seeds each, the empty prompt with %d.\n\n",
         c->name, (unsigned long long)z->request->seed, cpu_level_name(cpu_level_within(CPU_BEST)),
-        team_size(z->team), SMALL_MODEL_SIDE, SMALL_MODEL_SIDE, (long long)c->samples, c->steps, c->many,
-        c->prompts, c->each, c->prompts * c->each);
+        p ? " in " : "", p ? PRECISIONS[p] : "", team_size(z->team), SMALL_MODEL_SIDE, SMALL_MODEL_SIDE,
+        (long long)c->samples, c->steps, c->many, c->prompts, c->each, c->prompts * c->each);
     return all;
 }
 
