@@ -54,7 +54,8 @@ typedef struct {
     session s;
     const options *o;
     const char *source; // of the jobs, for messages
-    calo_model *model;
+    calo_model *model, *refiner;
+    char *refined_by; // name of the refiner that is open
     journal *journal;
     job_list list;
     job_rules rules;
@@ -205,6 +206,18 @@ static calo_status receive(void *user, const calo_image *im) {
     return b->code ? CALO_ERR_CANCELLED : CALO_OK;
 }
 
+// The refiner stays open until a job names another. Returns an exit code and why.
+static int open_refiner(batch *b, const drawing *d, char *message, size_t size) {
+    if (!d->refiner || (b->refiner && !strcmp(b->refined_by, d->refiner))) return 0;
+    calo_model_free(b->refiner);
+    free(b->refined_by);
+    b->refiner = NULL;
+    b->refined_by = strdup(d->refiner);
+    int code = b->refined_by ? (int)drawing_open_refiner(b->s.ctx, d, &b->refiner) : CALO_ERR_TEMP;
+    if (code) snprintf(message, size, "%s", b->refined_by ? calo_message(b->s.ctx) : "out of memory");
+    return code;
+}
+
 static void draw(batch *b, job **jobs, size_t n) {
     const char *prompts[64], *negatives[64];
     uint64_t seeds[64];
@@ -226,6 +239,8 @@ static void draw(batch *b, job **jobs, size_t n) {
     char text[1200], why[1024];
     drawing_pictures pictures;
     int code = drawing_load_pictures(b->s.ctx, &jobs[0]->o.drawing, &r, &pictures, why, sizeof why);
+    if (!code) code = open_refiner(b, &jobs[0]->o.drawing, why, sizeof why);
+    if (jobs[0]->o.drawing.refiner) r.refiner = b->refiner;
     calo_status s = code ? CALO_OK : calo_txt2img(b->model, &r, NULL);
     drawing_free_pictures(&pictures);
     for (size_t i = 0; code && i < n; i++) { // of equal shape, so they name the same
@@ -425,6 +440,8 @@ static int work(batch *b, int operands, char **argv) {
     b->source = operands && strcmp(*argv, "-") ? *argv : "standard input";
     int code = session_model(&b->s, &b->model);
     if (!code) drawing_settle(&b->rules.defaults.drawing, b->model);
+    if (!code && (code = open_refiner(b, &b->o->drawing, message, sizeof message)))
+        session_fail(&b->s, code, "%s", message);
     if (!code && (code = journal_open(b->o->folder, &b->journal, message, sizeof message)))
         session_fail(&b->s, code, "%s", message);
     if (!code && *message) session_say(&b->s, "calotype: warning: %s", message);
@@ -432,6 +449,8 @@ static int work(batch *b, int operands, char **argv) {
     if (!code) code = b->o->worker ? run_worker(b) : run_file(b, argv[0]);
     job_list_free(&b->list);
     journal_close(b->journal);
+    calo_model_free(b->refiner);
+    free(b->refined_by);
     calo_model_free(b->model);
     return code;
 }

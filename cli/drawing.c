@@ -84,6 +84,10 @@ const option DRAWING_OPTIONS[] = {
     {0, "hires-steps", OPTION_INT, AT(hires_steps), "N", "steps of drawing over (--steps)", 1, 1000},
     {0, "hires-denoise", OPTION_REAL, AT(hires_denoise), "X", "how much that changes, above 0 to 1 (0.7)", 0,
      1},
+    {0, "refiner", OPTION_TEXT, AT(refiner), "MODEL",
+     "a second model that finishes the picture (SDXL's refiner): a folder, a file, org/name"},
+    {0, "refiner-switch-at", OPTION_REAL, AT(refiner_switch_at), "X",
+     "from this share of the steps on; 1 is never (0.8)", 0, 1},
     {0, "vae-tiling", OPTION_CHOICE, AT(vae_tiling), "WHEN",
      "on, off or auto: the autoencoder in parts, in less memory and more time (auto: beyond 3 GiB)",
      .choices = TILINGS, .alone = "on"},
@@ -108,6 +112,7 @@ drawing drawing_defaults(void) {
                      .s_noise = r.s_noise,
                      .cfg_end = r.cfg_end,
                      .hires_denoise = r.hires_denoise,
+                     .refiner_switch_at = r.refiner_switch_at,
                      .strength = r.strength,
                      .image_cfg_scale = r.image_cfg_scale,
                      .mask_blur = r.mask_blur,
@@ -166,6 +171,7 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.hires_upscaler = d->hires_upscaler;
     r.hires_steps = d->hires_steps;
     r.hires_denoise = d->hires_denoise;
+    r.refiner_switch_at = d->refiner_switch_at;
     r.vae_tiling = (calo_tiling)d->vae_tiling;
     r.vae_tile_size = d->vae_tile_size;
     r.no_hash = d->no_metadata;
@@ -178,6 +184,14 @@ calo_save_options drawing_save_options(const drawing *d, bool overwrite) {
     o.no_metadata = d->no_metadata;
     o.quality = d->quality;
     return o;
+}
+
+// It draws into the first model's latents, so that one's autoencoder counts.
+calo_status drawing_open_refiner(calo_context *ctx, const drawing *d, calo_model **refiner) {
+    calo_model_options o = calo_model_defaults();
+    o.vocabulary = d->common.clip_vocab;
+    *refiner = NULL;
+    return d->refiner ? calo_model_open_with(ctx, d->refiner, &o, refiner) : CALO_OK;
 }
 
 // ---- pictures to begin with
@@ -263,6 +277,7 @@ char *drawing_shape(const drawing *d) {
     if (d->image_cfg_scale != drawing_defaults().image_cfg_scale)
         fprintf(f, "\nedit %.17g", d->image_cfg_scale);
     shape_second(f, d);
+    if (d->refiner) fprintf(f, "\nrefiner %.17g %s", d->refiner_switch_at, d->refiner);
     shape_tuning(f, d);
     if (!fclose(f)) return text;
     free(text);

@@ -16,6 +16,8 @@ typedef struct {
     int hires_width, hires_height, hires_steps;
     double hires_scale, hires_denoise;
     const char *hires_upscaler;
+    const char *refiner;
+    double refiner_switch_at;
     double strength, image_cfg_scale;
     double cfg_scale, cfg_rescale, cfg_start, cfg_end;
     double eta, s_noise, s_churn, s_tmin, s_tmax;
@@ -32,6 +34,8 @@ void drawing_settle(drawing *d, calo_model *m);
 calo_txt2img_request drawing_request(const drawing *d);
 // How its file is written.
 calo_save_options drawing_save_options(const drawing *d, bool overwrite);
+// Opens the refiner that a drawing names; NULL where it names none. As calo_model_open.
+calo_status drawing_open_refiner(calo_context *ctx, const drawing *d, calo_model **refiner);
 // The pictures that a request begins with.
 typedef struct {
     calo_images *init, *mask;

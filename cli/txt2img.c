@@ -20,7 +20,7 @@ typedef struct {
     int show, preview, preview_interval, preview_method;
     bool force;
     json_t *from_settings; // owns the texts that came from the picture
-    const char *expected;  // checksum of the model that made it
+    json_t *made_by;       // checksums of the models that made it
 } options;
 
 static const char *const PREVIEW_METHODS[] = {"vae", "linear", NULL};
@@ -118,12 +118,18 @@ static calo_status keep_latents(job *j, const calo_image *im) {
 }
 
 // With another model the same settings give another picture.
-static void check_model(job *j, const calo_image *im) {
-    json_t *own = j->o->expected ? json_loads(im->json, 0, NULL) : NULL;
-    const char *used = json_string_value(json_object_get(own, "model_sha256"));
-    if (used && strcmp(used, j->o->expected) != 0)
-        session_say(&j->s, "calotype: warning: %s was made with the model %.10s, this is %.10s", j->o->from,
-                    j->o->expected, used);
+static void check_models(job *j, const calo_image *im) {
+    static const struct {
+        const char *key, *what;
+    } MODELS[] = {{"model_sha256", "model"}, {"refiner_sha256", "refiner"}};
+    json_t *own = j->o->made_by ? json_loads(im->json, 0, NULL) : NULL;
+    for (size_t i = 0; i < sizeof MODELS / sizeof *MODELS; i++) {
+        const char *used = json_string_value(json_object_get(own, MODELS[i].key)),
+                   *expected = json_string_value(json_object_get(j->o->made_by, MODELS[i].key));
+        if (used && expected && strcmp(used, expected) != 0)
+            session_say(&j->s, "calotype: warning: %s was made with the %s %.10s, this is %.10s", j->o->from,
+                        MODELS[i].what, expected, used);
+    }
     json_decref(own);
 }
 
@@ -159,7 +165,7 @@ static calo_status receive(void *user, const calo_image *im) {
     if (!status && j->o->save_latents) status = keep_latents(j, im);
     if (status) return status;
     show(j, im);
-    if (!j->done) check_model(j, im);
+    if (!j->done) check_models(j, im);
     announce(j, path, im);
     j->done++;
     return CALO_OK;
@@ -206,8 +212,9 @@ static int read_prompt(job *j) {
     return 0;
 }
 
-static int draw(job *j, calo_model *m, const calo_tensor *init) {
+static int draw(job *j, calo_model *m, calo_model *refiner, const calo_tensor *init) {
     calo_txt2img_request r = drawing_request(&j->o->drawing);
+    r.refiner = refiner;
     r.seed = j->seed;
     r.count = j->count;
     r.on_image = receive;
@@ -235,7 +242,7 @@ static int draw(job *j, calo_model *m, const calo_tensor *init) {
 }
 
 static int work(job *j) {
-    calo_model *m = NULL;
+    calo_model *m = NULL, *refiner = NULL;
     calo_tensors *file = NULL;
     calo_tensor init = {0};
     int code = 0;
@@ -247,11 +254,13 @@ static int work(job *j) {
     if (!code) code = check_names(j);
     if (!code) code = session_model(&j->s, &m);
     if (!code) drawing_settle(&j->o->drawing, m);
+    if (!code) code = session_end(&j->s, drawing_open_refiner(j->s.ctx, &j->o->drawing, &refiner));
     open_view(j);
-    if (!code) code = draw(j, m, &init);
+    if (!code) code = draw(j, m, refiner, &init);
     free(j->values);
     free(j->prompt);
     calo_tensors_free(file);
+    calo_model_free(refiner);
     calo_model_free(m);
     return code;
 }
@@ -260,8 +269,9 @@ static int work(job *j) {
 
 // What its file says that is no option: checked, or of no effect on the picture.
 static json_t *settings_of(const options *o, json_t *j) {
-    static const char *const OTHERS[] = {"format",       "program",    "model",      "model_sha256",
-                                         "init_latents", "init_image", "mask_image", "upscale"};
+    static const char *const OTHERS[] = {"format",     "program",        "model",        "model_sha256",
+                                         "refiner",    "refiner_sha256", "init_latents", "init_image",
+                                         "mask_image", "upscale"};
     json_t *settings = json_copy(j);
     // Before prompts had a syntax they were plain text.
     if (!json_object_get(j, "emphasis")) json_object_set_new(settings, "emphasis", json_string("none"));
@@ -302,6 +312,8 @@ static json_t *read_own(session *s, const options *o, int *code) {
         *code = refuse_from(o, "began from a picture: name it with --init-img");
     if (!*code && json_is_true(json_object_get(found, "mask_image")) && !o->drawing.mask)
         *code = refuse_from(o, "was drawn under a mask: name it with --mask");
+    if (!*code && json_object_get(found, "refiner") && !o->drawing.refiner)
+        *code = refuse_from(o, "was finished by a refiner: name it with --refiner");
     const char *model = json_string_value(json_object_get(found, "model"));
     if (!*code && !o->drawing.common.model && (!model || strcmp(model, "talbot")))
         *code = refuse_from(o, "was made with another model: name its folder with -m");
@@ -317,15 +329,13 @@ static int apply_from(options *o, int argc, char **argv) {
     int code = session_open(&s, &o->drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code) own = read_own(&s, o, &code);
     calo_context_free(s.ctx);
+    o->made_by = own;
     if (!code) {
+        if (!json_object_get(own, "refiner")) o->drawing.refiner = NULL; // that the configuration may name
         o->from_settings = settings_of(o, own);
         if (take_settings(o)) code = CALO_ERR_DATA;
         if (!code && options_peek(&TXT2IMG_LINE, o, argc, argv) < 0) code = CALO_ERR_USAGE;
-        o->expected = json_string_value(json_object_get(own, "model_sha256"));
-        if (o->expected)
-            json_object_set(o->from_settings, "model_sha256", json_object_get(own, "model_sha256"));
     }
-    json_decref(own);
     return code;
 }
 
@@ -347,5 +357,6 @@ int cmd_txt2img(int argc, char **argv) {
     if (!code) code = work(&j);
     session_close(&j.s);
     json_decref(o.from_settings);
+    json_decref(o.made_by);
     return code;
 }

@@ -107,7 +107,7 @@ const backend *api_backend(calo_context *ctx, arithmetic how, error *err) {
 
 // Less memory for weights is wanted only where there is a limit.
 static status means_for(calo_context *ctx, arithmetic how, network_means *by, error *err) {
-    *by = (network_means){.n_be = 1, .ws = &ctx->ws};
+    *by = (network_means){.n_be = 1, .ws = &ctx->ws, .models = ctx->models};
     uint64_t most = ctx->options.max_memory;
     if (most) by->memory = most > PROCESS_BYTES ? (size_t)most - PROCESS_BYTES : 1;
     if (by->memory && how == FAST && ctx->options.fast != CALO_FAST_OFF) by->n_be = 2;
@@ -217,6 +217,7 @@ calo_status calo_model_open_with(calo_context *ctx, const char *path, const calo
     m->ctx = ctx;
     m->m = path ? model_open(path, &inner, err) : open_embedded(&inner, err);
     if (!m->m) return mem_free(m), api_leave(err->code);
+    model_join(&ctx->models, m->m);
     log_put(&ctx->log, LOG_LEVEL_DEBUG, "model %s", model_dir(m->m));
     *out = m;
     return CALO_OK;
@@ -228,6 +229,7 @@ calo_status calo_model_open(calo_context *ctx, const char *path, calo_model **ou
 
 void calo_model_free(calo_model *m) {
     if (!m) return;
+    model_leave(&m->ctx->models, m->m);
     model_free(m->m);
     mem_free(m);
 }

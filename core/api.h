@@ -19,6 +19,7 @@ struct calo_context {
     team *team;
     backend *be[3]; // by arithmetic, each made when first wanted
     workspace ws;
+    model *models;      // those that are open
     atomic_int stop;    // calo_cancel
     error err;          // of the last failed call
     calo_train_key key; // of the last calo_train_key_at

@@ -24,7 +24,8 @@ void calo_txt2img_request_init(calo_txt2img_request *request, size_t size) {
                               .mask_blur = 4,
                               .mask_padding = 32,
                               .image_cfg_scale = 1.5,
-                              .hires_denoise = 0.7};
+                              .hires_denoise = 0.7,
+                              .refiner_switch_at = 0.8};
     api_struct_fill(request, size, &r, sizeof r);
 }
 
@@ -113,6 +114,7 @@ calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, cal
     if (s) return api_leave(s);
     s = txt2img_init(&t, m, &r, err);
     if (!s && !r.no_hash) s = model_sha256(m, err);
+    if (!s && !r.no_hash && r.refiner) s = model_sha256(r.refiner, err);
     if (!s) s = txt2img_run(&t, receive, &to, err);
     txt2img_free(&t);
     return api_leave(s);

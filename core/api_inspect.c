@@ -220,30 +220,29 @@ static status inspect_model(model *m, char **json, error *err) {
 // ---- memory
 
 // How much larger Winograd's method makes the weights.
-static status winograd_bytes(const txt2img *t, const memory_row *r, json_int_t *bytes, error *err) {
+static status winograd_bytes(const memory_row *r, json_int_t *bytes, error *err) {
     network_memory exact;
-    TRY(api_network_memory(t->model, &r->shape, EXACT, &exact, err));
+    TRY(api_network_memory(r->model, &r->shape, EXACT, &exact, err));
     *bytes = r->need.weights > exact.weights ? (json_int_t)(r->need.weights - exact.weights) : 0;
     return OK;
 }
 
 static status describe_memory(const txt2img *t, char **json, error *err) {
-    memory_row rows[N_NETS];
-    network largest = NET_UNET;
+    memory_table all;
     json_t *list = json_array();
     json_int_t winograd, packed = 0, most = 0;
-    int n = 0;
-    status s = txt2img_memory(t, 1, rows, &n, err);
-    for (int i = 0; i < n && !s; i++) {
-        const network_memory *m = &rows[i].need;
-        if ((s = winograd_bytes(t, &rows[i], &winograd, err))) break;
-        size_t peak = (rows[i].tiled ? rows[i].tiled : m->total) + PROCESS_BYTES;
+    status s = txt2img_memory(t, 1, &all, err);
+    for (int i = 0; i < all.n && !s; i++) {
+        const memory_row *r = &all.at[i];
+        const network_memory *m = &r->need;
+        if ((s = winograd_bytes(r, &winograd, err))) break;
+        size_t peak = (r->tiled ? r->tiled : m->total) + PROCESS_BYTES;
         json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "name",
-                                              network_name(rows[i].shape.net), "weights",
-                                              (json_int_t)m->weights, "winograd", winograd, "largest_layer",
-                                              (json_int_t)m->layer, "activations", (json_int_t)m->activations,
-                                              "streamed", (json_int_t)(m->stage ? m->weights - m->kept : 0),
-                                              "peak", (json_int_t)peak, "in_parts", rows[i].tiled > 0));
+                                              network_name(r->shape.net), "weights", (json_int_t)m->weights,
+                                              "winograd", winograd, "largest_layer", (json_int_t)m->layer,
+                                              "activations", (json_int_t)m->activations, "streamed",
+                                              (json_int_t)(m->stage ? m->weights - m->kept : 0), "peak",
+                                              (json_int_t)peak, "in_parts", r->tiled > 0));
         packed += (json_int_t)m->weights;
         if ((json_int_t)m->activations > most) most = (json_int_t)m->activations;
     }
@@ -251,8 +250,8 @@ static status describe_memory(const txt2img *t, char **json, error *err) {
     return give(json_pack("{s:s, s:i, s:i, s:s, s:I, s:I, s:I, s:o}", "kind", "memory", "width", t->width,
                           "height", t->height, "precision", dtype_name(t->compute), "limit",
                           (json_int_t)t->model->ctx->options.max_memory, "least",
-                          (json_int_t)memory_least(rows, n, &largest), "together",
-                          packed + most + PROCESS_BYTES, "networks", list),
+                          (json_int_t)memory_least(&all), "together", packed + most + PROCESS_BYTES,
+                          "networks", list),
                 json, err);
 }
 

@@ -68,8 +68,8 @@ static status describe_unet(run *r, error *err) {
     expect(r, "encoder_hidden_states", SHAPE(s->B, s->T, c->level[0].cross_attention_dim), 0);
     if (s->has_timestep_cond) expect(r, "timestep_cond", SHAPE(s->B, c->time_cond_proj_dim), 0);
     if (c->addition_embed == ADDITION_TEXT_TIME) {
-        expect(r, "text_embeds", SHAPE(s->B, c->projection_input_dim - 6 * c->addition_time_embed_dim), 0);
-        expect(r, "time_ids", SHAPE(s->B, 6), 0);
+        expect(r, "text_embeds", SHAPE(s->B, unet_pooled_features(c)), 0);
+        expect(r, "time_ids", SHAPE(s->B, c->time_ids), 0);
     }
     expect_class_labels(r, c);
     give(r, "sample", SHAPE(s->B, c->out_channels, s->H, s->W));

@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 4
+#define CALO_API_VERSION 5
 
 typedef enum {
     CALO_OK = 0,
@@ -311,6 +311,13 @@ typedef struct {
     // a square of its colour, by a linear map fitted to the last one that was. They cost almost nothing.
     calo_preview_method preview_method;
     calo_step_noise step_noise;
+    // A second model of the same latents and context that leads the last steps, from this share of them on
+    // (0.8; 0 .. 1: never), as SDXL's refiner: its own text encoders read the prompts, and it predicts what
+    // its own files say; prediction is of the first model, zero_snr of both. Everything else is the first
+    // model's, and the sampler goes on as with one. With hires fix it takes part in the second pass alone.
+    // NULL: none.
+    calo_model *refiner;
+    double refiner_switch_at;
 } calo_txt2img_request;
 
 struct calo_image {

@@ -11,6 +11,7 @@
 #include "core/pipeline_hires.h"
 #include "core/pipeline_memory.h"
 #include "core/pipeline_noise.h"
+#include "core/pipeline_refiner.h"
 #include "core/pipeline_text.h"
 #include "samplers/guidance.h"
 #include "samplers/prediction.h"
@@ -38,24 +39,26 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 
 // ---- 1. the prompts: core/pipeline_text.c
 
-static text_rules rules_of(const txt2img *t) {
-    return (text_rules){.model = t->model,
+static text_rules rules_of(const txt2img *t, const expert *e) {
+    return (text_rules){.model = e->model,
                         .compute = t->compute,
                         .how = t->emphasis,
                         .clip_skip = t->request->clip_skip,
                         .steps = t->points.n,
                         .before = t->first ? t->first->points.n : 0,
+                        .first = e->first,
+                        .end = e->end,
                         .guided = t->guided};
 }
 
 // What goes through the UNet together reads as many tokens at each step.
-static bool same_tokens(const picture_prompt *a, const picture_prompt *b, int steps) {
-    for (int step = 0; step < steps; step++)
+static bool same_tokens(const picture_prompt *a, const picture_prompt *b, const expert *e) {
+    for (int step = e->first; step < e->end; step++)
         if (picture_prompt_tokens(a, step) != picture_prompt_tokens(b, step)) return false;
     return true;
 }
 
-// Of a group of images: as many as have texts of their own, or one for all.
+// Of a group of images, for one expert: as many as have texts of their own, or one for all.
 typedef struct {
     picture_prompt at[MAX_GROUP];
     int n;
@@ -67,9 +70,9 @@ static void prompts_free(group_prompts *p) {
 }
 
 // The texts of images `first` .. first + *n - 1, where *n becomes less when their numbers of tokens differ.
-static status read_prompts(const txt2img *t, int first, int *n, group_prompts *p, error *err) {
-    text_rules rules = rules_of(t);
-    double started = clock_seconds();
+static status read_prompts(const txt2img *t, const expert *e, int first, int *n, group_prompts *p,
+                           error *err) {
+    text_rules rules = rules_of(t, e);
     int texts = txt2img_has_own_texts(t) ? *n : 1;
     status s = OK;
     prompts_free(p);
@@ -77,14 +80,22 @@ static status read_prompts(const txt2img *t, int first, int *n, group_prompts *p
         picture_prompt *own = &p->at[p->n++];
         s = picture_prompt_plan(&rules, txt2img_prompt(t, first + i), txt2img_negative(t, first + i), own,
                                 err);
-        if (!s && i && !same_tokens(&p->at[0], own, t->points.n)) {
+        if (!s && i && !same_tokens(&p->at[0], own, e)) {
             picture_prompt_free(&p->at[--p->n]);
             *n = i;
             break;
         }
     }
     for (int i = 0; i < p->n && !s; i++) s = picture_prompt_encode(&rules, &p->at[i], err);
-    return s ? s : tell(t, "text", 1, 1, first, 0, clock_seconds() - started, err);
+    return s;
+}
+
+// Those of all experts, each in the words of its own encoders.
+static status read_all_prompts(const txt2img *t, int first, int *n, group_prompts p[N_EXPERTS], error *err) {
+    double started = clock_seconds();
+    for (int k = 0; k < N_EXPERTS; k++)
+        if (expert_leads(&t->experts[k])) TRY(read_prompts(t, &t->experts[k], first, n, &p[k], err));
+    return tell(t, "text", 1, 1, first, 0, clock_seconds() - started, err);
 }
 
 // ---- 2. noise: core/pipeline_noise.c
@@ -162,12 +173,13 @@ static status encode_pictures(const txt2img *t, encoded_pictures *p, error *err)
 
 typedef struct {
     const txt2img *t;
-    const group_prompts *prompts;
+    const group_prompts *prompts; // [N_EXPERTS]
     const encoded_pictures *pictures;
     int first, n; // images first .. first + n - 1 of the request
-    int reads;    // the step whose texts are in the UNet
+    int leads;    // the expert whose UNet is taken
+    int reads;    // the step whose texts are in it
     group_noise noise;
-    bool guides; // whether the UNet is for the negative prompts too
+    bool guides; // whether it is for the negative prompts too
     exec *unet;
     float *sample, *timestep; // the UNet's inputs: [B,h,w,C], [B]
     float *guided, *x;        // [n,h,w,C]
@@ -181,30 +193,45 @@ typedef struct {
 
 static int rows_of(const group *g) { return txt2img_rows(g->t, g->guides); }
 
+static calo_model *leader_of(const group *g) { return g->t->experts[g->leads].model; }
+
+// What the leader reads.
+static const group_prompts *prompts_of(const group *g) { return &g->prompts[g->leads]; }
+
+// What SDXL is told beside the text: the size from which a picture was made, what was cut off at the top and
+// at the left, and the size that is wanted. Its refiner is told in place of that how much people like such
+// pictures: 6, or 2.5 of what is to be avoided (diffusers and A1111).
+static void fill_size(const txt2img *t, int row, int n, float *to) {
+    float h = (float)t->height, w = (float)t->width;
+    if (n == TIME_IDS_SCORE)
+        memcpy(to, (float[]){h, w, 0, 0, row ? 6 : 2.5f}, TIME_IDS_SCORE * sizeof *to);
+    else
+        memcpy(to, (float[]){h, w, 0, 0, h, w}, TIME_IDS_SIZE * sizeof *to);
+}
+
 // The UNet's inputs of one image and row: negative (0) or positive.
-static void fill_text(group *g, int i, int row, float *context, float *pooled, float *size) {
-    const txt2img *t = g->t;
-    const picture_prompt *p = &g->prompts->at[i % g->prompts->n];
+static void fill_text(group *g, int i, int row, float *context, float *pooled) {
+    const picture_prompt *p = &prompts_of(g)->at[i % prompts_of(g)->n];
     if (context) picture_prompt_context(p, g->reads, row, context);
     if (pooled) memcpy(pooled, picture_prompt_pooled(p, g->reads, row), (size_t)p->P * sizeof *pooled);
-    if (size)
-        memcpy(size, (float[6]){(float)t->height, (float)t->width, 0, 0, (float)t->height, (float)t->width},
-               6 * sizeof *size);
 }
 
 // A UNet may be without use for any of the three.
 static void fill_texts(group *g) {
-    const picture_prompt *p = &g->prompts->at[0];
+    const picture_prompt *p = &prompts_of(g)->at[0];
+    int numbers = model_unet(leader_of(g)->m, NULL)->time_ids, rows = rows_of(g);
     int64_t T = picture_prompt_tokens(p, g->reads), b = 0;
     float *context = exec_input(g->unet, "encoder_hidden_states"),
           *pooled = exec_input(g->unet, "text_embeds"), *size = exec_input(g->unet, "time_ids");
-    for (int row = 0, rows = rows_of(g); row < rows; row++)
-        for (int i = 0; i < g->n; i++, b++)
+    for (int row = 0; row < rows; row++)
+        for (int i = 0; i < g->n; i++, b++) {
             fill_text(g, i, row == rows - 1, context ? context + b * T * p->E : NULL,
-                      pooled ? pooled + b * p->P : NULL, size ? size + b * 6 : NULL);
+                      pooled ? pooled + b * p->P : NULL);
+            if (size) fill_size(g->t, row == rows - 1, numbers, size + b * numbers);
+        }
 }
 
-// The UNet, from now until another network is asked for, with the texts of g->reads.
+// The leader's UNet, from now until another network is asked for, with the texts of g->reads.
 static status take_unet(group *g, error *err) {
     const txt2img *t = g->t;
     network_shape s = {.net = NET_UNET,
@@ -212,8 +239,8 @@ static status take_unet(group *g, error *err) {
                        .B = rows_of(g) * g->n,
                        .H = t->h,
                        .W = t->w,
-                       .T = picture_prompt_tokens(&g->prompts->at[0], g->reads)};
-    if (!(g->unet = api_network(t->model, &s, FAST, err))) return err->code;
+                       .T = picture_prompt_tokens(&prompts_of(g)->at[0], g->reads)};
+    if (!(g->unet = api_network(leader_of(g), &s, FAST, err))) return err->code;
     g->sample = exec_input(g->unet, "sample");
     g->timestep = exec_input(g->unet, "timestep");
     if (!g->sample || !g->timestep) return fail(err, ERR_DATA, "the UNet does not look at its input");
@@ -227,15 +254,20 @@ static bool guides(const txt2img *t, int step) {
     return t->guided && at >= t->request->cfg_start && (at < t->request->cfg_end || t->request->cfg_end == 1);
 }
 
-// Texts and guidance that change with the step: what depends on them alone is computed again only then.
-static status read_step(group *g, int step, error *err) {
-    int before = g->reads;
-    bool guided_before = g->guides;
+static void turn_to(group *g, int step) {
     g->guides = guides(g->t, step);
     g->reads = step < g->t->points.n ? step : g->t->points.n - 1;
-    if (g->guides != guided_before) return take_unet(g, err);
-    for (int i = 0; i < g->prompts->n; i++)
-        if (!picture_prompt_same(&g->prompts->at[i], before, g->reads)) return take_unet(g, err);
+    g->leads = g->reads < g->t->experts[REFINER].first ? BASE : REFINER;
+}
+
+// Expert, texts and guidance change with the step: what depends on them alone is computed again only then.
+static status read_step(group *g, int step, error *err) {
+    int read = g->reads, led = g->leads;
+    bool guided = g->guides;
+    turn_to(g, step);
+    if (g->guides != guided || g->leads != led) return take_unet(g, err);
+    for (int i = 0; i < prompts_of(g)->n; i++)
+        if (!picture_prompt_same(&prompts_of(g)->at[i], read, g->reads)) return take_unet(g, err);
     return OK;
 }
 
@@ -333,8 +365,8 @@ static status denoise(void *arg, const float *x, const schedule_point *at, int s
     const txt2img *t = g->t;
     size_t n = (size_t)(g->n * latent_size(t));
     prediction_coef c;
-    status s = prediction_x0(t->schedule.config.predicts, at->alpha, at->sigma, &c, err);
-    if (!s) s = read_step(g, step, err);
+    status s = read_step(g, step, err);
+    if (!s) s = prediction_x0(t->experts[g->leads].predicts, at->alpha, at->sigma, &c, err);
     if (s) return s;
     feed_unet(g, x);
     for (int b = 0; b < rows_of(g) * g->n; b++) g->timestep[b] = (float)at->t;
@@ -378,7 +410,7 @@ static status prepare_group(group *g, error *err) {
     g->guided = g->x + n;
     g->init = g->guided + n;
     g->kept = g->init + n;
-    g->guides = guides(t, 0);
+    turn_to(g, 0);
     return OK;
 }
 
@@ -484,10 +516,10 @@ static void group_free(group *g) {
 }
 
 // The prompts of both passes.
-static status run_group(const txt2img *t, int first, int n, const group_prompts p[2],
+static status run_group(const txt2img *t, int first, int n, group_prompts p[2][N_EXPERTS],
                         const encoded_pictures *pictures, const receiver *to, error *err) {
-    group one = {.t = t, .prompts = &p[0], .pictures = pictures, .first = first, .n = n};
-    group two = {.t = t->second, .prompts = &p[1], .first = first, .n = n};
+    group one = {.t = t, .prompts = p[0], .pictures = pictures, .first = first, .n = n};
+    group two = {.t = t->second, .prompts = p[1], .first = first, .n = n};
     status s = run_pass(&one, NULL, err);
     if (!s && t->second) s = run_pass(&two, &one, err);
     const group *last = t->second ? &two : &one;
@@ -501,22 +533,25 @@ static status run_group(const txt2img *t, int first, int n, const group_prompts 
 status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, error *), void *user,
                    error *err) {
     receiver to = {put, user};
-    group_prompts p[2] = {0};
+    group_prompts p[2][N_EXPERTS] = {0};
     encoded_pictures pictures = {0};
     const txt2img *largest = t->second ? t->second : t;
     int64_t fit = GROUP_PIXELS / (largest->h * largest->w);
     int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
+    refiner_hint(t);
     status s = txt2img_check_memory(largest, most < t->count ? most : t->count, err);
     if (!s) s = encode_pictures(t, &pictures, err);
     for (int i = 0, n; i < t->count && !s; i += n) {
         n = t->count - i < most ? t->count - i : most;
         bool reads = i == 0 || txt2img_has_own_texts(t);
-        if (reads) s = read_prompts(t, i, &n, &p[0], err);
-        if (reads && !s && t->second) s = read_prompts(t->second, i, &n, &p[1], err);
+        if (reads) s = read_all_prompts(t, i, &n, p[0], err);
+        if (reads && !s && t->second) s = read_all_prompts(t->second, i, &n, p[1], err);
         if (!s) s = run_group(t, i, n, p, &pictures, &to, err);
     }
-    prompts_free(&p[0]);
-    prompts_free(&p[1]);
+    for (int k = 0; k < N_EXPERTS; k++) {
+        prompts_free(&p[0][k]);
+        prompts_free(&p[1][k]);
+    }
     encoded_free(&pictures.all);
     encoded_free(&pictures.kept);
     return s;

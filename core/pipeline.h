@@ -10,6 +10,19 @@
 
 enum { MAX_SIDE = 8192, MAX_STEPS = 1000 }; // pixels of a picture, steps of a pass
 
+// A model that leads the latents through steps first .. end - 1 of a pass; through none, where they are
+// equal.
+typedef struct {
+    calo_model *model;
+    prediction predicts;
+    int first, end;
+} expert;
+
+static inline bool expert_leads(const expert *e) { return e->first < e->end; }
+
+// The model that is asked to draw, and behind it the one that finishes what it has begun.
+enum { BASE, REFINER, N_EXPERTS };
+
 // A request with every choice made.
 typedef struct txt2img {
     calo_model *model;
@@ -23,7 +36,8 @@ typedef struct txt2img {
     const sampler *sampler;
     sampler_tuning tune;
     schedule schedule;
-    schedule_steps points;  // of which a picture to begin with leaves the last
+    schedule_steps points; // of which a picture to begin with leaves the last
+    expert experts[N_EXPERTS];
     beginning begin;        // without a picture all zero
     bool inpaints;          // the UNet is told of mask and kept picture: 2C + 1 channels
     bool edits;             // it is told of the picture to begin with, and draws from nothing: 2C channels
@@ -48,6 +62,13 @@ bool txt2img_has_own_texts(const txt2img *t);
 int txt2img_rows(const txt2img *t, bool guides);
 // What its pictures go through.
 autoencoder txt2img_autoencoder(const txt2img *t);
+
+// What a model's scheduler says, but for what the request has to say of zero SNR; *suggested is NULL where it
+// names no sampler.
+status txt2img_read_scheduler(const txt2img *t, const model *m, schedule_config *c, const sampler **suggested,
+                              error *err);
+// All that is wrong with a model's text encoders and its UNet.
+status txt2img_check_expert(model *m, error *err);
 
 // What image i is drawn from. Without a negative prompt (NULL) SDXL may use zeros instead of the embedding of
 // "".

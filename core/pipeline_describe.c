@@ -75,6 +75,21 @@ static void put_second(FILE *f, const txt2img *t) {
     infotext_value(f, hires_upscaler_of(t, true));
 }
 
+// In A1111's words, which says by what it counts where that is not the timestep.
+static void put_refiner(FILE *f, const txt2img *t) {
+    const calo_model *m = t->request->refiner;
+    char name[300]; // a file's name, and ten digits
+    if (!m) return;
+    if (*m->sha256)
+        snprintf(name, sizeof name, "%s [%.10s]", model_name(m->m), m->sha256);
+    else
+        snprintf(name, sizeof name, "%s", model_name(m->m));
+    fputs(", Refiner: ", f);
+    infotext_value(f, name);
+    fprintf(f, ", Refiner switch at: %g, Refiner switch by sampling steps: True",
+            t->request->refiner_switch_at);
+}
+
 static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, "%s\n", txt2img_prompt(t, i));
     const char *negative = txt2img_negative(t, i);
@@ -90,6 +105,7 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
     put_beginning(f, t);
     put_second(f, t);
+    put_refiner(f, t);
     if (t->request->clip_skip) fprintf(f, ", Clip skip: %d", t->request->clip_skip);
     if (t->emphasis) fprintf(f, ", Emphasis: %s", EMPHASIS_LABELS[t->emphasis]);
     put_tuning(f, t->request);
@@ -167,6 +183,14 @@ static bool describe_second(json_t *j, const txt2img *t) {
            !json_object_set_new(j, "hires_denoise", json_real(r->hires_denoise));
 }
 
+static bool describe_refiner(json_t *j, const txt2img *t) {
+    const calo_model *m = t->request->refiner;
+    if (!m) return true;
+    return !json_object_set_new(j, "refiner", json_string(model_name(m->m))) &&
+           !json_object_set_new(j, "refiner_switch_at", json_real(t->request->refiner_switch_at)) &&
+           (!*m->sha256 || !json_object_set_new(j, "refiner_sha256", json_string(m->sha256)));
+}
+
 static bool describe_text(json_t *j, const txt2img *t) {
     int skip = t->request->clip_skip;
     return !json_object_set_new(j, "emphasis", json_string(EMPHASES[t->emphasis])) &&
@@ -184,7 +208,7 @@ static json_t *description(const txt2img *t, int i) {
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "fast",
         t->model->ctx->options.fast == CALO_FAST_OFF ? "off" : "auto", "model", model_name(t->model->m));
     if (j && !(describe_tuning(j, t->request) && describe_text(j, t) && describe_beginning(j, t) &&
-               describe_second(j, t))) {
+               describe_second(j, t) && describe_refiner(j, t))) {
         json_decref(j);
         return NULL;
     }

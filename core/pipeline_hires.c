@@ -11,6 +11,7 @@
 #include "core/base/text.h"
 #include "core/files/tensor_file.h"
 #include "core/models/latent_resize.h"
+#include "core/pipeline_refiner.h"
 #include "core/upscaler.h"
 
 #define USUAL_SCALE 2.0
@@ -166,6 +167,7 @@ status hires_init(txt2img *t, error *err) {
     int all = (int)(s->steps / fmin(r->hires_denoise, 0.999));
     TRY(sampler_steps(t->sampler, &t->schedule, all, t->points.how, &s->points, err));
     schedule_steps_tail(&s->points, (double)s->steps / all);
+    refiner_divide(s);
     return OK;
 }
 
@@ -247,7 +249,7 @@ static status run_network(const txt2img *t, int index, image *im, error *err) {
     TRY(choose_tiles(t, w, h, &how, &bytes, err));
     how.progress = tell;
     how.user = &at;
-    if (limited) model_forget(t->model->m, how.ws);
+    if (limited) models_forget(t->model->ctx->models, how.ws);
     status s = OK;
     for (int i = 0; i < n && !s; i++) {
         image larger;

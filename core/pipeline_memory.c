@@ -6,46 +6,68 @@
 
 // ---- the networks of a request
 
-static status add_text(const txt2img *t, model_part part, network net, network_shape *shapes, int *n,
+static void list(memory_table *to, calo_model *m, network_shape s) {
+    to->at[to->n++] = (memory_row){.model = m, .shape = s};
+}
+
+static status add_text(const txt2img *t, calo_model *m, model_part part, network net, memory_table *to,
                        error *err) {
-    if (!model_has(t->model->m, part)) return OK;
-    const tokenizer *tok = model_tokenizer(t->model->m, part, err);
+    if (!model_has(m->m, part)) return OK;
+    const tokenizer *tok = model_tokenizer(m->m, part, err);
     if (!tok) return err->code;
-    shapes[(*n)++] = (network_shape){.net = net,
-                                     .compute = t->compute,
-                                     .B = 1,
-                                     .T = (int64_t)tokenizer_vocabulary(tok)->max_length,
-                                     .skip = t->request->clip_skip};
+    list(to, m,
+         (network_shape){.net = net,
+                         .compute = t->compute,
+                         .B = 1,
+                         .T = (int64_t)tokenizer_vocabulary(tok)->max_length,
+                         .skip = t->request->clip_skip});
     return OK;
 }
 
+static status add_texts(const txt2img *t, calo_model *m, memory_table *to, error *err) {
+    TRY(add_text(t, m, PART_TEXT_ENCODER, NET_TEXT_ENCODER, to, err));
+    return add_text(t, m, PART_TEXT_ENCODER_2, NET_TEXT_ENCODER_2, to, err);
+}
+
+// In this pass or in the one before it.
+static bool takes_part(const txt2img *t, int k) {
+    return expert_leads(&t->experts[k]) || (t->first && takes_part(t->first, k));
+}
+
 // In the order in which they run. Prompts of more tokens than one row take a little more.
-static status list_networks(const txt2img *t, int group, network_shape shapes[N_NETS], int *n, error *err) {
-    *n = 0;
-    TRY(add_text(t, PART_TEXT_ENCODER, NET_TEXT_ENCODER, shapes, n, err));
-    TRY(add_text(t, PART_TEXT_ENCODER_2, NET_TEXT_ENCODER_2, shapes, n, err));
-    int64_t T = *n ? shapes[0].T : 1;
+static status list_networks(const txt2img *t, int group, memory_table *to, error *err) {
+    *to = (memory_table){0};
+    for (int k = 0; k < N_EXPERTS; k++)
+        if (takes_part(t, k)) TRY(add_texts(t, t->experts[k].model, to, err));
+    int64_t T = to->n ? to->at[0].shape.T : 1;
     if (t->request->init_image)
-        shapes[(*n)++] = (network_shape){
-            .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = t->height, .W = t->width};
+        list(to, t->model,
+             (network_shape){
+                 .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = t->height, .W = t->width});
     if (hires_encodes(t)) {
         autoencoder a = hires_autoencoder(t);
         int64_t f = t->width / t->w;
-        shapes[(*n)++] = (network_shape){
-            .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = a.h * f, .W = a.w * f};
+        list(to, t->model,
+             (network_shape){
+                 .net = NET_VAE_ENCODER, .compute = t->compute, .B = 1, .H = a.h * f, .W = a.w * f});
     }
-    shapes[(*n)++] = (network_shape){.net = NET_UNET,
-                                     .compute = t->compute,
-                                     .B = txt2img_rows(t, t->guided) * group,
-                                     .H = t->h,
-                                     .W = t->w,
-                                     .T = T};
-    shapes[(*n)++] =
-        (network_shape){.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w};
+    for (int k = 0; k < N_EXPERTS; k++)
+        if (takes_part(t, k))
+            list(to, t->experts[k].model,
+                 (network_shape){.net = NET_UNET,
+                                 .compute = t->compute,
+                                 .B = txt2img_rows(t, t->guided) * group,
+                                 .H = t->h,
+                                 .W = t->w,
+                                 .T = T});
+    list(to, t->model,
+         (network_shape){.net = NET_VAE_DECODER, .compute = t->compute, .B = 1, .H = t->h, .W = t->w});
     return OK;
 }
 
 // ---- what they take
+
+enum { NAME = 40 };
 
 static double mega(size_t bytes) { return (double)bytes * 1e-6; }
 
@@ -59,43 +81,45 @@ static size_t tiled_bytes(const txt2img *t, network net) {
 // A network that works in parts takes what those take.
 static size_t least_of(const memory_row *r) { return r->tiled ? r->tiled : r->need.least; }
 
-status txt2img_memory(const txt2img *t, int group, memory_row rows[N_NETS], int *n, error *err) {
-    network_shape shapes[N_NETS];
-    TRY(list_networks(t, group, shapes, n, err));
-    for (int i = 0; i < *n; i++) {
-        memory_row *r = &rows[i];
-        *r = (memory_row){.shape = shapes[i]};
-        TRY(api_network_memory(t->model, &shapes[i], FAST, &r->need, err));
+status txt2img_memory(const txt2img *t, int group, memory_table *to, error *err) {
+    TRY(list_networks(t, group, to, err));
+    for (memory_row *r = to->at; r < to->at + to->n; r++) {
+        TRY(api_network_memory(r->model, &r->shape, FAST, &r->need, err));
         r->tiled = tiled_bytes(t, r->shape.net);
     }
     return OK;
 }
 
-size_t memory_least(const memory_row *rows, int n, network *largest) {
-    size_t least = 0;
-    for (int i = 0; i < n; i++)
-        if (least_of(&rows[i]) > least) {
-            least = least_of(&rows[i]);
-            *largest = rows[i].shape.net;
-        }
-    return least + PROCESS_BYTES;
+const memory_row *memory_largest(const memory_table *all) {
+    const memory_row *largest = all->at;
+    for (const memory_row *r = all->at; r < all->at + all->n; r++)
+        if (least_of(r) > least_of(largest)) largest = r;
+    return largest;
+}
+
+size_t memory_least(const memory_table *all) { return least_of(memory_largest(all)) + PROCESS_BYTES; }
+
+// "unet", "refiner's unet"
+static const char *name_of(const txt2img *t, const memory_row *r, char name[NAME]) {
+    snprintf(name, NAME, "%s%s", r->model == t->model ? "" : "refiner's ", network_name(r->shape.net));
+    return name;
 }
 
 static void tell_network(const txt2img *t, const memory_row *r) {
     const network_memory *n = &r->need;
-    char how[100] = "";
+    char how[100] = "", name[NAME];
     if (r->tiled) {
         log_put(&t->model->ctx->log, LOG_LEVEL_INFO, "memory: %s in parts, in all %.0f MB",
-                network_name(r->shape.net), mega(r->tiled + PROCESS_BYTES));
+                name_of(t, r, name), mega(r->tiled + PROCESS_BYTES));
         return;
     }
     if (n->stage)
         snprintf(how, sizeof how, "; %.0f MB of the weights are read in every run",
                  mega(n->weights - n->kept));
     log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
-            "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s",
-            network_name(r->shape.net), mega(n->weights), n->be ? " (lean for Winograd's method)" : "",
-            mega(n->activations), mega(n->total + PROCESS_BYTES), how);
+            "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s", name_of(t, r, name),
+            mega(n->weights), n->be ? " (lean for Winograd's method)" : "", mega(n->activations),
+            mega(n->total + PROCESS_BYTES), how);
 }
 
 // Beside nothing else of the model. *bytes: of the process.
@@ -110,14 +134,13 @@ static status tell_enlarger(const txt2img *t, size_t *bytes, error *err) {
 
 status txt2img_check_memory(const txt2img *t, int group, error *err) {
     size_t allowed = (size_t)t->model->ctx->options.max_memory;
-    memory_row rows[N_NETS];
-    network largest = NET_UNET;
-    int n;
+    memory_table all;
+    char name[NAME];
     if (!allowed) return OK;
-    TRY(txt2img_memory(t, group, rows, &n, err));
-    for (int i = 0; i < n; i++) tell_network(t, &rows[i]);
-    size_t least = memory_least(rows, n, &largest), enlarger = 0;
-    const char *what = network_name(largest);
+    TRY(txt2img_memory(t, group, &all, err));
+    for (int i = 0; i < all.n; i++) tell_network(t, &all.at[i]);
+    size_t least = memory_least(&all), enlarger = 0;
+    const char *what = name_of(t, memory_largest(&all), name);
     if (t->enlarger) TRY(tell_enlarger(t, &enlarger, err));
     if (enlarger > least) {
         least = enlarger;

@@ -3,15 +3,23 @@
 #include "core/pipeline.h"
 
 typedef struct {
+    calo_model *model; // whose network it is
     network_shape shape;
     network_memory need;
     size_t tiled; // bytes where it works in parts; else 0
 } memory_row;
 
+typedef struct {
+    memory_row at[N_EXPERTS * N_NETS];
+    int n;
+} memory_table;
+
 // The request's networks in the order in which they run. `group`: images that go through the UNet together.
-status txt2img_memory(const txt2img *t, int group, memory_row rows[N_NETS], int *n, error *err);
-// The smallest peak of the process, in bytes, and the network that has it.
-size_t memory_least(const memory_row *rows, int n, network *largest);
+status txt2img_memory(const txt2img *t, int group, memory_table *to, error *err);
+// The network that takes most where each takes as little as it can, and the peak of the process then, in
+// bytes.
+const memory_row *memory_largest(const memory_table *all);
+size_t memory_least(const memory_table *all);
 
 // Where the caller allows a certain peak: logs what each network takes, and how. ERR_USAGE tells the smallest
 // peak there is when it is larger. `group`: images that go through the UNet together.

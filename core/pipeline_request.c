@@ -9,6 +9,7 @@
 #include "core/base/nearest.h"
 #include "core/base/text.h"
 #include "core/pipeline_hires.h"
+#include "core/pipeline_refiner.h"
 #include "core/upscaler.h"
 #include "samplers/scheduler_config.h"
 #include "samplers/spacing.h"
@@ -34,24 +35,28 @@ status unknown_name(const char *kind, const char *name, const char *(*names)(int
                 best ? " (did you mean " : "", best ? best : "", best ? "?)" : "", list);
 }
 
-static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
+status txt2img_read_scheduler(const txt2img *t, const model *m, schedule_config *c, const sampler **suggested,
+                              error *err) {
+    const calo_txt2img_request *r = t->request;
     char *where;
-    json_t *j = model_config(t->model->m, "scheduler", &where, err);
-    schedule_config c;
-    status s = j ? scheduler_config_read(&c, j, err) : err->code;
+    json_t *j = model_config(m, "scheduler", &where, err);
+    status s = j ? scheduler_config_read(c, j, err) : err->code;
+    const char *class_name = json_string_value(json_object_get(j, "_class_name"));
+    *suggested = class_name ? sampler_find(class_name, NULL) : NULL;
     if (s && j) fail_in(err, "%s", where);
-    *suggested = NULL;
-    if (!s) {
-        const calo_txt2img_request *r = t->request;
-        const char *class_name = json_string_value(json_object_get(j, "_class_name"));
-        if (class_name) *suggested = sampler_find(class_name, NULL);
-        if (r->prediction) c.predicts = (prediction)(r->prediction - CALO_PREDICT_EPS);
-        if (r->zero_snr) c.zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
-        if ((s = schedule_init(&t->schedule, &c, err))) fail_in(err, "%s", where);
-    }
+    if (!s && r->zero_snr) c->zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
     json_decref(j);
     mem_free(where);
     return s;
+}
+
+static status read_schedule(txt2img *t, const sampler **suggested, error *err) {
+    const calo_txt2img_request *r = t->request;
+    schedule_config c;
+    TRY(txt2img_read_scheduler(t, t->model->m, &c, suggested, err));
+    if (r->prediction) c.predicts = (prediction)(r->prediction - CALO_PREDICT_EPS);
+    if (schedule_init(&t->schedule, &c, err)) fail_in(err, "%s", model_dir(t->model->m));
+    return err->code;
 }
 
 static void choose_tuning(txt2img *t) {
@@ -121,15 +126,18 @@ static status check_networks(txt2img *t, error *err) {
     return OK;
 }
 
+status txt2img_check_expert(model *m, error *err) {
+    if (model_has(m, PART_TEXT_ENCODER)) TRY(model_check(m, NET_TEXT_ENCODER, err));
+    if (model_has(m, PART_TEXT_ENCODER_2)) TRY(model_check(m, NET_TEXT_ENCODER_2, err));
+    return model_check(m, NET_UNET, err);
+}
+
 // All that is wrong with any of the networks is said before the first one runs.
 static status check_tensors(const txt2img *t, error *err) {
     model *m = t->model->m;
-    status s = OK;
-    if (model_has(m, PART_TEXT_ENCODER)) s = model_check(m, NET_TEXT_ENCODER, err);
-    if (!s && model_has(m, PART_TEXT_ENCODER_2)) s = model_check(m, NET_TEXT_ENCODER_2, err);
-    if (!s) s = model_check(m, NET_UNET, err);
-    if (!s && t->request->init_image) s = model_check(m, NET_VAE_ENCODER, err);
-    return s ? s : model_check(m, NET_VAE_DECODER, err);
+    TRY(txt2img_check_expert(m, err));
+    if (t->request->init_image) TRY(model_check(m, NET_VAE_ENCODER, err));
+    return model_check(m, NET_VAE_DECODER, err);
 }
 
 // What the user left open is the initial picture's size, or else the one the UNet was trained on.
@@ -225,6 +233,9 @@ static status check_numbers(txt2img *t, error *err) {
                     r->eta, r->s_noise, r->s_churn, r->s_tmin, r->s_tmax);
     if (!(r->cfg_start >= 0) || !(r->cfg_end <= 1) || !(r->cfg_start <= r->cfg_end))
         return fail(err, ERR_USAGE, "guidance from %g to %g is not within 0 .. 1", r->cfg_start, r->cfg_end);
+    if (!(r->refiner_switch_at >= 0) || !(r->refiner_switch_at <= 1))
+        return fail(err, ERR_USAGE, "a switch to the refiner at %g of the steps is not within 0 .. 1",
+                    r->refiner_switch_at);
     if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
         return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
     if ((int)r->step_noise < 0 || r->step_noise > CALO_STEP_NOISE_BROWNIAN)
@@ -265,10 +276,12 @@ status txt2img_init(txt2img *t, calo_model *m, const calo_txt2img_request *r, er
     if (!s) s = check_networks(t, err);
     t->guided = t->guided || (t->edits && r->image_cfg_scale != 1);
     if (!s) s = check_tensors(t, err);
-    if (!s && !t->request->prediction) s = probe_prediction(t->model, t->compute, err);
+    if (!s && r->refiner) s = refiner_check(t, err);
+    if (!s && !r->prediction) s = probe_prediction(t->model, t->compute, err);
     if (!s) s = choose_size(t, err);
     if (!s) s = choose_beginning(t, err);
     if (!s) s = choose_sampler(t, err);
+    if (!s) s = refiner_init(t, err);
     t->cfg_rescale = r->cfg_rescale >= 0 ? r->cfg_rescale : t->schedule.config.zero_snr ? 0.7 : 0;
     if (!s && hires_wanted(r)) s = hires_init(t, err);
     return s;

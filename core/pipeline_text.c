@@ -13,12 +13,15 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 typedef struct {
     model_part parts[2];
     int n;
+    bool penultimate; // the UNet reads the last but one state of each
 } text_encoders;
 
+// SDXL has both, its refiner the second one alone.
 static text_encoders encoders_of(const model *m) {
-    bool first = model_has(m, PART_TEXT_ENCODER), both = model_has(m, PART_TEXT_ENCODER_2);
+    bool first = model_has(m, PART_TEXT_ENCODER), second = model_has(m, PART_TEXT_ENCODER_2);
     return (text_encoders){{first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2},
-                           first && both ? 2 : 1};
+                           first && second ? 2 : 1,
+                           second};
 }
 
 void picture_prompt_free(picture_prompt *p) {
@@ -54,10 +57,9 @@ static status read_sizes(const text_rules *r, picture_prompt *p, error *err) {
     if (p->E != u->level[0].cross_attention_dim)
         return fail(err, ERR_DATA, "%s: the text has %d features, the UNet reads %d", model_dir(m), (int)p->E,
                     (int)u->level[0].cross_attention_dim);
-    if (u->addition_embed == ADDITION_TEXT_TIME &&
-        p->P != u->projection_input_dim - 6 * u->addition_time_embed_dim)
+    if (u->addition_embed == ADDITION_TEXT_TIME && p->P != unet_pooled_features(u))
         return fail(err, ERR_DATA, "%s: the pooled text has %d features, the UNet reads %d", model_dir(m),
-                    (int)p->P, (int)(u->projection_input_dim - 6 * u->addition_time_embed_dim));
+                    (int)p->P, (int)unet_pooled_features(u));
     return OK;
 }
 
@@ -81,9 +83,9 @@ static int add_text(picture_prompt *p, char *text, error *err) {
 
 static status add_prompt(const text_rules *r, const char *prompt, int row, picture_prompt *p, error *err) {
     bool edited = prompt && r->how != EMPHASIS_NONE;
-    for (int step = 0; step < r->steps; step++) {
+    for (int step = r->first; step < r->end; step++) {
         char *text = NULL;
-        if (step && !edited) {
+        if (step > r->first && !edited) {
             p->at[step][row] = p->at[step - 1][row];
             continue;
         }
@@ -129,8 +131,8 @@ static int rows_at(const picture_prompt *p, int step) {
     return positive > negative ? positive : negative;
 }
 
-static bool needs_padding(const picture_prompt *p, int steps) {
-    for (int step = 0; step < steps; step++)
+static bool needs_padding(const text_rules *r, const picture_prompt *p) {
+    for (int step = r->first; step < r->end; step++)
         for (int row = p->guided ? 0 : 1; row < 2; row++)
             if (rows_at(p, step) % text_at(p, step, row)->rows) return true;
     return false;
@@ -147,7 +149,7 @@ status picture_prompt_plan(const text_rules *r, const char *prompt, const char *
     TRY(add_prompt(r, prompt, 1, p, err));
     bool weighted = false;
     TRY(count_rows(r, p, &weighted, err));
-    if (!needs_padding(p, r->steps) && !(weighted && r->how == EMPHASIS_COMFY)) return OK;
+    if (!needs_padding(r, p) && !(weighted && r->how == EMPHASIS_COMFY)) return OK;
     char *empty = mem_strdup("");
     return empty ? ((p->empty = add_text(p, empty, err)) < 0 ? err->code : OK) : no_memory(err);
 }
@@ -182,8 +184,8 @@ static exec *run_encoder(const text_rules *r, model_part part, const prompt_rows
     return exec_run(e, err) ? NULL : e;
 }
 
-// One encoder's features of text k, [rows,T,E], into the columns from `column` on. With two encoders the UNet
-// reads the last but one state of both, side by side, and the second one's pooled text.
+// One encoder's features of text k, [rows,T,E], into the columns from `column` on. The UNet reads those of
+// two encoders side by side, and the second one's pooled text.
 static status encode_columns(const text_rules *r, const text_encoders *of, int which, const prompt_rows *rows,
                              picture_prompt *p, int k, int64_t column, error *err) {
     prompt_text *t = &p->texts[k];
@@ -192,7 +194,7 @@ static status encode_columns(const text_rules *r, const text_encoders *of, int w
         int row = i < rows->n ? i : 0; // this encoder's tokenizer made fewer rows than the other's
         exec *e = run_encoder(r, of->parts[which], rows, row, p->T, err);
         if (!e) return err->code;
-        const float *x = exec_output(e, of->n == 2 ? 1 : 0);
+        const float *x = exec_output(e, of->penultimate ? 1 : 0);
         float *to = t->context + i * p->T * p->E + column;
         for (int64_t j = 0; j < p->T; j++) memcpy(to + j * p->E, x + j * E, (size_t)E * sizeof *x);
         if (rows->weighted)

@@ -12,6 +12,7 @@ typedef struct {
     emphasis how;
     int clip_skip;     // 0: as the model was trained
     int steps, before; // of this pass, of the one before it
+    int first, end;    // at steps first .. end - 1 they are read
     bool guided;       // the negative prompt is read too
 } text_rules;
 
@@ -29,7 +30,7 @@ typedef struct {
     int64_t T, E, P; // tokens of a row, features, pooled features
     prompt_text *texts;
     int n, room, empty; // empty: -1 if not needed
-    int (*at)[2];       // [steps]: negative and positive prompt of each step
+    int (*at)[2];       // [steps]: negative and positive prompt of each step that reads them
     bool guided;
 } picture_prompt;
 

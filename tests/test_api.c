@@ -98,6 +98,7 @@ static calo_txt2img_request request_of(const json_t *run) {
     q.hires_steps = (int)js_int(&r, "hires_steps", 0, 0, 100);
     q.hires_denoise = js_real(&r, "hires_denoise", 0.7, 0, 1);
     q.hires = json_object_get(run, "hires_denoise") != NULL;
+    q.refiner_switch_at = js_real(&r, "refiner_switch_at", 0.8, 0, 1);
     cr_assert_eq(r.code, OK, "%s", err.text);
     return q;
 }
@@ -155,6 +156,17 @@ static void begin_as_asked(calo_txt2img_request *r, const json_t *run, beginning
     r->mask_blur = 0;
 }
 
+// The refiner that a run asks for, by its scheduler; `dir` is emptied where there is none.
+static calo_model *refiner_of(fixture *f, const json_t *run, char dir[512]) {
+    const char *scheduler = json_string_value(json_object_get(run, "refiner"));
+    calo_model *m;
+    *dir = 0;
+    if (!json_object_get(run, "refiner_switch_at")) return NULL;
+    tiny_model_write("refiner", scheduler ? scheduler : "eps", dir, 512);
+    cr_assert_eq(calo_model_open(f->ctx, dir, &m), CALO_OK, "%s", calo_message(f->ctx));
+    return m;
+}
+
 static void pictures_are_those_of_diffusers(const char *model, const char *runs_name) {
     char path[128];
     fixture f[2];
@@ -170,11 +182,16 @@ static void pictures_are_those_of_diffusers(const char *model, const char *runs_
     for (size_t i = 0; i < json_array_size(runs); i++) {
         const json_t *run = json_array_get(runs, i);
         beginning_pictures pictures;
+        fixture *by = &f[json_object_get(run, "schedule") != NULL];
         calo_txt2img_request r = request_of(run);
         begin_as_asked(&r, run, &pictures);
-        calo_images *images = draw(&f[json_object_get(run, "schedule") != NULL], &r);
+        char dir[512];
+        r.refiner = refiner_of(by, run, dir);
+        calo_images *images = draw(by, &r);
         compare(images, golden, (int)i, model);
         calo_images_free(images);
+        calo_model_free(r.refiner);
+        if (*dir) tiny_model_remove(dir);
     }
     json_decref(j);
     calo_tensors_free(golden);
@@ -193,6 +210,8 @@ Test(api, prompts_are_read_as_other_programs_do) {
 
 Test(api, pictures_begin_from_pictures_as_in_diffusers) { pictures_are_those_of_diffusers("sd", "pictures"); }
 Test(api, inpainting_models_draw_as_in_diffusers) { pictures_are_those_of_diffusers("inpaint", "pictures"); }
+Test(api, refiners_draw_alone_as_in_diffusers) { pictures_are_those_of_diffusers("refiner", "pictures"); }
+Test(api, refiners_finish_pictures_as_in_diffusers) { pictures_are_those_of_diffusers("sdxl", "refiner"); }
 Test(api, models_that_edit_draw_as_in_diffusers) { pictures_are_those_of_diffusers("edit", "pictures"); }
 
 // ---- pictures that begin from pictures
@@ -1097,7 +1116,7 @@ Test(api, every_sampler_tells_every_step_once) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, max_memory);
-ENDS_WITH(calo_txt2img_request, step_noise);
+ENDS_WITH(calo_txt2img_request, refiner_switch_at);
 ENDS_WITH(calo_image, json);
 // reserved stands where padding would.
 ENDS_WITH(calo_save_options, reserved);

@@ -691,6 +691,15 @@ Test(checkpoint, the_refiner_goes_to_a_folder_and_back) {
                        .axis = 1,
                        .size = 128 + 5 * 256};
     there_and_back("sdxl", &c, PART_TEXT_ENCODER);
+    error err = {0};
+    model *m = model_open(write_file("sdxl", &c), NULL, &err);
+    cr_assert_not_null(m, "%s", err.text);
+    cr_expect(model_is_refiner(m));
+    cr_expect_eq(model_unet(m, &err)->time_ids, TIME_IDS_SCORE, "%s", err.text);
+    expect_finding(m, "kind", "SDXL refiner");
+    expect_finding(m, "task",
+                   "the last steps of an SDXL model's picture (--refiner), or of one that is there (-i)");
+    model_free(m);
 }
 
 Test(checkpoint, a_folder_goes_to_a_file_and_back) {

@@ -254,11 +254,19 @@ static int64_t input_channels(const checkpoint *c) {
     return in && in->ndim == 4 ? in->shape[1] : 0;
 }
 
+// SDXL's refiner was trained on the lowest 200 of 1000 levels of noise (Podell et al., arXiv
+// 2307.01952, 2.5).
 static void find_task(checkpoint *c) {
     static const struct {
         int64_t channels;
         const char *task;
     } TASKS[] = {{4, "text to image"}, {8, "instruct-pix2pix"}, {9, "inpainting"}};
+    if (c->kind == CHECKPOINT_REFINER) {
+        found(c, "task",
+              "the last steps of an SDXL model's picture (--refiner), or of one that is there (-i)",
+              "refiners are trained on little noise alone");
+        return;
+    }
     for (size_t i = 0; i < sizeof TASKS / sizeof *TASKS; i++)
         if (input_channels(c) == TASKS[i].channels)
             found_by_shape(c, "task", TASKS[i].task, first_convolution(c));

@@ -42,7 +42,7 @@ typedef struct {
 
 struct model {
     char *dir, *name, *class_name, *vocabulary;
-    json_t *index;          // of a folder
+    json_t *index;          // model_index.json, or what it would say of a file
     checkpoint *checkpoint; // of a file
     other_vae vae_file;
     bool checked[N_NETS];
@@ -52,6 +52,7 @@ struct model {
     vae_config vae;
     cached_plan plans[MAX_PLANS];
     uint64_t calls;
+    model *next; // that shares the memory
 };
 
 static const char *const PART_NAMES[N_PARTS] = {"text_encoder", "text_encoder_2", "unet", "vae"};
@@ -73,8 +74,9 @@ bool model_flag(const model *m, const char *key, bool otherwise) {
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
+bool model_is_refiner(const model *m) { return model_flag(m, "requires_aesthetics_score", false); }
+
 json_t *model_settings(const model *m) {
-    if (m->checkpoint) return checkpoint_settings(m->checkpoint);
     json_t *settings = json_object(), *value;
     const char *key;
     int failed = !settings;
@@ -132,9 +134,10 @@ static status open_index(model *m, error *err) {
 static status open_checkpoint(model *m, error *err) {
     if (!(m->checkpoint = checkpoint_open(m->dir, err))) return err->code;
     m->class_name = mem_strdup(checkpoint_class(m->checkpoint));
+    m->index = checkpoint_settings(m->checkpoint);
     for (int p = 0; p < N_PARTS; p++)
         m->part[p].present = checkpoint_prefix(m->checkpoint, PART_NAMES[p]) != NULL;
-    return m->class_name ? OK : no_memory(err);
+    return m->class_name && m->index ? OK : no_memory(err);
 }
 
 // A name may be that of a file or folder, or a model's in the hub's cache.
@@ -176,8 +179,8 @@ static status open_vae(model *m, const char *path, error *err) {
     return fail(err, ERR_DATA, "%s: holds no autoencoder of a layout that is known", v->path);
 }
 
-// The latents are the model's, so their scale is too.
-static double vae_scaling(const model *m) {
+// Not the autoencoder's that takes the place of the model's: the latents are the model's.
+double model_latent_scaling(const model *m) {
     if (m->checkpoint) return checkpoint_vae_scaling(checkpoint_kind_of(m->checkpoint));
     char *path = fs_join(m->dir, "vae/config.json");
     error ignored = {0}; // whoever uses that autoencoder is told
@@ -267,7 +270,8 @@ static json_t *told_config(json_t *j, const char *path, char **where, error *err
 // Reads shapes only, so the provider does not outlive the call.
 static json_t *derive_other_vae(const model *m, error *err) {
     weights_file *w = weights_file_of(m->vae_file.files, &m->vae_file.names, err);
-    json_t *j = w ? derive_vae(weights_file_weights(w), vae_scaling(m), m->vae_file.path, err) : NULL;
+    json_t *j =
+        w ? derive_vae(weights_file_weights(w), model_latent_scaling(m), m->vae_file.path, err) : NULL;
     weights_file_close(w);
     return j;
 }
@@ -289,8 +293,15 @@ static status no_part(const model *m, model_part p, error *err) {
     return fail(err, ERR_NOINPUT, "%s: the model has no %s%s", m->dir, PART_NAMES[p], way);
 }
 
+// SDXL's refiner is told how good a picture is to be, in place of the size that is wanted.
+static status parse_unet(model *m, const json_t *j, const char *where, error *err) {
+    TRY(unet_config_parse(&m->unet, j, where, err));
+    if (model_is_refiner(m)) m->unet.time_ids = TIME_IDS_SCORE;
+    return OK;
+}
+
 static status parse_config(model *m, model_part p, const json_t *j, const char *where, error *err) {
-    if (p == PART_UNET) return unet_config_parse(&m->unet, j, where, err);
+    if (p == PART_UNET) return parse_unet(m, j, where, err);
     if (p == PART_VAE) return vae_config_parse(&m->vae, j, where, err);
     return clip_config_parse(&m->clip[p], j, where, err);
 }
@@ -464,7 +475,7 @@ static node *class_input(graph *g, const unet_config *c, int64_t B) {
 
 static int build_unet(graph *g, const model *m, const network_shape *s, node **out) {
     const unet_config *c = &m->unet;
-    int64_t B = s->B, pooled = c->projection_input_dim - 6 * c->addition_time_embed_dim;
+    int64_t B = s->B;
     bool text_time = c->addition_embed == ADDITION_TEXT_TIME;
     unet_inputs in = {
         .sample = float_input(g, "sample", SHAPE(B, s->H, s->W, c->in_channels), RATE_STEP),
@@ -475,8 +486,9 @@ static int build_unet(graph *g, const model *m, const network_shape *s, node **o
                              ? float_input(g, "timestep_cond", SHAPE(B, c->time_cond_proj_dim), RATE_PROMPT)
                              : NULL,
         .class_labels = class_input(g, c, B),
-        .text_embeds = text_time ? float_input(g, "text_embeds", SHAPE(B, pooled), RATE_PROMPT) : NULL,
-        .time_ids = text_time ? float_input(g, "time_ids", SHAPE(B, 6), RATE_PROMPT) : NULL};
+        .text_embeds =
+            text_time ? float_input(g, "text_embeds", SHAPE(B, unet_pooled_features(c)), RATE_PROMPT) : NULL,
+        .time_ids = text_time ? float_input(g, "time_ids", SHAPE(B, c->time_ids), RATE_PROMPT) : NULL};
     out[0] = unet_build(g, c, &in);
     return 1;
 }
@@ -601,11 +613,28 @@ static network_memory memory_alone(const plan *p) {
     return n;
 }
 
-// What the model holds now.
-static size_t memory_held(const model *m, const workspace *ws) {
-    size_t bytes = ws->bytes + model_bytes(m);
+void model_join(model **models, model *m) {
+    m->next = *models;
+    *models = m;
+}
+
+void model_leave(model **models, model *m) {
+    while (*models && *models != m) models = &(*models)->next;
+    if (*models) *models = m->next;
+}
+
+// What a model holds now.
+static size_t memory_of(const model *m) {
+    size_t bytes = model_bytes(m);
     for (const cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++)
         if (c->run.exec) bytes += plan_needs(c->run.plan).persistent;
+    return bytes;
+}
+
+static size_t memory_held(const model *m, const network_means *by) {
+    size_t bytes = by->ws->bytes + memory_of(m);
+    for (const model *other = by->models; other; other = other->next)
+        if (other != m) bytes += memory_of(other);
     return bytes;
 }
 
@@ -614,7 +643,7 @@ static bool fits_beside(const model *m, const plan *p, const network_means *by) 
     size_t room = plan_needs(p).workspace;
     network_memory n = memory_alone(p);
     size_t grown = room > by->ws->bytes ? room : 0; // the old one is freed first
-    return memory_held(m, by->ws) + n.weights + n.making + n.activations - room + grown <= by->memory;
+    return memory_held(m, by) + n.weights + n.making + n.activations - room + grown <= by->memory;
 }
 
 void model_forget(model *m, workspace *ws) {
@@ -628,6 +657,10 @@ void model_forget(model *m, workspace *ws) {
     }
     workspace_free(ws);
     mem_return();
+}
+
+void models_forget(model *models, workspace *ws) {
+    for (model *m = models; m; m = m->next) model_forget(m, ws);
 }
 
 // Everything stays if it can; else what does not fit streams.
@@ -658,10 +691,17 @@ status model_network_memory(model *m, const network_shape *s, const network_mean
     return choose_plan(m, s, by, need, err) ? OK : err->code;
 }
 
+// Other models give way first.
+static bool make_way(const model *m, const plan *p, const network_means *by) {
+    for (model *other = by->models; other && !fits_beside(m, p, by); other = other->next)
+        if (other != m) model_forget(other, by->ws);
+    return fits_beside(m, p, by);
+}
+
 static status make_exec(model *m, cached_plan *c, const network_means *by, const network_memory *need,
                         error *err) {
     store *values = m->part[NETWORKS[c->shape.net].part].values;
-    if (by->memory && !fits_beside(m, c->run.plan, by)) {
+    if (by->memory && !make_way(m, c->run.plan, by)) {
         model_forget(m, by->ws);
         if (!need->fits)
             return fail(err, ERR_USAGE, "%s needs %zu bytes of memory at least, and %zu are allowed",

@@ -43,10 +43,12 @@ const char *model_tokenizer_name(model_part text_encoder); // "tokenizer": its f
 // A component's configuration by the name of its folder ("scheduler", "unet"), and in `where`, which may be
 // NULL, what messages call it (mem_free). NULL on failure.
 json_t *model_config(const model *m, const char *component, char **where, error *err);
-// What model_index.json says besides the components. NULL when memory is short.
+// What model_index.json says besides the components, or would say of a file. NULL when memory is short.
 json_t *model_settings(const model *m);
-// A flag of model_index.json.
+// A flag of model_index.json, or what it would be of a file.
 bool model_flag(const model *m, const char *key, bool otherwise);
+// Whether it was trained on the last part of the way alone, and told an aesthetic score, as SDXL's refiner.
+bool model_is_refiner(const model *m);
 
 // Whether it is one of few steps (of a folder, by its name), and of how many; NULL: an ordinary model.
 const few_steps *model_few_steps(const model *m, int *steps);
@@ -92,10 +94,11 @@ typedef struct {
     int n_be;
     workspace *ws;
     // Bytes for the weights of all networks, their inputs and outputs, and the workspace; 0: no limit. When a
-    // network does not fit beside the others, those are forgotten; when it does not fit alone, the last
-    // backend is taken and weights are read again in every run. ERR_USAGE where there is no room even for
-    // that.
+    // network does not fit beside the others, those are forgotten, of other models first; when it does not
+    // fit alone, the last backend is taken and weights are read again in every run. ERR_USAGE where there is
+    // no room even for that.
     size_t memory;
+    model *models; // those that share it with this one; see model_join
 } network_means;
 
 typedef struct {
@@ -128,8 +131,14 @@ exec *model_network(model *m, const network_shape *s, const network_means *by, e
 // way.
 status model_network_memory(model *m, const network_shape *s, const network_means *by, network_memory *need,
                             error *err);
+// Models that share their memory are a list: adds one, and takes it out again.
+void model_join(model **models, model *m);
+void model_leave(model **models, model *m);
 // Frees all packed weights and the workspace; plans stay.
 void model_forget(model *m, workspace *ws);
+void models_forget(model *models, workspace *ws); // of a list
+// By which its latents are multiplied; also of a model that has no autoencoder of its own.
+double model_latent_scaling(const model *m);
 // Packed weights of a component, for plans made elsewhere.
 store *model_values(model *m, model_part part);
 // Bytes of weights in memory.

@@ -87,9 +87,9 @@ static node *text_addition(graph *g, const unet_config *c, node *text) {
 static node *text_time_addition(graph *g, const unet_config *c, const unet_inputs *in) {
     if (!in->text_embeds) return missing(g, "text_embeds");
     if (!in->time_ids) return missing(g, "time_ids");
-    shape s = in->time_ids->shape; // [B,6]
+    shape s = in->time_ids->shape; // [B,time_ids]
     node *w = waves(c, reshape(in->time_ids, SHAPE(shape_count(s))), c->addition_time_embed_dim);
-    w = reshape(w, SHAPE(s.d[0], shape_last(s) * c->addition_time_embed_dim)); // [B,6·A]
+    w = reshape(w, SHAPE(s.d[0], shape_last(s) * c->addition_time_embed_dim)); // [B,time_ids·A]
     node *x = concat(cast(in->text_embeds, g->compute), w, 1);
     if (!is_poison(x) && shape_last(x->shape) != c->projection_input_dim)
         return poison(g, "text_embeds and time_ids make %lld values, the configuration says %lld",

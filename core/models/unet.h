@@ -61,12 +61,20 @@ typedef struct {
     addition_embedding addition_embed;
     int addition_heads;
     int64_t addition_time_embed_dim;
+    int time_ids;   // numbers beside the pooled text, one of those below; not in the file
     bool recompute; // not in the file: blocks are computed again in the backward pass
 } unet_config;
+
+// The height and width of a picture, what was cut off at the top and at the left, and the height and width
+// that are wanted, or an aesthetic score.
+enum { TIME_IDS_SIZE = 6, TIME_IDS_SCORE = 5 };
 
 // `where` names the file in messages. An unknown or unsupported field is ERR_DATA and named; absent fields
 // have the values of diffusers' UNet2DConditionModel.
 status unet_config_parse(unet_config *c, const json_t *config, const char *where, error *err);
+
+// Pooled features of the text that it reads beside those numbers.
+int64_t unet_pooled_features(const unet_config *c);
 
 // What the network reads. Those that the configuration does not ask for are NULL.
 typedef struct {
@@ -77,7 +85,7 @@ typedef struct {
     node *class_labels;          // I32 [B] (label), [B] (timestep), [B,time_embed_dim] (identity),
                                  // [B,projection_input_dim]
     node *text_embeds;           // text_time: [B,P]
-    node *time_ids;              // text_time: [B,6]
+    node *time_ids;              // text_time: [B,time_ids]
 } unet_inputs;
 
 // → [B,H,W,out_channels] of g->exact. H and W are any size: each up block goes to its skip's size.

@@ -186,6 +186,7 @@ static void read_embeddings(js_reader *r, unet_config *c) {
     c->addition_heads = (int)js_int(r, "addition_embed_type_num_heads", 64, 1, 1 << 16);
     c->addition_time_embed_dim = js_int(r, "addition_time_embed_dim", 0, 2, 1 << 16);
     c->projection_input_dim = js_int(r, "projection_class_embeddings_input_dim", 0, 1, 1 << 20);
+    c->time_ids = TIME_IDS_SIZE;
     bool projects = c->class_embed == CLASS_PROJECTION || c->class_embed == CLASS_SIMPLE_PROJECTION ||
                     c->addition_embed == ADDITION_TEXT_TIME;
     if (projects && !c->projection_input_dim)
@@ -227,4 +228,8 @@ status unet_config_parse(unet_config *c, const json_t *config, const char *where
     read_embeddings(&r, c);
     if (!r.code) check_levels(&r, c);
     return r.code;
+}
+
+int64_t unet_pooled_features(const unet_config *c) {
+    return c->projection_input_dim - c->time_ids * c->addition_time_embed_dim;
 }

@@ -99,9 +99,9 @@ def sdxl():
     return pipe, parts, {"tokenizer": tok_config, "tokenizer_2": tok2_config}
 
 
-def write_model(folder, pipe, parts, tokenizers):
+def write_model(folder, pipe, parts, tokenizers, **flags):
     os.makedirs(folder, exist_ok=True)
-    index = {"_class_name": type(pipe).__name__, "_diffusers_version": diffusers.__version__}
+    index = {"_class_name": type(pipe).__name__, "_diffusers_version": diffusers.__version__} | flags
     for n, m in parts.items():
         text = n.startswith("text")
         config = json.loads(m.config.to_json_string()) if text else \
