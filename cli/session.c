@@ -214,6 +214,7 @@ static int all_images(const session *s, const calo_progress *p) { return s->imag
 // What a step of the stage is called; NULL: it has none that take long.
 static const char *unit_of(const calo_progress *p) {
     if (!strcmp(p->stage, "upscale")) return "tile";
+    if (!strcmp(p->stage, "bands")) return "band";
     return strcmp(p->stage, "sample") ? NULL : "step";
 }
 
@@ -251,6 +252,8 @@ static void show_progress(void *user, const calo_progress *p) {
     double all = all_images(s, p), done = s->first + p->image + (double)p->group * p->step / p->steps;
     if (!s->sampling) s->sampling = now() - p->seconds;
     double left = (now() - s->sampling) / done * (all - done);
+    if (!strcmp(p->stage, "bands"))
+        left = p->seconds * (p->steps - p->step); // no share of what sampling takes
     if (session_terminal())
         print_bar(s, p, done / all, left);
     else

@@ -174,15 +174,16 @@ static char *in_words(const job *j, const char *before) {
     return copy;
 }
 
-// The object that calotype wrote with a key more; as it was if it is none.
+// The object that calotype wrote with a key more; as it was if it is none. NULL when memory is short.
 static char *in_json(const job *j, const char *before) {
     const char *name = upscaler_name(j->upscaler->u);
-    json_t *o = json_loads(before, 0, NULL);
-    if (!json_is_object(o)) return json_decref(o), mem_strdup(before);
-    json_object_set_new(o, "upscale",
-                        json_pack("{s:s, s:i, s:i}", "upscaler", text_is_utf8(name) ? name : "?", "width",
-                                  j->result.w, "height", j->result.h));
-    char *text = json_dumps(o, JSON_COMPACT), *copy = text ? mem_strdup(text) : NULL;
+    error wrong = {0};
+    json_t *o = js_parse("calotype", before, strlen(before), &wrong);
+    if (!o) return wrong.code == ERR_TEMP ? NULL : mem_strdup(before);
+    json_t *done = json_pack("{s:s, s:i, s:i}", "upscaler", text_is_utf8(name) ? name : "?", "width",
+                             j->result.w, "height", j->result.h);
+    char *text = json_object_set_new(o, "upscale", done) ? NULL : json_dumps(o, JSON_COMPACT),
+         *copy = text ? mem_strdup(text) : NULL;
     free(text);
     json_decref(o);
     return copy;

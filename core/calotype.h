@@ -79,10 +79,11 @@ typedef enum { CALO_PRECISION_AUTO, CALO_PRECISION_F32, CALO_PRECISION_BF16 } ca
 typedef enum { CALO_FAST_AUTO, CALO_FAST_OFF } calo_fast;
 
 // What a job does now: `step` of `steps` is done; each of the `images` of the request goes through the steps
-// in groups of `group`, and `image` counts those finished. Valid during the callback.
+// in groups of `group`, and `image` counts those finished. Valid during the callback. Within encoding and
+// decoding in parts (vae_tiling) steps of "bands" are runs over a part, and those of "upscale" are tiles.
 typedef struct {
     size_t size;       // of this struct, as the library knows it
-    const char *stage; // "text", "load", "sample", "decode", "upscale"
+    const char *stage; // "text", "load", "encode", "sample", "decode", "bands", "upscale"
     int step, steps;
     int image, group, images;
     double seconds; // of this step

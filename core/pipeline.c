@@ -145,6 +145,7 @@ static status drawing_make(drawing *d, const float *x, int index, error *err) {
     d->image.seed = txt2img_seed(t, index);
     nhwc_to_nchw(x, d->latents, 1, t->C, t->h, t->w);
     autoencoder a = txt2img_autoencoder(t);
+    a.image = index;
     if (d->colours)
         latent_rgb_draw(d->colours, x, t->h, t->w, t->C, t->width / t->w, d->rgb);
     else

@@ -268,6 +268,7 @@ static status enlarge_pixels(const txt2img *t, const way *how, const float *x, i
     const vae_config *v = model_vae(t->model->m, err);
     autoencoder a = txt2img_autoencoder(t->first), b = hires_autoencoder(t);
     int64_t f = vae_factor(v), W = b.w * f, H = b.h * f;
+    a.image = b.image = index;
     image im = {0}, large = {0};
     encoded e = {0};
     status s = image_alloc(&im, t->first->width, t->first->height, 3, err);

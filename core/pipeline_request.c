@@ -307,5 +307,6 @@ autoencoder txt2img_autoencoder(const txt2img *t) {
                          .h = t->h,
                          .w = t->w,
                          .tiling = t->request->vae_tiling,
-                         .tile = t->request->vae_tile_size};
+                         .tile = t->request->vae_tile_size,
+                         .images = t->count};
 }

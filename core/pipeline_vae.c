@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/api.h"
+#include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/models/vae_tiles.h"
 
@@ -69,11 +70,32 @@ size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way) {
     return tiles(a, way, a->compute) ? (size_t)tiled_bytes(a, way, a->compute) : 0;
 }
 
+typedef struct {
+    const autoencoder *a;
+    int done, runs;
+    double begun; // of the run
+} watch;
+
+static status tell(void *user, error *err) {
+    watch *at = user;
+    double now = clock_seconds(), seconds = now - at->begun;
+    at->begun = now;
+    calo_progress p = {.stage = "bands",
+                       .step = ++at->done,
+                       .steps = at->runs,
+                       .image = at->a->image,
+                       .group = 1,
+                       .images = at->a->images,
+                       .seconds = seconds};
+    return api_progress(at->a->model->ctx, p, err);
+}
+
 static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const float *in, float *out,
                         error *err) {
     model *m = a->model->m;
     const vae_config *v = model_vae(m, err);
     int64_t f = way == VAE_ENCODE ? vae_factor(v) : 1;
+    watch at = {.a = a, .begun = clock_seconds()};
     vae_tiles t = {.config = v,
                    .way = way,
                    .compute = compute,
@@ -82,9 +104,12 @@ static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const 
                    .be = api_backend(a->model->ctx, is_limited(a) ? LEAN : FAST, err),
                    .room = &a->model->ctx->ws,
                    .forgets = is_limited(a),
-                   .pixels = tile_pixels(a)};
+                   .pixels = tile_pixels(a),
+                   .progress = tell,
+                   .user = &at};
     if (!t.weights || !t.be) return err->code;
     if (t.forgets) model_forget(m, t.room);
+    at.runs = vae_tiles_runs(&t, a->h * f, a->w * f);
     return vae_tiles_run(&t, in, a->h * f, a->w * f, out, err);
 }
 

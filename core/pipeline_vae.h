@@ -13,6 +13,7 @@ typedef struct {
     int64_t C, h, w;
     calo_tiling tiling; // AUTO: where the whole would take more than 3 GiB, or than the context allows
     int64_t tile;       // pixels on the side of a square as large as a part; 0: VAE_TILE, or LEAN_TILE
+    int image, images;  // of a request: progress in parts is that of this one, from 0
 } autoencoder;
 
 // Bytes of activations, about, where it works in parts; else 0.

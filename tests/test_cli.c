@@ -371,6 +371,15 @@ Test(cli, from_repeats_a_picture_that_was_drawn_over) {
            "Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Lanczos", NULL);
 }
 
+Test(cli, an_interrupt_ends_a_picture_between_its_bands) {
+    expect(
+        "cd \"$D\" && $C txt2img -m \"$M\" -p x --steps 1 -W 256 -H 256 --vae-tiling --vae-tile-size 64 -b "
+        "200 "
+        "--json -o a.png >events & p=$!; until grep -q '\"bands\",\"step\":1,' \"$D/events\"; do sleep 0.02; "
+        "done; kill -INT $p; wait $p",
+        130, NULL, "stopped");
+}
+
 Test(cli, wrong_beginnings_are_told) {
     static const struct {
         const char *flags, *says;

@@ -90,6 +90,7 @@ Test(contexts, two_threads_draw_what_one_draws) {
 typedef struct {
     calo_context *ctx;
     calo_model *model;
+    const char *stage; // whose steps count
     int after, cancel_here, answer_here;
     atomic_int steps, asked; // steps told so far; the answer of the callback `cancelled`
     atomic_int over;
@@ -97,7 +98,7 @@ typedef struct {
 
 static void count_steps(void *user, const calo_progress *p) {
     job *j = user;
-    if (strcmp(p->stage, "sample") != 0) return;
+    if (strcmp(p->stage, j->stage) != 0) return;
     atomic_store(&j->steps, p->step);
     if (p->step < j->after) return;
     if (j->cancel_here) calo_cancel(j->ctx, 1);
@@ -108,6 +109,7 @@ static int is_asked(void *user) { return atomic_load(&((job *)user)->asked); }
 
 static void begin(job *j) {
     calo_context_options o = few_threads();
+    if (!j->stage) j->stage = "sample";
     o.progress = count_steps;
     o.cancelled = is_asked;
     o.user = j;
@@ -120,15 +122,20 @@ static void end(job *j) {
     calo_context_free(j->ctx);
 }
 
-static calo_status draw_steps(job *j, int steps) {
+static calo_status draw_request(job *j, const calo_txt2img_request *how) {
     calo_images *images;
-    calo_txt2img_request r = calo_txt2img_defaults();
+    calo_txt2img_request r = *how;
     r.prompt = "x";
-    r.steps = steps;
     calo_status s = calo_txt2img(j->model, &r, &images);
     cr_expect_eq(calo_images_count(images), s == CALO_OK, "a stopped job gives no picture");
     calo_images_free(images);
     return s;
+}
+
+static calo_status draw_steps(job *j, int steps) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = steps;
+    return draw_request(j, &r);
 }
 
 Test(contexts, a_callback_stops_the_job_after_its_step) {
@@ -173,4 +180,78 @@ Test(contexts, another_thread_stops_the_job_within_a_step) {
     // `seen` is read after the call: the step then running is the last one.
     cr_expect_leq(atomic_load(&j.steps), s.seen + 1);
     end(&j);
+}
+
+// ---- within an autoencoder in bands, and a network that enlarges in tiles
+
+#define NETWORK "tests/golden/upscale/x4.safetensors"
+
+static calo_txt2img_request in_bands(void) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 1;
+    r.width = r.height = 128;
+    r.vae_tiling = CALO_TILING_ON;
+    r.vae_tile_size = 64;
+    return r;
+}
+
+// 800 pixels are three tiles.
+static calo_txt2img_request in_tiles(void) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.steps = 1;
+    r.width = 800;
+    r.height = 16;
+    r.hires_scale = 1;
+    r.hires_upscaler = NETWORK;
+    return r;
+}
+
+static calo_status upscale(job *j) {
+    static uint8_t rgb[300 * 16 * 3];
+    calo_image picture = {.size = sizeof picture, .width = 300, .height = 16, .rgb = rgb};
+    calo_upscale_request r = calo_upscale_defaults();
+    calo_upscaler *u;
+    calo_images *images = NULL;
+    r.picture = &picture;
+    r.tile = 128;
+    cr_assert_eq(calo_upscaler_open(j->ctx, NETWORK, &u), CALO_OK, "%s", calo_message(j->ctx));
+    calo_status s = calo_upscale(u, &r, &images);
+    calo_images_free(images);
+    calo_upscaler_free(u);
+    return s;
+}
+
+static calo_status work_in_parts(job *j, int which) {
+    calo_txt2img_request r = which ? in_tiles() : in_bands();
+    return which == 2 ? upscale(j) : draw_request(j, &r);
+}
+
+Test(contexts, a_job_stops_between_parts_of_a_picture) {
+    for (int which = 0; which < 3; which++) {
+        job j = {.stage = which ? "upscale" : "bands", .after = 2, .cancel_here = 1};
+        begin(&j);
+        cr_expect_eq(work_in_parts(&j, which), CALO_ERR_CANCELLED);
+        cr_expect_eq(atomic_load(&j.steps), 2);
+        calo_cancel(j.ctx, 0);
+        j.after = 1 << 20;
+        cr_expect_eq(work_in_parts(&j, which), CALO_OK, "%s", calo_message(j.ctx));
+        end(&j);
+    }
+}
+
+Test(contexts, another_thread_stops_a_job_between_parts_of_a_picture) {
+    for (int which = 0; which < 3; which++) {
+        job j = {.stage = which ? "upscale" : "bands", .after = 1 << 20};
+        stopper s = {&j, 0};
+        pthread_t thread;
+        begin(&j);
+        cr_assert_eq(pthread_create(&thread, NULL, stop_soon, &s), 0);
+        calo_status ended = work_in_parts(&j, which);
+        atomic_store(&j.over, 1);
+        pthread_join(thread, NULL);
+        // Three tiles may be done before the other thread has its turn.
+        if (which == 0 || ended) cr_expect_eq(ended, CALO_ERR_CANCELLED, "%s", calo_message(j.ctx));
+        if (ended) cr_expect_leq(atomic_load(&j.steps), s.seen + 1);
+        end(&j);
+    }
 }

@@ -1,6 +1,7 @@
-// Memory that runs out and files that fail, at every single call: a small txt2img, batch, conversion and
-// training run end with the right code, leave earlier outputs alone and nothing half done, lose no memory and
-// no descriptor; a call that was only interrupted changes nothing.
+// Memory that runs out and files that fail, at every single call: a small txt2img, one with hires fix and an
+// autoencoder in bands, an upscaling, batch, conversion and training run end with the right code, leave
+// earlier outputs alone and nothing half done, lose no memory and no descriptor; a call that was only
+// interrupted changes nothing.
 //
 // Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
 // stack.
@@ -125,6 +126,48 @@ static calo_status run_txt2img(char *message, size_t size, bool again) {
     return finish(ctx, s, message, size);
 }
 
+#define NETWORK "tests/golden/upscale/x4_old.safetensors"
+
+// Two passes with a network between them, each picture through the autoencoder in bands.
+static calo_status run_hires(char *message, size_t size, bool again) {
+    (void)again;
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_model *m = NULL;
+    saver to = {ctx, 0};
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.width = r.height = 64;
+    r.steps = 1;
+    r.hires_scale = 1.25;
+    r.hires_upscaler = NETWORK;
+    r.vae_tiling = CALO_TILING_ON;
+    r.vae_tile_size = 64;
+    r.on_image = save;
+    r.user = &to;
+    if (!s) s = calo_model_open(ctx, model, &m);
+    if (!s) s = calo_txt2img(m, &r, NULL);
+    calo_model_free(m);
+    return finish(ctx, s, message, size);
+}
+
+// In tiles, of a picture with alpha and a text.
+static calo_status run_upscale(char *message, size_t size, bool again) {
+    (void)again;
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_upscaler *u = NULL;
+    calo_upscale_request r = calo_upscale_defaults();
+    r.in = at("small.png");
+    r.out = at("out/1.png");
+    r.scale = 3;
+    r.tile = 128;
+    if (!s) s = calo_upscaler_open(ctx, NETWORK, &u);
+    if (!s) s = calo_upscale(u, &r, NULL);
+    calo_upscaler_free(u);
+    return finish(ctx, s, message, size);
+}
+
 static calo_status run_train(char *message, size_t size, bool again) {
     calo_status s;
     calo_context *ctx = one_thread(&s);
@@ -181,6 +224,8 @@ static calo_status run_batch(char *message, size_t size, bool again) {
 }
 
 static const job TXT2IMG = {"txt2img", run_txt2img, {"out/1.png", "out/2.webp", "out/3.jpg"}, false};
+static const job HIRES = {"hires", run_hires, {"out/1.png"}, false};
+static const job UPSCALE = {"upscale", run_upscale, {"out/1.png"}, false};
 static const job TRAIN = {
     "train", run_train, {"out/run/loss.csv", "out/run/model/vae/diffusion_pytorch_model.safetensors"}, true};
 
@@ -217,6 +262,17 @@ static void make_training(void) {
              "\"batch\": 2, \"checkpoint_every\": 1, \"grid_every\": 0, \"threads\": 1}",
              at("small"), at("data"), at("out/run"));
     put(at("train.json"), text);
+}
+
+static void make_picture(void) {
+    error err = {0};
+    image im;
+    const image_text texts[] = {{"parameters", "a boat"}, {"calotype", "{\"format\": 1}"}};
+    cr_assert_eq(image_alloc(&im, 150, 6, 4, &err), OK);
+    for (int i = 0; i < 150 * 6 * 4; i++) im.px[i] = (uint8_t)(i * 7);
+    cr_assert_eq(image_save(at("small.png"), &im, &(image_options){.texts = texts, .n_texts = 2}, true, &err),
+                 OK);
+    image_free(&im);
 }
 
 static void make_jobs(void) {
@@ -451,6 +507,17 @@ Test(sweep, txt2img_in_little_memory) {
     sweep(&TXT2IMG, FAULT_MEMORY);
     sweep(&TXT2IMG, FAULT_EIO);
     sweep(&TXT2IMG, FAULT_SHORT);
+}
+
+Test(sweep, hires_without_memory) { sweep(&HIRES, FAULT_MEMORY); }
+
+Test(sweep, hires_with_failing_files) {
+    for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&HIRES, k);
+}
+
+Test(sweep, upscale) {
+    make_picture();
+    for (fault_kind k = FAULT_MEMORY; k < FAULT_KINDS; k++) sweep(&UPSCALE, k);
 }
 
 Test(sweep, batch_without_memory) {

@@ -145,6 +145,52 @@ static void check_autoencoder(const char *path) {
     close_setting(&s);
 }
 
+// ---- told and stopped after each run
+
+typedef struct {
+    int runs, stop_at; // 0: never
+} counter;
+
+static status count_run(void *user, error *err) {
+    counter *c = user;
+    return ++c->runs == c->stop_at ? fail(err, ERR_CANCELLED, "stopped") : OK;
+}
+
+static void check_runs(const char *path) {
+    static const int64_t PIXELS[] = {1, 700, 3000, 1 << 20};
+    setting s;
+    open_setting(&s, path, 0, false);
+    for (vae_way way = VAE_ENCODE; way <= VAE_DECODE; way++)
+        for (size_t i = 0; i < sizeof PIXELS / sizeof *PIXELS; i++) {
+            picture x = input_of(&s, way, 13, 9), y = result_for(&s, way, &x);
+            counter c = {0};
+            vae_tiles t = {.config = &s.config,
+                           .way = way,
+                           .compute = DT_F32,
+                           .weights = golden_weights(s.c, false),
+                           .values = s.values,
+                           .be = s.be,
+                           .room = &s.room,
+                           .pixels = PIXELS[i],
+                           .progress = count_run,
+                           .user = &c};
+            int runs = vae_tiles_runs(&t, x.H, x.W);
+            cr_expect_eq(vae_tiles_run(&t, x.v, x.H, x.W, y.v, NULL), OK);
+            cr_expect_eq(c.runs, runs, "%d pixels: %d runs of %d", (int)PIXELS[i], c.runs, runs);
+            for (int stop = 1; stop <= runs; stop += 1 + runs / 5) {
+                error err = {0};
+                c = (counter){.stop_at = stop};
+                cr_expect_eq(vae_tiles_run(&t, x.v, x.H, x.W, y.v, &err), ERR_CANCELLED);
+                cr_expect_eq(c.runs, stop);
+            }
+            mem_free(x.v), mem_free(y.v);
+        }
+    close_setting(&s);
+}
+
+Test(tiles, runs_are_counted_and_stopped_sd) { check_runs("networks/vae_sd"); }
+Test(tiles, runs_are_counted_and_stopped_talbot) { check_runs("networks/vae_talbot"); }
+
 Test(tiles, equal_the_whole_sd) { check_autoencoder("networks/vae_sd"); }
 Test(tiles, equal_the_whole_talbot) { check_autoencoder("networks/vae_talbot"); }
 Test(tiles, equal_the_whole_noquant) { check_autoencoder("networks/vae_noquant"); }

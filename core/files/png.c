@@ -102,6 +102,7 @@ static status read_pixels(png_job *j, image *im) {
     for (int p = 0; p < passes; p++)
         for (int y = 0; y < h; y++) png_read_row(j->png, im->px + (size_t)y * row, NULL);
     png_read_end(j->png, j->info);
+    if (j->short_of_memory) png_error(j->png, "a text was left out");
     return OK;
 }
 

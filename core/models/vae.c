@@ -178,13 +178,13 @@ int vae_stages(const vae_config *c, vae_way way) { return resnets_of(c, way) + (
 vae_stage vae_stage_at(const vae_config *c, vae_way way, int i) {
     if (way == VAE_ENCODE) {
         if (i == resnets_of(c, way)) return (vae_stage){.whole = true};
-        if (i == 0) return (vae_stage){.halo = 3};
-        return i % c->layers_per_block == 0 ? (vae_stage){.scale = -1, .halo = 6} : (vae_stage){.halo = 2};
+        bool down = i && i % c->layers_per_block == 0;
+        return (vae_stage){.scale = -down, .halo = down ? 6 : i ? 2 : 3, .norms = 2};
     }
     if (i == 0) return (vae_stage){.whole = true};
-    if (i == 1 + resnets_of(c, way)) return (vae_stage){.halo = 1};
+    if (i == 1 + resnets_of(c, way)) return (vae_stage){.halo = 1, .norms = 1};
     bool up = i > 1 && (i - 1) % (c->layers_per_block + 1) == 0;
-    return (vae_stage){.scale = up, .halo = 2};
+    return (vae_stage){.scale = up, .halo = 2, .norms = 2};
 }
 
 node *vae_stage_build(graph *g, const vae_config *c, vae_way way, int i, node *x) {

@@ -33,6 +33,7 @@ typedef struct {
     bool whole; // sees all of its picture
     int scale;  // 1: the result has twice the size, -1: half of it, 0: the same
     int halo;   // rows and columns of the input around a part that its result depends on, but for group norms
+    int norms;  // of these; 0 for a stage that is whole
 } vae_stage;
 
 int vae_stages(const vae_config *c, vae_way way);

@@ -111,12 +111,14 @@ static status section_init(section *s, const vae_tiles *t, int first, int end, c
     return OK;
 }
 
+static status go_on(const vae_tiles *t, error *err) { return t->progress ? t->progress(t->user, err) : OK; }
+
 // rows: the section's rows of x from `first` on. The result is valid until the next run. NULL on failure.
 static const char *section_run(const section *s, const vae_tiles *t, const plane *x, int64_t first,
                                int64_t rows, error *err) {
     exec *e = s->run.exec;
     size_t stats = (size_t)t->config->norm_num_groups * 2;
-    if (!e) return row_at(x, first);
+    if (!e) return go_on(t, err) ? NULL : row_at(x, first);
     void *in = exec_input(e, "x");
     if (!in) return fail(err, ERR_DATA, "the autoencoder does not look at its input"), NULL;
     memcpy(in, row_at(x, first), (size_t)rows * row_bytes(x));
@@ -124,7 +126,7 @@ static const char *section_run(const section *s, const vae_tiles *t, const plane
         float *to = exec_input(e, STATS[i]);
         if (to) memcpy(to, s->n->stats + (size_t)i * stats, stats * sizeof *to);
     }
-    return exec_run(e, err) ? NULL : exec_output(e, 0);
+    return exec_run(e, err) || go_on(t, err) ? NULL : exec_output(e, 0);
 }
 
 // ---- bands
@@ -137,15 +139,22 @@ typedef struct {
     vae_stage stage;
 } bands;
 
+// To the size of a stage's result.
+static void rescale(plane *x, vae_stage s) {
+    x->H = s.scale > 0 ? 2 * x->H : s.scale < 0 ? x->H / 2 : x->H;
+    x->W = s.scale > 0 ? 2 * x->W : s.scale < 0 ? x->W / 2 : x->W;
+}
+
 static int64_t to_input(const bands *b, int64_t y) {
     return b->stage.scale > 0 ? y / 2 : b->stage.scale < 0 ? 2 * y : y;
 }
 
 static bands bands_of(const vae_tiles *t, int stage, const plane *x) {
     bands b = {.input = x->H, .stage = vae_stage_at(t->config, t->way, stage)};
-    int up = b.stage.scale > 0, down = b.stage.scale < 0;
-    int64_t W = (x->W << up) >> down, rows = t->pixels / W & ~(int64_t)1;
-    b.H = (x->H << up) >> down;
+    plane y = *x;
+    rescale(&y, b.stage);
+    int64_t rows = t->pixels / y.W & ~(int64_t)1;
+    b.H = y.H;
     b.rows = rows < MIN_ROWS ? MIN_ROWS : rows;
     b.window = at_most(to_input(&b, b.rows) + 2 * b.stage.halo, x->H);
     return b;
@@ -295,11 +304,8 @@ static bool fits(const vae_tiles *t, int stage, const plane *x) {
 static int run_whole(const vae_tiles *t, int first, plane *x, error *err) {
     plane size = *x;
     int end = first;
-    for (; end < vae_stages(t->config, t->way) && fits(t, end, &size); end++) {
-        int scale = vae_stage_at(t->config, t->way, end).scale;
-        size.H = scale > 0 ? 2 * size.H : scale < 0 ? size.H / 2 : size.H;
-        size.W = scale > 0 ? 2 * size.W : scale < 0 ? size.W / 2 : size.W;
-    }
+    for (; end < vae_stages(t->config, t->way) && fits(t, end, &size); end++)
+        rescale(&size, vae_stage_at(t->config, t->way, end));
     section s;
     plane y = {0};
     if (section_init(&s, t, first, end, x, x->H, NULL, err)) return end;
@@ -309,6 +315,19 @@ static int run_whole(const vae_tiles *t, int first, plane *x, error *err) {
     *x = y;
     runner_free(&s.run);
     return end;
+}
+
+int vae_tiles_runs(const vae_tiles *t, int64_t H, int64_t W) {
+    plane x = {.H = H, .W = W};
+    int64_t runs = 0;
+    for (int i = 0, together = 0; i < vae_stages(t->config, t->way); i++) {
+        bands b = bands_of(t, i, &x);
+        bool whole = fits(t, i, &x);
+        runs += !whole ? (b.stage.norms + 1) * ((b.H + b.rows - 1) / b.rows) : !together;
+        together = whole;
+        rescale(&x, b.stage);
+    }
+    return (int)runs;
 }
 
 status vae_tiles_run(const vae_tiles *t, const float *in, int64_t H, int64_t W, float *out, error *err) {

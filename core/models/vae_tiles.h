@@ -19,6 +19,9 @@ typedef struct {
     workspace *room;
     int64_t pixels; // of a band's result, about
     bool forgets;   // the weights of a stage when it is done: nothing else may use the store
+    // After each run over a band or over a small picture; not OK ends the work. May be NULL.
+    status (*progress)(void *user, error *err);
+    void *user;
 } vae_tiles;
 
 // Bytes of activations that the network needs at once without tiles, about; H × W pixels.
@@ -27,6 +30,9 @@ int64_t vae_untiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W
 // Bytes that vae_tiles_run needs with `forgets`, about, and the weights of one stage.
 int64_t vae_tiled_bytes(const vae_config *c, vae_way way, int64_t H, int64_t W, dtype compute,
                         int64_t pixels);
+
+// How many such runs there are.
+int vae_tiles_runs(const vae_tiles *t, int64_t H, int64_t W);
 
 // in: the network's input [H,W,C]; out: the last stage's result (vae.h). Sides of pictures are multiples of
 // the factor f. The same values for any number of threads.
