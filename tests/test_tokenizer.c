@@ -176,42 +176,58 @@ static uint64_t hash_block(const tokenizer *t, const json_t *source, size_t bloc
     return hash;
 }
 
+static void check_column(const tokenizer *t, const char *name, const json_t *source) {
+    char *buffer = mem_alloc(4 * WORD_LONG), line[1024], *rest;
+    FILE *f = fopen(GOLDEN "/ids.txt", "r");
+    cr_assert(f && fgets(line, sizeof line, f));
+    int column = 0;
+    char *word = strtok_r(line, " \n", &rest);
+    for (; word && strcmp(word, name); column++) word = strtok_r(NULL, " \n", &rest);
+    cr_assert(word, "ids.txt has no column %s", name);
+    size_t blocks = 0;
+    for (; fgets(line, sizeof line, f); blocks++) {
+        word = strtok_r(line, " \n", &rest);
+        for (int k = 0; k < column; k++) word = strtok_r(NULL, " \n", &rest);
+        cr_assert_eq(strtoull(word, NULL, 16), hash_block(t, source, blocks, buffer),
+                     "%s: strings %zu ... %zu", name, blocks * BLOCK, (blocks + 1) * BLOCK - 1);
+    }
+    cr_assert_geq(blocks * BLOCK, 10000);
+    fclose(f);
+    mem_free(buffer);
+}
+
 // Compares the column prefix + name of ids.txt for each tokenizer of cases.json.
 static void check_blocks(const char *dir, const char *prefix) {
     json_t *cases = load(GOLDEN "/cases.json"), *source = load(GOLDEN "/fragments.json"), *entry;
-    char *buffer = mem_alloc(4 * WORD_LONG), line[1024], *rest, name[64];
+    char path[1024], name[64];
     json_t *small = load(GOLDEN "/vocab.json"), *vocab;
-    snprintf(line, sizeof line, "%s/vocab.json", dir);
-    vocab = load(line);
+    snprintf(path, sizeof path, "%s/vocab.json", dir);
+    vocab = load(path);
     int shift = (int)json_object_size(vocab) - (int)json_object_size(small);
-    size_t i, blocks = 0;
+    size_t i;
     json_array_foreach(json_object_get(cases, "tokenizers"), i, entry) {
         tokenizer *t = open_case(dir, entry, shift);
         snprintf(name, sizeof name, "%s%s", prefix, json_string_value(json_object_get(entry, "name")));
-        FILE *f = fopen(GOLDEN "/ids.txt", "r");
-        cr_assert(f && fgets(line, sizeof line, f));
-        int column = 0;
-        char *word = strtok_r(line, " \n", &rest);
-        for (; word && strcmp(word, name); column++) word = strtok_r(NULL, " \n", &rest);
-        cr_assert(word, "ids.txt has no column %s", name);
-        for (blocks = 0; fgets(line, sizeof line, f); blocks++) {
-            word = strtok_r(line, " \n", &rest);
-            for (int k = 0; k < column; k++) word = strtok_r(NULL, " \n", &rest);
-            cr_assert_eq(strtoull(word, NULL, 16), hash_block(t, source, blocks, buffer),
-                         "%s: strings %zu ... %zu", name, blocks * BLOCK, (blocks + 1) * BLOCK - 1);
-        }
-        cr_assert_geq(blocks * BLOCK, 10000);
-        fclose(f);
+        check_column(t, name, source);
         tokenizer_free(t);
     }
     json_decref(vocab);
     json_decref(small);
     json_decref(source);
     json_decref(cases);
-    mem_free(buffer);
 }
 
 Test(tokenizer, twelve_thousand_strings) { check_blocks(GOLDEN, ""); }
+
+Test(tokenizer, twelve_thousand_strings_with_the_embedded_models_vocabulary) {
+    error err = {0};
+    tokenizer *t = tokenizer_open("assets/talbot/tokenizer", &err);
+    cr_assert(t, "%s", err.text);
+    json_t *source = load(GOLDEN "/fragments.json");
+    check_column(t, "talbot", source);
+    json_decref(source);
+    tokenizer_free(t);
+}
 
 Test(tokenizer, twelve_thousand_strings_with_clips_vocabulary) {
     const char *dir = getenv("CALO_CLIP_VOCAB");

@@ -20,6 +20,7 @@ sys.path.insert(0, "tests/tools")
 from clip_vocab import END, START, clip_merges, write_vocabulary  # noqa: E402
 
 GOLDEN = "tests/golden/tokenizer"
+TALBOT = "assets/talbot/tokenizer"
 CLIP = os.environ.get("CALO_CLIP_VOCAB", ".cache/clip-vocab")
 BLOCKS, BLOCK = 120, 100
 
@@ -180,6 +181,7 @@ def main():
                 ids = [encode(t, c.encode()) for c in CASES]
                 files = {"config": config, "special_tokens_map": special}
                 cases.append({"name": name, **files, "ids": ids, "rows": rows})
+    columns["talbot"] = list(block_hashes(CLIPTokenizer.from_pretrained(TALBOT), texts))
     with open(f"{GOLDEN}/ids.txt", "w") as f:
         f.write(" ".join(columns) + "\n" + "".join(" ".join(row) + "\n" for row in zip(*columns.values())))
     with open(f"{GOLDEN}/cases.json", "w") as f:
