@@ -467,6 +467,8 @@ static status sample_group(group *g, error *err) {
     g->started = clock_seconds();
     host_model m = {g, denoise, step_noise};
     status s = sampler_run_host(t->sampler, &t->points, &t->tune, &m, g->x, n, err);
+    if (!s && g->told < t->points.n) // an adaptive sampler's last steps were long
+        s = tell(t, "sample", t->points.n, t->points.n, g->first, g->n, clock_seconds() - g->started, err);
     if (!s) keep_unmasked(g, g->x);
     return s;
 }
@@ -538,7 +540,7 @@ status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, e
     encoded_pictures pictures = {0};
     const txt2img *largest = t->second ? t->second : t;
     int64_t fit = GROUP_PIXELS / (largest->h * largest->w);
-    int most = fit < 1 ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
+    int most = fit < 1 || t->sampler->adaptive ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
     refiner_hint(t);
     status s = txt2img_check_memory(largest, most < t->count ? most : t->count, err);
     if (!s) s = encode_pictures(t, &pictures, err);

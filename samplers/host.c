@@ -2,6 +2,7 @@
 #include "core/base/mem.h"
 #include "samplers/samplers.h"
 
+#include <math.h>
 #include <stdint.h>
 
 typedef struct {
@@ -40,11 +41,25 @@ static status host_noise(void *arg, const schedule_point *from, const schedule_p
     return OK;
 }
 
+static status host_difference(void *arg, const latent *a, const latent *b, const latent *c, double atol,
+                              double rtol, double *root, error *err) {
+    const float *x = (const float *)a, *y = (const float *)b, *z = (const float *)c;
+    size_t n = ((const host *)arg)->n;
+    double sum = 0;
+    (void)err;
+    for (size_t i = 0; i < n; i++) {
+        double part = ((double)x[i] - y[i]) / fmax(atol, rtol * fmax(fabs(x[i]), fabs(z[i])));
+        sum += part * part;
+    }
+    *root = sqrt(sum / (double)n);
+    return OK;
+}
+
 status sampler_run_host(const sampler *s, const schedule_steps *steps, const sampler_tuning *tune,
                         const host_model *model, float *x, size_t n, error *err) {
     host h = {model, n};
     sampling run = {steps, tune ? *tune : sampler_defaults(s)};
-    sampler_env env = {&h, host_denoise, host_combine, host_noise, {0}};
+    sampler_env env = {&h, host_denoise, host_combine, host_noise, host_difference, {0}};
     float *scratch = n <= SIZE_MAX / MAX_SCRATCH ? mem_calloc(n * MAX_SCRATCH, sizeof *scratch) : NULL;
     if (!scratch) return fail(err, ERR_TEMP, "no memory for latents of %zu values", n);
     for (size_t i = 0; i < MAX_SCRATCH; i++) env.scratch[i] = (latent *)(scratch + i * n);

@@ -22,6 +22,10 @@ typedef struct {
     status (*combine)(void *arg, latent *y, int n, const double *coef, const latent *const *src, error *err);
     // y = unit normals for the way from one point to another: fresh ones, or what a path of noise has there.
     status (*noise)(void *arg, const schedule_point *from, const schedule_point *to, latent *y, error *err);
+    // The root of the mean square of (a - b) / max(atol, rtol |a|, rtol |c|), for samplers that are
+    // `adaptive`.
+    status (*difference)(void *arg, const latent *a, const latent *b, const latent *c, double atol,
+                         double rtol, double *root, error *err);
     latent *scratch[MAX_SCRATCH]; // of the size of x, contents free to use
 } sampler_env;
 
@@ -58,6 +62,7 @@ typedef struct {
     bool to_one;      // always ends at alpha = 1; otherwise as the configuration says
     bool sigma_space; // starts from sigma · noise instead of unit noise, except with leading spacing
     bool brownian;    // its noise is that of one Brownian motion over sigma/alpha
+    bool adaptive;    // its steps follow from the picture, so pictures are drawn one by one
 } sampler;
 
 // Row i of the table, NULL behind the last.
@@ -80,7 +85,7 @@ sampler_fn ddim_sample, tcd_sample, lcm_sample;
 sampler_fn heun_sample, dpm2_sample, dpmpp_2s_sample, dpmpp_sde_sample, restart_sample;
 sampler_fn dpmpp_2m_sample, dpmpp_3m_sample, res_2_sample, unipc_2_sample, unipc_3_sample;
 sampler_fn lms_sample, deis_sample, ipndm_sample, pndm_sample, gradient_estimation_sample;
-sampler_fn er_sde_sample;
+sampler_fn er_sde_sample, sa_solver_sample, dpm_fast_sample, dpm_adaptive_sample;
 
 // ---- latents in memory ----
 

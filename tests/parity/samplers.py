@@ -208,7 +208,7 @@ class KDiffusion:
         self.g = torch.Generator().manual_seed(6)
         self.tree = None
         start = torch.randn(N, generator=torch.Generator().manual_seed(5)).double().numpy()
-        self.y, self.out = start * self.s[0], []
+        self.y, self.out, self.looks = start * self.s[0], [], []
 
     def on_a_path(self):
         """Noise of a Brownian tree of seed 6, as k-diffusion's BrownianTreeNoiseSampler gives it."""
@@ -223,6 +223,7 @@ class KDiffusion:
     def x0(self, y, s):
         t = np.interp(np.log(s), np.log(self.table), np.arange(1000))
         x = y / np.hypot(1, s)
+        self.looks.append(x)
         a = np.array([0.9, 0.7, 1.1, 0.5])
         out = np.tanh(a * x + 0.3 * np.roll(x, -1) + 0.4 * t / 1000 - 0.2)
         return y - s * out if self.kind == "epsilon" else x / np.hypot(1, s) - s / np.hypot(1, s) * out
@@ -365,6 +366,50 @@ class KDiffusion:
         self.y = y + self.noise() * np.sqrt(to**2 - s**2 * r**2)
         self.hist.append((x0, d1))
 
+    def dpm_solver(self, order, s, to, x0, r1):
+        """y at `to` by DPM-Solver of orders 2 and (of 3) 3, or 1, and the looks in between."""
+        h = np.log(s / to)
+        at = lambda c: s * np.exp(-c * h)
+        eps = (self.y - x0) / s
+        first = self.y - to * np.expm1(h) * eps
+        if order == 1:
+            return first, None
+        eps1 = self.eps(self.y - at(r1) * np.expm1(r1 * h) * eps, at(r1))
+        second = first - to / (2 * r1) * np.expm1(h) * (eps1 - eps)
+        if order == 2:
+            return second, None
+        r2, phi = 2 / 3, lambda z: np.expm1(z) / z - 1
+        u2 = self.y - at(r2) * np.expm1(r2 * h) * eps - at(r2) * (r2 / r1) * phi(r2 * h) * (eps1 - eps)
+        return second, first - to / r2 * phi(h) * (self.eps(u2, at(r2)) - eps)
+
+    def dpm_fast(self, eta):
+        n, start, end = len(self.s) - 1, self.s[0], self.table[0]
+        m = n // 3 + 1
+        orders = [3] * (m - 2) + [2, 1] if n % 3 == 0 else [3] * (m - 1) + [n % 3]
+        points = np.exp(np.linspace(np.log(start), np.log(end), m + 1))
+        for order, s, to in zip(orders, points, points[1:]):
+            down = max(end, self.split(s, to, eta)[0]) if eta else to
+            low, high = self.dpm_solver(order, s, down, self.x0(self.y, s), 1 / 3 if order == 3 else 1 / 2)
+            self.y = (low if high is None else high) + (to**2 - down**2) ** 0.5 * self.noise()
+        return np.concatenate(self.looks[1:] + [self.y / np.hypot(1, end)]).tolist()
+
+    def dpm_adaptive(self, eta):
+        s, end, h, before = self.s[0], self.table[0], 0.05, self.y
+        x0 = None
+        while np.log(s / end) > 1e-5:
+            to = max(end, s * np.exp(-h))
+            down = max(end, self.split(s, to, eta)[0]) if eta else to
+            x0 = self.x0(self.y, s) if x0 is None else x0
+            low, high = self.dpm_solver(3, s, down, x0, 1 / 3)
+            delta = np.maximum(0.0078, 0.05 * np.maximum(abs(low), abs(before)))
+            error = np.linalg.norm((low - high) / delta) / N**0.5
+            factor = 1 + np.arctan((1 / (error + 1e-8)) ** (1 / (1.5 if eta else 3)) - 1)
+            h *= factor
+            if factor >= 0.81:
+                before, self.y = low, high + (to**2 - down**2) ** 0.5 * self.noise()
+                s, x0 = to, None
+        return self.looks, (self.y / np.hypot(1, end)).tolist()
+
     def heun(self, i, s, to):
         d = self.eps(self.y, s)
         y2 = self.y + (to - s) * d
@@ -417,13 +462,16 @@ def samplers():
              {"solver_order": 3, "lower_order_final": False}),
             ("unipc", diffusers.UniPCMultistepScheduler, 0.0, "linspace", {"solver_order": 2}),
             ("unipc_3", diffusers.UniPCMultistepScheduler, 0.0, "linspace", {"solver_order": 3}),
+            ("sa_solver", diffusers.SASolverScheduler, 1.0, "linspace", {}),
+            ("sa_solver", diffusers.SASolverScheduler, 1.0, "trailing", {}),
+            ("sa_solver", diffusers.SASolverScheduler, 0.0, "linspace", {"tau_func": lambda t: 0}),
             ("lcm", diffusers.LCMScheduler, 1.0, "lcm", {}), ("tcd", diffusers.TCDScheduler, 0.3, "lcm", {})]
     cases += [(name, cls, eta, kind, spacing, False, extra) for name, cls, eta, spacing, extra in more
               for kind in ("epsilon", "v_prediction") if (name, kind) != ("pndm", "v_prediction")]
     where = {**SPACINGS, "karras": "SPACING_KARRAS", "lcm": "SPACING_LCM"}
     for name, cls, eta, kind, spacing, zero, *extra in cases:
         options = dict(SD, prediction_type=kind, rescale_betas_zero_snr=zero, steps_offset=1, **(extra or [{}])[0])
-        if any(k in cls.__name__ for k in ("PNDM", "Heun", "KDPM2", "DEIS")):
+        if any(k in cls.__name__ for k in ("PNDM", "Heun", "KDPM2", "DEIS", "SASolver")):
             del options["rescale_betas_zero_snr"]
         if spacing == "karras":
             options["use_karras_sigmas"] = True
@@ -440,11 +488,18 @@ def samplers():
         eta = 0.0 if name in ("lms", "ipndm", "gradient_estimation", "res_multistep", "heun") else 1.0
         for kind in ("epsilon", "v_prediction"):
             out.append(row(name, eta, kinds[kind], "SPACING_KARRAS", False, KDiffusion(STEPS, kind).run(name)))
+    for eta in (0.0, 1.0):
+        for kind in ("epsilon", "v_prediction"):
+            out.append(row("dpm_fast", eta, kinds[kind], "SPACING_KARRAS", False, KDiffusion(STEPS, kind).dpm_fast(eta)))
     out.append("};\n\nstatic const struct {\n    const char *name;\n    float x[STEPS * N];\n} on_a_path[] = {\n")
     for name in ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"):
         values = c_array("x", KDiffusion(STEPS).on_a_path().run(name)).split("\n", 1)[1].rsplit("}", 1)[0].rstrip(",\n")
         out.append(f'    {{"{name}", {{\n{values}}}}},\n')
     out.append("};\n\n")
+    for eta in (0, 1):
+        looks, end = KDiffusion(STEPS).dpm_adaptive(eta)
+        out.append(f"enum {{ ADAPTIVE_LOOKS_{eta} = {len(looks)} }};\n")
+        out.append(c_array(f"adaptive_{eta}", np.concatenate(looks).tolist() + end))
     out.append(c_array("restart_of_20", KDiffusion(20).restart()))
     out.append(guidance())
     open("tests/golden/samplers.h", "w").write("".join(out))
