@@ -83,7 +83,7 @@ Test(claims, each_row_is_measured_and_judged) {
 Test(gallery, measures_of_plain_pictures) {
     float black_white[2 * 12], gray[2 * 12] = {0};
     for (int i = 0; i < 24; i++) black_white[i] = i < 12 ? -1 : 1;
-    gallery a = {2, 2, black_white}, b = {2, 2, gray};
+    gallery a = {2, 2, black_white, .each = 1}, b = {2, 2, gray, .each = 1};
     cr_assert_float_eq(gallery_brightness(&a, 0), -1, 1e-12);
     cr_assert_float_eq(gallery_spread(&a), 1, 1e-12);
     cr_assert_float_eq(gallery_spread(&b), 0, 1e-12);
@@ -94,6 +94,8 @@ Test(gallery, measures_of_plain_pictures) {
     cr_assert_float_eq(gallery_difference(&a, &b), 1, 1e-12);
     // 2·E|X − Y| = 2; black from white is 2 apart, gray from gray 0.
     cr_assert_float_eq(gallery_distance(&a, &b), 0, 1e-12);
+    // The same pictures of the same prompts: a prompt's own pair, 0 apart, would make them nearer than near.
+    cr_assert_float_eq(gallery_distance(&a, &(gallery){2, 2, black_white, .each = 1}), 0, 1e-12);
     // White twice and gray twice: nothing inside, 1 between.
     for (int i = 0; i < 12; i++) black_white[i] = 1;
     cr_assert_float_eq(gallery_distance(&a, &b), sqrt(2), 1e-12);

@@ -110,14 +110,17 @@ double gallery_difference(const gallery *a, const gallery *b) {
     return sqrt(sum / a->n);
 }
 
-// E|X − Y|; of one set with itself, over its pairs of different pictures.
+// E|X − Y| over pairs of different prompts, so that what two galleries of the same prompts show of one scene
+// does not pass for nearness of distributions.
 static double apart(const gallery *a, const gallery *b) {
-    double sum = 0;
+    double sum = 0, pairs = 0;
     for (int i = 0; i < a->n; i++)
-        for (int j = 0; j < b->n; j++) sum += sqrt(squared(a, i, b, j));
-    return sum / ((double)a->n * (a == b ? b->n - 1 : b->n));
+        for (int j = 0; j < b->n; j++)
+            if (i / a->each != j / b->each) sum += sqrt(squared(a, i, b, j)), pairs++;
+    return sum / pairs;
 }
 
 double gallery_distance(const gallery *a, const gallery *b) {
-    return sqrt(fmax(0, 2 * apart(a, b) - apart(a, a) - apart(b, b)));
+    double squared_distance = 2 * apart(a, b) - apart(a, a) - apart(b, b);
+    return copysign(sqrt(fabs(squared_distance)), squared_distance);
 }

@@ -40,5 +40,7 @@ double gallery_overexposed(const gallery *g, double margin);
 // Root of the mean squared difference of two galleries of one size.
 double gallery_difference(const gallery *a, const gallery *b);
 // How far two sets of pictures are apart as samples of distributions: the root of the energy distance
-// 2·E|X − Y| − E|X − X'| − E|Y − Y'| (Székely and Rizzo, 2013), in units of a value.
+// 2·E|X − Y| − E|X − X'| − E|Y − Y'| (Székely and Rizzo, 2013), in units of a value. Of galleries of the same
+// prompts; pairs of one prompt do not count. The estimate has no bias, so it is below 0 now and then; its
+// root is then given as a negative number.
 double gallery_distance(const gallery *a, const gallery *b);
