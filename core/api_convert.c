@@ -92,6 +92,7 @@ static status convert(calo_context *ctx, const calo_convert_request *request, er
                     .minus = r.minus,
                     .weight = r.weight,
                     .overwrite = r.overwrite,
+                    .team = ctx->team,
                     .log = &ctx->log,
                     .progress = tell,
                     .user = &j};

@@ -79,9 +79,10 @@ Test(quantised, any_part_can_be_read) {
     }
 }
 
-// Over more than one piece of the decoder.
+// Over more than one piece of the decoder, and more than are made into codes at once, by any number of
+// threads.
 Test(quantised, large_matrices) {
-    enum { O = 40, I = 1000 };
+    enum { O = 1100, I = 1000 };
     float *v = mem_alloc(O * I * sizeof *v), *again = mem_alloc(O * I * sizeof *again);
     char path[600];
     error err = {0};
@@ -99,6 +100,10 @@ Test(quantised, large_matrices) {
     tensor_file_close(f);
     mem_free(v);
     mem_free(again);
+    expect_each("cd \"$D\" && $C convert -q v.safetensors 1.safetensors --force --dtype %1$s --threads 1 && "
+                "$C convert -q v.safetensors 3.safetensors --force --dtype %1$s --threads 3 && "
+                "cmp 1.safetensors 3.safetensors",
+                0, NULL, NULL);
 }
 
 // ---- files

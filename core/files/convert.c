@@ -5,6 +5,7 @@
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/base/text.h"
+#include "core/base/threads.h"
 #include "core/files/model_dir.h"
 #include "core/files/quantise.h"
 #include "core/files/safetensors.h"
@@ -14,20 +15,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE = 2048 }; // elements converted at a time
+enum { PIECE = 2048 };   // elements converted at a time
+enum { ROWS = 1 << 20 }; // values in rows that threads turn into codes together
 
 typedef struct job job;
+typedef struct passage passage;
 
 // What becomes codes, and whether its bins are known.
 typedef struct {
     quantiser q;
+    const passage *codes;
     bool balanced;
 } matrix;
 
 typedef enum { PART_VALUES, PART_CODES, PART_SCALE, PART_MINIMUM, PART_LEVELS } part;
 
 // A tensor on its way: the sources of in + weight · (plus − minus).
-typedef struct {
+struct passage {
     job *job;
     model_tensor in[CONVERT_MAX_PARTS]; // one after another
     int n_parts;
@@ -38,18 +42,24 @@ typedef struct {
     uint64_t bytes;           // of the result
     uint64_t infinite;        // finite values that became infinite
     bool attached;            // stands in the same file as the one before
-} passage;
+};
 
-// The row of a matrix that is at work.
+// What a thread works with: a row of a matrix, and a census; and what failed, of what comes first.
 typedef struct {
-    const matrix *of;
-    uint64_t index;
-    bool coded;
     double *v;
     float *scale, *minimum;
-    uint16_t *halves; // scales or minima as f16
-    unsigned char *codes;
-} working_row;
+    quantise_census *census; // NULL unless bins are balanced
+    error err;
+    int64_t item;
+} lane;
+
+// Rows of a matrix as a file holds them: of the part that `of` is.
+typedef struct {
+    passage *of;
+    uint64_t first, n;
+    unsigned char *bytes;
+    unsigned char bins[QUANTISE_STEPS]; // of `of`'s matrix
+} working_rows;
 
 struct job {
     const conversion *c;
@@ -61,7 +71,8 @@ struct job {
     matrix *matrices;
     size_t n_matrices;
     uint64_t longest; // row of a matrix
-    working_row row;
+    lane *lanes;
+    working_rows *rows;
     metadata_pair *metadata;
     size_t n_metadata;
     uint64_t done, total; // bytes of results
@@ -154,65 +165,117 @@ static uint64_t rows_of(const passage *p) {
 }
 
 // Reads row `index`, which lies in one part, and finds its scales.
-static status take_row(const passage *p, uint64_t index, error *err) {
+static status take_row(const passage *p, uint64_t index, lane *l, error *err) {
     const quantiser *q = &p->matrix->q;
-    working_row *r = &p->job->row;
     uint64_t first = index * q->row;
     int i = 0;
-    if (r->of == p->matrix && r->index == index) return OK;
-    r->of = NULL;
     while (!find_in_part(p, i, &first, q->row)) i++;
-    TRY(read_part(p, p->in[i], first, q->row, r->v, err));
-    if (!quantise_scales(q, r->v, r->scale, q->format->minimum ? r->minimum : NULL))
-        return fail(err, ERR_DATA,
-                    "%s: tensor '%.200s' holds values that cannot be quantised: infinite, or no numbers",
-                    tensor_file_path(p->in[i].file), p->in[i].tensor->name);
-    r->of = p->matrix;
-    r->index = index;
-    r->coded = false;
+    TRY(read_part(p, p->in[i], first, q->row, l->v, err));
+    if (quantise_scales(q, l->v, l->scale, l->minimum)) return OK;
+    return fail(err, ERR_DATA,
+                "%s: tensor '%.200s' holds values that cannot be quantised: infinite, or no numbers",
+                tensor_file_path(p->in[i].file), p->in[i].tensor->name);
+}
+
+static void note_failure(lane *l, int64_t item, const error *err) {
+    if (l->err.code && l->item < item) return;
+    l->err = *err;
+    l->item = item;
+}
+
+// fn for each item by the job's threads; of failures, that of the first item.
+static status for_items(job *j, int64_t n, void (*fn)(void *, int64_t, int64_t), void *arg, error *err) {
+    const lane *first = NULL;
+    int lanes = team_size(j->c->team);
+    for (int i = 0; i < lanes; i++) j->lanes[i].err.code = OK;
+    parallel_items(j->c->team, n, fn, arg);
+    for (const lane *l = j->lanes; l < j->lanes + lanes; l++)
+        if (l->err.code && (!first || l->item < first->item)) first = l;
+    if (!first) return OK;
+    *err = first->err;
+    return err->code;
+}
+
+// A matrix in one thread: sums of another order would be rounded to other levels.
+static void balance_matrix(void *arg, int64_t item, int64_t at) {
+    matrix *m = (matrix *)arg + item;
+    const passage *p = m->codes;
+    lane *l = &p->job->lanes[at];
+    error err = {0};
+    memset(l->census, 0, sizeof *l->census);
+    for (uint64_t i = 0; i < rows_of(p) && !err.code; i++)
+        if (!take_row(p, i, l, &err)) quantise_count(&m->q, l->v, l->scale, l->census);
+    if (err.code) {
+        note_failure(l, item, &err);
+        return;
+    }
+    quantise_balance(&m->q, l->census);
+    m->balanced = true;
+}
+
+// With the next ones, as results are written in this order.
+static status balance(const passage *p, error *err) {
+    enum { TOGETHER = 16 }; // for each thread
+    job *j = p->job;
+    size_t left = (size_t)(j->matrices + j->n_matrices - p->matrix),
+           most = TOGETHER * (size_t)team_size(j->c->team);
+    if (p->matrix->balanced || !p->matrix->q.format->balanced) return OK;
+    return for_items(j, (int64_t)(left < most ? left : most), balance_matrix, p->matrix, err);
+}
+
+static void put_scales(const passage *p, const float *from, void *to) {
+    if (p->type == DT_F32)
+        memcpy(to, from, p->matrix->q.groups * sizeof *from);
+    else
+        for (uint64_t g = 0; g < p->matrix->q.groups; g++) ((uint16_t *)to)[g] = f32_to_f16(from[g]);
+}
+
+// What the file holds of a row.
+static void make_row(void *arg, int64_t i, int64_t at) {
+    const passage *p = arg;
+    const quantiser *q = &p->matrix->q;
+    working_rows *r = p->job->rows;
+    lane *l = &p->job->lanes[at];
+    unsigned char *to = r->bytes + (uint64_t)i * (p->bytes / rows_of(p));
+    error err = {0};
+    if (take_row(p, r->first + (uint64_t)i, l, &err))
+        note_failure(l, i, &err);
+    else if (p->part == PART_CODES)
+        quantise_codes(q, l->v, l->scale, l->minimum, r->bins, to);
+    else
+        put_scales(p, p->part == PART_SCALE ? l->scale : l->minimum, to);
+}
+
+static uint64_t most_values(const job *j) { return j->longest > ROWS ? j->longest : ROWS; }
+
+// Rows from `first` on, as many as there is room for.
+static status make_rows(passage *p, uint64_t first, error *err) {
+    job *j = p->job;
+    working_rows *r = j->rows;
+    uint64_t room = most_values(j) / p->matrix->q.row, left = rows_of(p) - first;
+    if (r->of == p && first >= r->first && first - r->first < r->n) return OK;
+    if (r->of != p && p->part == PART_CODES && p->matrix->balanced) quantise_bins(&p->matrix->q, r->bins);
+    r->of = NULL;
+    r->first = first;
+    r->n = left < room ? left : room;
+    TRY(for_items(j, (int64_t)r->n, make_row, p, err));
+    r->of = p;
     return OK;
 }
 
-static status balance(const passage *p, error *err) {
-    matrix *m = p->matrix;
-    if (m->balanced || !m->q.format->balanced) return OK;
-    quantise_census *census = mem_calloc(1, sizeof *census);
-    status s = census ? OK : short_of_memory(err);
-    for (uint64_t i = 0; i < rows_of(p) && !s; i++)
-        if (!(s = take_row(p, i, err))) quantise_count(&m->q, p->job->row.v, p->job->row.scale, census);
-    if (!s) quantise_balance(&m->q, census);
-    m->balanced = !s;
-    mem_free(census);
-    return s;
-}
-
-// What the file holds of the row.
-static const void *bytes_of_row(const passage *p) {
-    const quantiser *q = &p->matrix->q;
-    working_row *r = &p->job->row;
-    const float *from = p->part == PART_SCALE ? r->scale : r->minimum;
-    if (p->part == PART_CODES) {
-        if (!r->coded) quantise_codes(q, r->v, r->scale, r->minimum, r->codes);
-        r->coded = true;
-        return r->codes;
-    }
-    if (p->type == DT_F32) return from;
-    for (uint64_t g = 0; g < q->groups; g++) r->halves[g] = f32_to_f16(from[g]);
-    return r->halves;
-}
-
-static status deliver_rows(const passage *p, uint64_t offset, char *dst, size_t bytes, error *err) {
+static status deliver_rows(passage *p, uint64_t offset, char *dst, size_t bytes, error *err) {
+    const working_rows *r = p->job->rows;
     uint64_t row = p->bytes / rows_of(p);
     for (size_t n; bytes; dst += n, offset += n, bytes -= n) {
-        uint64_t at = offset % row;
-        n = row - at < bytes ? (size_t)(row - at) : bytes;
-        TRY(take_row(p, offset / row, err));
-        memcpy(dst, (const char *)bytes_of_row(p) + at, n);
+        TRY(make_rows(p, offset / row, err));
+        uint64_t end = (r->first + r->n) * row;
+        n = end - offset < bytes ? (size_t)(end - offset) : bytes;
+        memcpy(dst, r->bytes + (offset - r->first * row), n);
     }
     return OK;
 }
 
-static status deliver_codes(const passage *p, uint64_t offset, char *dst, size_t bytes, error *err) {
+static status deliver_codes(passage *p, uint64_t offset, char *dst, size_t bytes, error *err) {
     if (p->part == PART_CODES || p->part == PART_LEVELS) TRY(balance(p, err));
     if (p->part == PART_LEVELS) return memcpy(dst, (const char *)p->matrix->q.levels + offset, bytes), OK;
     return deliver_rows(p, offset, dst, bytes, err);
@@ -306,6 +369,7 @@ static status put_matrix(job *j, passage p, const char *name, int ndim, const in
     quantised_stored_shape(f, ndim, shape, stored);
     p.part = PART_CODES;
     p.type = f->codes;
+    m->codes = &j->passages[j->n];
     TRY(put(j, &p, name, ndim, stored, err));
     p.attached = true;
     p.part = PART_SCALE;
@@ -359,15 +423,25 @@ static status make_room(job *j, size_t n, error *err) {
     return j->passages && j->items && j->matrices ? OK : short_of_memory(err);
 }
 
+static status make_lane(job *j, lane *l, error *err) {
+    const quantised_format *f = j->c->quantise;
+    uint64_t groups = quantised_groups(f, j->longest);
+    l->v = mem_calloc(j->longest, sizeof *l->v);
+    l->scale = mem_calloc(groups, sizeof *l->scale);
+    l->minimum = mem_calloc(groups, sizeof *l->minimum);
+    if (f->balanced) l->census = mem_calloc(1, sizeof *l->census);
+    return l->v && l->scale && l->minimum && (l->census || !f->balanced) ? OK : short_of_memory(err);
+}
+
 // For the longest row, when all matrices are known.
-static status make_row(job *j, error *err) {
-    working_row *r = &j->row;
-    r->v = mem_calloc(j->longest, sizeof *r->v);
-    r->scale = mem_calloc(j->longest, sizeof *r->scale);
-    r->minimum = mem_calloc(j->longest, sizeof *r->minimum);
-    r->halves = mem_calloc(j->longest, sizeof *r->halves);
-    r->codes = mem_calloc(j->longest, 1);
-    return r->v && r->scale && r->minimum && r->halves && r->codes ? OK : short_of_memory(err);
+static status make_lanes(job *j, error *err) {
+    int n = team_size(j->c->team);
+    if (!j->n_matrices) return OK;
+    j->lanes = mem_calloc((size_t)n, sizeof *j->lanes);
+    j->rows = mem_calloc(1, sizeof *j->rows);
+    if (!j->lanes || !j->rows || !(j->rows->bytes = mem_alloc(most_values(j)))) return short_of_memory(err);
+    for (int i = 0; i < n; i++) TRY(make_lane(j, &j->lanes[i], err));
+    return OK;
 }
 
 // Whether a tensor is of use in the result.
@@ -455,7 +529,7 @@ static status save_shards(job *j, size_t n, error *err) {
 
 static status save_all(job *j, error *err) {
     size_t n = shard_count(j);
-    TRY(make_row(j, err));
+    TRY(make_lanes(j, err));
     return n == 1 ? save(j, j->c->out, 0, j->n, err) : save_shards(j, n, err);
 }
 
@@ -504,11 +578,15 @@ static void finish(job *j) {
     mem_free(j->passages);
     mem_free(j->items);
     mem_free(j->matrices);
-    mem_free(j->row.v);
-    mem_free(j->row.scale);
-    mem_free(j->row.minimum);
-    mem_free(j->row.halves);
-    mem_free(j->row.codes);
+    for (lane *l = j->lanes; l && l < j->lanes + team_size(j->c->team); l++) {
+        mem_free(l->v);
+        mem_free(l->scale);
+        mem_free(l->minimum);
+        mem_free(l->census);
+    }
+    mem_free(j->lanes);
+    if (j->rows) mem_free(j->rows->bytes);
+    mem_free(j->rows);
     model_files_close(j->in);
     model_files_close(j->plus);
     model_files_close(j->minus);

@@ -25,6 +25,7 @@ typedef struct {
     double weight;
 
     bool overwrite;
+    struct team *team;   // makes codes; NULL: the calling thread
     const log_sink *log; // a tensor with finite values that became infinite is a warning with its name
     // After each piece and, with the path, after each file; not OK ends the conversion. May be NULL.
     status (*progress)(void *user, const char *file, uint64_t done, uint64_t total, error *err);

@@ -28,8 +28,10 @@ typedef struct {
 
 // How often each step of u occurs, and the sum of what occurs there.
 typedef struct {
-    uint64_t count[QUANTISE_STEPS];
-    double sum[QUANTISE_STEPS];
+    struct {
+        uint64_t count;
+        double sum;
+    } of[QUANTISE_STEPS];
 } quantise_census;
 
 // Whether tensors of this name and shape are quantised: the matrices and convolutions of a UNet and of text
@@ -39,10 +41,11 @@ bool quantise_takes(const char *name, int ndim, const int64_t *shape);
 // A row's scales and minima, `groups` of each (minima only where the format has them). false: a value, or a
 // scale in its type, is not finite.
 bool quantise_scales(const quantiser *q, const double *v, float *scale, float *minimum);
-// Its codes, as they are stored.
+// Its codes, as they are stored. `bins` of balanced formats: see below.
 void quantise_codes(const quantiser *q, const double *v, const float *scale, const float *minimum,
-                    unsigned char *codes);
+                    const unsigned char *bins, unsigned char *codes);
 
-// Balanced: counts a row; when all have been, makes the bins of the whole.
+// Balanced: counts a row; when all have been, makes the bins of the whole; which bin each step is in.
 void quantise_count(const quantiser *q, const double *v, const float *scale, quantise_census *c);
 void quantise_balance(quantiser *q, const quantise_census *c);
+void quantise_bins(const quantiser *q, unsigned char bins[QUANTISE_STEPS]);
