@@ -233,9 +233,9 @@ static status describe_memory(const txt2img *t, char **json, error *err) {
     json_int_t winograd, packed = 0, most = 0;
     status s = txt2img_memory(t, 1, &all, err);
     for (int i = 0; i < all.n && !s; i++) {
-        const memory_row *r = &all.at[i];
+        memory_row *r = &all.at[i];
         const network_memory *m = &r->need;
-        if ((s = winograd_bytes(r, &winograd, err))) break;
+        if ((s = winograd_bytes(r, &winograd, err)) || (s = memory_find_least(t, r, err))) break;
         size_t peak = (r->tiled ? r->tiled : m->total) + PROCESS_BYTES;
         json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "name",
                                               network_name(r->shape.net), "weights", (json_int_t)m->weights,

@@ -71,33 +71,41 @@ enum { NAME = 40 };
 
 static double mega(size_t bytes) { return (double)bytes * 1e-6; }
 
-static size_t tiled_bytes(const txt2img *t, network net) {
+// 0: not an autoencoder, or not in parts.
+static size_t tiled_bytes(const txt2img *t, network net, bool least) {
     autoencoder a =
         net == NET_VAE_ENCODER && hires_encodes(t) ? hires_autoencoder(t) : txt2img_autoencoder(t);
-    if (net == NET_VAE_ENCODER) return autoencoder_tiled_bytes(&a, VAE_ENCODE);
-    return net == NET_VAE_DECODER ? autoencoder_tiled_bytes(&a, VAE_DECODE) : 0;
+    if (net != NET_VAE_ENCODER && net != NET_VAE_DECODER) return 0;
+    return autoencoder_tiled_bytes(&a, net == NET_VAE_ENCODER ? VAE_ENCODE : VAE_DECODE, least);
 }
-
-// A network that works in parts takes what those take.
-static size_t least_of(const memory_row *r) { return r->tiled ? r->tiled : r->need.least; }
 
 status txt2img_memory(const txt2img *t, int group, memory_table *to, error *err) {
     TRY(list_networks(t, group, to, err));
     for (memory_row *r = to->at; r < to->at + to->n; r++) {
         TRY(api_network_memory(r->model, &r->shape, FAST, &r->need, err));
-        r->tiled = tiled_bytes(t, r->shape.net);
+        r->tiled = tiled_bytes(t, r->shape.net, false);
+        r->least = r->tiled ? r->tiled : r->need.least; // in parts it takes what those take
     }
+    return OK;
+}
+
+status memory_find_least(const txt2img *t, memory_row *r, error *err) {
+    network_memory lean;
+    size_t tiled = tiled_bytes(t, r->shape.net, true);
+    TRY(api_network_memory(r->model, &r->shape, LEAN, &lean, err));
+    if (lean.least < r->least) r->least = lean.least;
+    if (tiled && tiled < r->least) r->least = tiled;
     return OK;
 }
 
 const memory_row *memory_largest(const memory_table *all) {
     const memory_row *largest = all->at;
     for (const memory_row *r = all->at; r < all->at + all->n; r++)
-        if (least_of(r) > least_of(largest)) largest = r;
+        if (r->least > largest->least) largest = r;
     return largest;
 }
 
-size_t memory_least(const memory_table *all) { return least_of(memory_largest(all)) + PROCESS_BYTES; }
+size_t memory_least(const memory_table *all) { return memory_largest(all)->least + PROCESS_BYTES; }
 
 // "unet", "refiner's unet"
 static const char *name_of(const txt2img *t, const memory_row *r, char name[NAME]) {

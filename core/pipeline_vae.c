@@ -28,8 +28,8 @@ enum { VAE_TILE = 256, LEAN_TILE = 128 };
 
 static bool is_limited(const autoencoder *a) { return a->model->ctx->options.max_memory > 0; }
 
-static int64_t tile_pixels(const autoencoder *a) {
-    int64_t side = a->tile ? a->tile : is_limited(a) ? LEAN_TILE : VAE_TILE;
+static int64_t tile_pixels(const autoencoder *a, bool limited) {
+    int64_t side = a->tile ? a->tile : limited ? LEAN_TILE : VAE_TILE;
     return side * side;
 }
 
@@ -42,10 +42,10 @@ static network_shape shape_of(const autoencoder *a, vae_way way, dtype compute) 
                            .W = a->w * f};
 }
 
-static int64_t tiled_bytes(const autoencoder *a, vae_way way, dtype compute) {
+static int64_t tiled_bytes(const autoencoder *a, vae_way way, dtype compute, bool limited) {
     const vae_config *v = model_vae(a->model->m, NULL);
     int64_t f = vae_factor(v);
-    return vae_tiled_bytes(v, way, a->h * f, a->w * f, compute, tile_pixels(a));
+    return vae_tiled_bytes(v, way, a->h * f, a->w * f, compute, tile_pixels(a, limited));
 }
 
 // Whether a limit of memory leaves no other way. What cannot be told is told when the network is made.
@@ -54,7 +54,7 @@ static bool is_too_large(const autoencoder *a, vae_way way, dtype compute) {
     network_memory need;
     error ignored = {0};
     return is_limited(a) && !api_network_memory(a->model, &s, FAST, &need, &ignored) && !need.fits &&
-           tiled_bytes(a, way, compute) < (int64_t)need.least;
+           tiled_bytes(a, way, compute, true) < (int64_t)need.least;
 }
 
 static bool tiles(const autoencoder *a, vae_way way, dtype compute) {
@@ -66,8 +66,9 @@ static bool tiles(const autoencoder *a, vae_way way, dtype compute) {
              is_too_large(a, way, compute)));
 }
 
-size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way) {
-    return tiles(a, way, a->compute) ? (size_t)tiled_bytes(a, way, a->compute) : 0;
+size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way, bool least) {
+    bool parts = least ? a->tiling != CALO_TILING_OFF : tiles(a, way, a->compute);
+    return parts ? (size_t)tiled_bytes(a, way, a->compute, least || is_limited(a)) : 0;
 }
 
 typedef struct {
@@ -104,7 +105,7 @@ static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const 
                    .be = api_backend(a->model->ctx, is_limited(a) ? LEAN : FAST, err),
                    .room = &a->model->ctx->ws,
                    .forgets = is_limited(a),
-                   .pixels = tile_pixels(a),
+                   .pixels = tile_pixels(a, is_limited(a)),
                    .progress = tell,
                    .user = &at};
     if (!t.weights || !t.be) return err->code;

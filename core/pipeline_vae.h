@@ -16,8 +16,9 @@ typedef struct {
     int image, images;  // of a request: progress in parts is that of this one, from 0
 } autoencoder;
 
-// Bytes of activations, about, where it works in parts; else 0.
-size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way);
+// Bytes of activations, about, where it works in parts; else 0. `least`: as if a limit of memory left no
+// other way.
+size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way, bool least);
 
 // Whether all n values are numbers.
 bool all_finite(const float *x, size_t n);
