@@ -8,7 +8,7 @@ backend *cpu_backend(struct team *team, error *err);
 
 // The same, but 3×3 convolutions may be done with fewer multiplications (winograd.h): for drawing, where a
 // relative error of 1e-5 in f32, or twice that of bf16, is nothing; not for comparing networks.
-// And linears with weights of 8 bits may be computed in integers (int8.h).
+// And linears and convolutions with weights of 8 bits may be computed in integers (int8.h).
 backend *cpu_backend_fast(struct team *team, error *err);
 // The same, but their weights are as large as plain ones except where those are small beside the picture:
 // slower by some hundredths, in much less memory.

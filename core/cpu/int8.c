@@ -2,6 +2,10 @@
 #include "core/cpu/int8_isa.h"
 #include "core/cpu/level.h"
 
+#include <string.h>
+
+enum { ROUNDED = 64 }; // pixels of a work item
+
 bool int8_runs(void) {
 #ifdef __x86_64__
     return cpu_has_vnni();
@@ -10,32 +14,39 @@ bool int8_runs(void) {
 #endif
 }
 
-// Products are at most 255 · 128.
-bool int8_fits(const int8_desc *d) { return d->K <= INT32_MAX / (255 * 128) && d->K > 0; }
+// Products are at most 255 · 128, and the sums of a tap are whole numbers of 32 bits.
+bool int8_fits(const int8_desc *d) { return d->Ci <= INT32_MAX / (255 * 128) && d->Ci > 0; }
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-static int64_t panels(const int8_desc *d) { return (d->N + INT8_PANEL - 1) / INT8_PANEL; }
+static int64_t panels(const int8_desc *d) { return (d->Co + INT8_PANEL - 1) / INT8_PANEL; }
 
-int64_t int8_row_bytes(const int8_desc *d) { return round_up(d->K, 4); }
+int64_t int8_pixel_bytes(const int8_desc *d) { return round_up(d->Ci, 16); }
+int64_t int8_tap_bytes(const int8_desc *d) { return INT8_PANEL * round_up(d->Ci, 4); }
 
+// Scales of the outputs; for each tap the sums of their codes; the codes.
 int64_t int8_panel_bytes(const int8_desc *d) {
-    return INT8_PANEL * (int8_row_bytes(d) + (int64_t)sizeof(float));
+    int64_t floats = INT8_PANEL * (int64_t)sizeof(float);
+    return floats + int8_taps(d) * (floats + int8_tap_bytes(d));
 }
 
-static int64_t lane_bytes(const int8_desc *d) {
-    int64_t facts = INT8_ROWS * (int64_t)(sizeof(float) + sizeof(int32_t));
-    return round_up(facts + INT8_ROWS * round_up(d->K, 16), 64);
+static int64_t facts_bytes(const int8_desc *d) {
+    return round_up((int8_pixels(d) + 1) * (int64_t)sizeof(int8_fact), 64);
+}
+
+static int64_t codes_bytes(const int8_desc *d) {
+    return round_up((int8_pixels(d) + 1) * int8_pixel_bytes(d), 64);
 }
 
 size_t int8_packed_bytes(const int8_desc *d) { return (size_t)(panels(d) * int8_panel_bytes(d)); }
 
 size_t int8_scratch_bytes(const int8_desc *d, int threads) {
-    return (size_t)(lane_bytes(d) * (threads < 1 ? 1 : threads));
+    return (size_t)(facts_bytes(d) + codes_bytes(d) + int8_lane_bytes(d) * (threads < 1 ? 1 : threads));
 }
 
 typedef struct {
     int8_args a;
-    int64_t chunks, panels, groups; // groups of panels that the items of a chunk are split into
+    int64_t rows, chunks;   // pixels of y, and into how many parts they are split
+    int64_t panels, groups; // groups of panels that the items of a chunk are split into
     char *lanes;
 } pass;
 
@@ -49,20 +60,37 @@ void int8_pack(team *t, const int8_desc *d, const float *w, void *packed) {
     parallel_items(t, panels(d), pack_panel, &p);
 }
 
+static void round_pixels(void *arg, int64_t begin, int64_t end) {
+    int8_round(&((const pass *)arg)->a, begin, end);
+}
+
 static void run_item(void *arg, int64_t item, int64_t lane) {
     const pass *p = arg;
-    int64_t first = item / p->groups * INT8_ROWS, g = item % p->groups, rest = p->a.d.M - first;
+    int64_t first = item / p->groups * INT8_ROWS, g = item % p->groups, rest = p->rows - first;
     int8_run_rows(&p->a, first, rest < INT8_ROWS ? rest : INT8_ROWS, g * p->panels / p->groups,
-                  (g + 1) * p->panels / p->groups, p->lanes + lane * lane_bytes(&p->a.d));
+                  (g + 1) * p->panels / p->groups, p->lanes + lane * int8_lane_bytes(&p->a.d));
 }
 
 void int8_run(team *t, const int8_desc *d, const void *x, const void *packed, const float *bias,
               const void *residual, void *y, void *scratch) {
-    pass p = {.a = {.d = *d, .x = x, .bias = bias, .residual = residual, .y = y, .packed = (void *)packed},
-              .chunks = (d->M + INT8_ROWS - 1) / INT8_ROWS,
+    uint8_t *codes = (uint8_t *)scratch + facts_bytes(d);
+    pass p = {.a = {.d = *d,
+                    .x = x,
+                    .bias = bias,
+                    .residual = residual,
+                    .y = y,
+                    .packed = (void *)packed,
+                    .facts = scratch,
+                    .codes = codes},
+              .rows = d->B * int8_rows(d) * int8_columns(d),
               .panels = panels(d),
-              .lanes = scratch};
-    // Few rows are few items: then their columns are split too, and the rows rounded once for each group.
+              .lanes = (char *)codes + codes_bytes(d)};
+    int64_t padding = int8_pixels(d);
+    p.a.facts[padding] = (int8_fact){0, 0};
+    memset(codes + padding * int8_pixel_bytes(d), 0, (size_t)int8_pixel_bytes(d));
+    parallel_for(t, int8_pixels(d), ROUNDED, round_pixels, &p);
+    // Few rows are few items: then their columns are split too.
+    p.chunks = (p.rows + INT8_ROWS - 1) / INT8_ROWS;
     p.groups = parallel_split(t, p.chunks, p.panels);
     parallel_items(t, p.chunks * p.groups, run_item, &p);
 }

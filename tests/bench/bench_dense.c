@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/cpu/dense.h"
+#include "core/cpu/int8.h"
 #include "core/cpu/winograd.h"
 #include "tests/bench/ceiling.h"
 #include "tests/bench/machine.h"
@@ -117,6 +118,36 @@ static void time_winograd(team *t, const layer *l, dtype type, bool lean) {
     for (int i = 0; i < 5; i++) mem_free(all[i]);
 }
 
+// With weights of 8 bits, beside the ceiling of the activations' type.
+static void time_int8(team *t, const layer *l, dtype type) {
+    int64_t kernel = l->kernel ? l->kernel : 1, pixels = (int64_t)l->B * l->size * (l->kernel ? l->size : 1);
+    int8_desc d = int8_linear(type, pixels, l->Co, l->Ci);
+    if (kernel == 3) {
+        d.B = l->B;
+        d.H = d.W = l->size;
+        d.kh = d.kw = 3;
+        d.stride = l->stride;
+        d.top = d.left = d.bottom = d.right = 1;
+    }
+    if (!int8_runs() || !int8_fits(&d)) return;
+    float *x = operand(pixels * l->Ci), *y = operand(pixels * l->Co),
+          *w = operand((int64_t)l->Ci * l->Co * kernel * kernel);
+    void *packed = mem_alloc(int8_packed_bytes(&d)),
+         *scratch = mem_alloc(int8_scratch_bytes(&d, team_size(t)));
+    if (!x || !y || !w || !packed || !scratch) machine_die("out of memory");
+    int8_pack(t, &d, w, packed);
+    rates r = {0};
+    double work = 2e-9 * (double)(pixels * l->Ci * l->Co * kernel * kernel) / (double)(d.stride * d.stride);
+    for (int i = 0; i < ROUNDS; i++) {
+        double ceiling = ceiling_measure(ceiling_of(type), t), start = clock_seconds();
+        int8_run(t, &d, x, packed, NULL, NULL, y, scratch);
+        rates_add(&r, work / (clock_seconds() - start), ceiling);
+    }
+    print_row(l, type, "int8", &r, "int8 vnni");
+    void *all[] = {x, y, w, packed, scratch};
+    for (int i = 0; i < 5; i++) mem_free(all[i]);
+}
+
 static void time_layer(dense_engine *e, team *t, const layer *l, pass p, dtype type) {
     dense_desc k = describe(l, p, type);
     error err = {0};
@@ -175,6 +206,7 @@ int main(int argc, char **argv) {
             dtype dt = type ? DT_BF16 : DT_F32;
             for (pass p = FORWARD; p < PASSES; p++) time_layer(e, t, l, p, dt);
             for (int lean = 0; lean < 2; lean++) time_winograd(t, l, dt, lean);
+            time_int8(t, l, dt);
         }
     }
     dense_engine_free(e);
