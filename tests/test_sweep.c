@@ -168,6 +168,29 @@ static calo_status run_upscale(char *message, size_t size, bool again) {
     return finish(ctx, s, message, size);
 }
 
+// Two models of one context, the second one finishing the pictures.
+static calo_status run_refined(char *message, size_t size, bool again) {
+    (void)again;
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_model *m = NULL;
+    saver to = {ctx, 0};
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a [boat:tree:2] [x|y]";
+    r.width = r.height = 32;
+    r.steps = 3;
+    r.count = 3;
+    r.refiner_switch_at = 0.5;
+    r.on_image = save;
+    r.user = &to;
+    if (!s) s = calo_model_open(ctx, model, &m);
+    if (!s) s = calo_model_open(ctx, model, &r.refiner);
+    if (!s) s = calo_txt2img(m, &r, NULL);
+    calo_model_free(r.refiner);
+    calo_model_free(m);
+    return finish(ctx, s, message, size);
+}
+
 static calo_status run_train(char *message, size_t size, bool again) {
     calo_status s;
     calo_context *ctx = one_thread(&s);
@@ -226,6 +249,7 @@ static calo_status run_batch(char *message, size_t size, bool again) {
 static const job TXT2IMG = {"txt2img", run_txt2img, {"out/1.png", "out/2.webp", "out/3.jpg"}, false};
 static const job HIRES = {"hires", run_hires, {"out/1.png"}, false};
 static const job UPSCALE = {"upscale", run_upscale, {"out/1.png"}, false};
+static const job REFINED = {"refined", run_refined, {"out/1.png", "out/2.webp", "out/3.jpg"}, false};
 static const job TRAIN = {
     "train", run_train, {"out/run/loss.csv", "out/run/model/vae/diffusion_pytorch_model.safetensors"}, true};
 
@@ -485,6 +509,11 @@ Test(sweep, txt2img_with_failing_files) {
     for (fault_kind k = FAULT_EIO; k < FAULT_KINDS; k++) sweep(&TXT2IMG, k);
 }
 
+Test(sweep, refined) {
+    sweep(&REFINED, FAULT_MEMORY);
+    sweep(&REFINED, FAULT_EIO);
+}
+
 // In a process of its own, as every job: what OpenMP keeps of a run would look lost in those made after it.
 static uint64_t least_memory(void) {
     uint64_t *least = mmap(NULL, sizeof *least, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -504,6 +533,7 @@ static uint64_t least_memory(void) {
 // Weights are read in every step.
 Test(sweep, txt2img_in_little_memory) {
     max_memory = least_memory();
+    sweep(&REFINED, FAULT_MEMORY);
     sweep(&TXT2IMG, FAULT_MEMORY);
     sweep(&TXT2IMG, FAULT_EIO);
     sweep(&TXT2IMG, FAULT_SHORT);
