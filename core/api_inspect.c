@@ -213,7 +213,12 @@ static status inspect_model(model *m, char **json, error *err) {
     if (s) return json_decref(list), s;
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:o}", "kind", "model", "name", model_name(m), "folder",
                           model_dir(m), "class", model_class(m), "components", list);
-    if (j && model_checkpoint(m)) add_checkpoint(j, m);
+    if (j && model_checkpoint(m))
+        add_checkpoint(j, m);
+    else if (j && model_is_refiner(m))
+        json_object_set_new(j, "detected",
+                            json_pack("[{s:s, s:s, s:s}]", "what", "task", "value", REFINER_TASK, "because",
+                                      "model_index.json has requires_aesthetics_score"));
     return give(j, json, err);
 }
 

@@ -697,8 +697,7 @@ Test(checkpoint, the_refiner_goes_to_a_folder_and_back) {
     cr_expect(model_is_refiner(m));
     cr_expect_eq(model_unet(m, &err)->time_ids, TIME_IDS_SCORE, "%s", err.text);
     expect_finding(m, "kind", "SDXL refiner");
-    expect_finding(m, "task",
-                   "the last steps of an SDXL model's picture (--refiner), or of one that is there (-i)");
+    expect_finding(m, "task", REFINER_TASK);
     model_free(m);
 }
 

@@ -354,6 +354,11 @@ Test(refiner_runs, a_picture_is_repeated) {
            NULL, NULL);
 }
 
+Test(refiner_runs, a_folder_says_what_it_is_for) {
+    expect("$C inspect \"$D/fine\"", 0, "the last steps of an SDXL model's picture (--refiner)", NULL);
+    expect("$C inspect \"$D/base\" | grep refiner", 1, NULL, NULL);
+}
+
 Test(refiner_runs, jobs_name_theirs) {
     expect("cd \"$D\" && echo a > one && $C batch -q -m base one -o no --refiner none; test $? = 66 && ls "
            "no/manifest.jsonl",

@@ -262,9 +262,7 @@ static void find_task(checkpoint *c) {
         const char *task;
     } TASKS[] = {{4, "text to image"}, {8, "instruct-pix2pix"}, {9, "inpainting"}};
     if (c->kind == CHECKPOINT_REFINER) {
-        found(c, "task",
-              "the last steps of an SDXL model's picture (--refiner), or of one that is there (-i)",
-              "refiners are trained on little noise alone");
+        found(c, "task", REFINER_TASK, "refiners are trained on little noise alone");
         return;
     }
     for (size_t i = 0; i < sizeof TASKS / sizeof *TASKS; i++)

@@ -14,6 +14,9 @@ typedef enum {
     N_CHECKPOINTS
 } checkpoint_kind;
 
+// What SDXL's refiner is for.
+#define REFINER_TASK "the last steps of an SDXL model's picture (--refiner), or of one that is there (-i)"
+
 typedef struct checkpoint checkpoint;
 
 // ERR_DATA when the file holds no UNet of this layout, or one of a kind that is not known. NULL on failure.
