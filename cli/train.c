@@ -34,7 +34,9 @@ const command_line TRAIN_LINE = {
     "Trains a model as a JSON file says; -m names another model folder than the file.",
     "Ctrl-C stops after the update and writes a checkpoint; --resume goes on "
     "from it. The file's keys, their defaults and\n"
-    "ranges: calotype train --keys",
+    "ranges: calotype train --keys. The least that is needed, with name.txt beside each name.png:\n"
+    "  {\"model\": \"FOLDER\", \"data\": \"PICTURES\", \"size\": \"512x512\", \"samples\": 20000, \"out\": "
+    "\"FOLDER\"}",
     {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
     1};
 

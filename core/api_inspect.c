@@ -281,16 +281,30 @@ calo_status calo_inspect_model(calo_model *m, char **json) {
     return api_leave(inspect_model(m->m, json, err));
 }
 
+// A model, or else the weights of one network or of an adapter.
+static status inspect_folder(const char *path, char **json, error *err) {
+    model *m = model_open(path, NULL, err);
+    if (m || err->code != ERR_NOINPUT) {
+        status s = m ? inspect_model(m, json, err) : err->code;
+        model_free(m);
+        return s;
+    }
+    error none = {0};
+    model_files *f = model_files_open(path, NULL, &none);
+    const char *file = f ? model_files_path(f) : "";
+    status s = err->code;
+    if (tensor_file_is_named(file)) {
+        *err = (error){0};
+        s = inspect_tensors(file, json, err);
+    }
+    model_files_close(f);
+    return s;
+}
+
 calo_status calo_inspect(calo_context *ctx, const char *path, char **json) {
     error *err = api_enter(ctx);
     *json = NULL;
-    if (!fs_is_dir(path)) {
-        status s =
-            tensor_file_is_named(path) ? inspect_tensors(path, json, err) : inspect_picture(path, json, err);
-        return api_leave(s);
-    }
-    model *m = model_open(path, NULL, err);
-    status s = m ? inspect_model(m, json, err) : err->code;
-    model_free(m);
-    return api_leave(s);
+    return api_leave(fs_is_dir(path)              ? inspect_folder(path, json, err)
+                     : tensor_file_is_named(path) ? inspect_tensors(path, json, err)
+                                                  : inspect_picture(path, json, err));
 }

@@ -688,7 +688,9 @@ Test(cli, inspect_shows_models_pictures_and_plans) {
     expect("$C txt2img -q -m \"$M\" -p 'a boat' --no-metadata --steps 1 -o \"$D/b.png\" && ! $C inspect "
            "\"$D/b.png\" | grep boat",
            0, NULL, NULL);
+    expect("$C inspect \"$M/unet\"", 0, "UNet  ", NULL);
     expect("$C inspect \"$D/none\"", 66, NULL, "none");
+    expect("$C inspect \"$D\"", 66, NULL, "model_index.json");
     expect("$C inspect \"$M/model_index.json\"", 65, NULL, "model_index.json");
 }
 

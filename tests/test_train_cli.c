@@ -104,6 +104,10 @@ Test(train_cli, an_autoencoder_and_a_text_to_image_model_come_out_of_a_folder) {
     expect("$C train \"$D/t2i.json\" --kind text2img -m \"$M\" -q", 0, "/t2i/model\n", "");
     expect("$C txt2img -q -m \"$D/t2i/model\" -p 'a red disc' --steps 2 -W 16 -H 16 -o \"$D/disc.png\"", 0,
            "disc.png", NULL);
+    // Without prompts the grid shows captions of the data.
+    configure("told", "\"samples\": 8, \"grid_steps\": 2, \"grid_every\": 1");
+    expect("$C train \"$D/told.json\" --kind text2img -m \"$M\" -q && ls \"$D/told/samples\"", 0,
+           "step-0000000001.png", "");
 }
 
 static int count_events(char *out, const char *wanted, const char *field) {

@@ -92,7 +92,8 @@ static const row ROWS[] = {
      FREE},
     {"grid_rescale", KEY_REAL, RUN(grid_rescale), 0, 1, 0.7, NULL, NULL,
      "text2img: guidance rescale of a grid", FREE},
-    {"prompts", KEY_LIST, RUN(prompts), 0, 0, 0, "", NULL, "text2img: list of prompts of a grid", FREE},
+    {"prompts", KEY_LIST, RUN(prompts), 0, 0, 0, "", NULL,
+     "text2img: list of prompts of a grid; none: captions of the first samples", FREE},
 };
 enum { N_ROWS = sizeof ROWS / sizeof *ROWS };
 

@@ -16,18 +16,28 @@ enum { COLUMNS = 8 };
 typedef struct {
     const train_context *x;
     const networks *n;
+    const sample_source *source;
     runner run;
     int P;
     int64_t h, w;
     size_t values; // of P latents
 } preview;
 
+// Where the configuration has no prompts, captions of the first samples.
+static int count_prompts(const train_config *c, const sample_source *source) {
+    if (c->n_prompts) return c->n_prompts;
+    return source->count && source->count < COLUMNS ? (int)source->count : COLUMNS;
+}
+
 static status fill_text(const preview *p, error *err) {
     int32_t *ids = exec_input(p->run.exec, "ids"), *eos = exec_input(p->run.exec, "eos"), unused;
+    const train_config *c = p->x->config;
+    char caption[SOURCE_CAPTION_MAX];
     status s = OK;
     for (int i = 0; i < 2 * p->P && !s; i++) {
-        const char *text = i < p->P ? p->x->config->prompts[i] : "";
-        s = networks_caption(p->n, text, i, ids + i * p->n->tokens, eos ? eos + i : &unused, err);
+        const char *text = i >= p->P ? "" : c->n_prompts ? c->prompts[i] : caption;
+        if (text == caption) s = p->source->caption(p->source->self, (uint64_t)i, 0, caption, err);
+        if (!s) s = networks_caption(p->n, text, i, ids + i * p->n->tokens, eos ? eos + i : &unused, err);
     }
     return s;
 }
@@ -95,12 +105,16 @@ static status decode(const preview *p, const float *x, const weights_file *file,
     return s;
 }
 
-status preview_save(const train_context *x, const networks *n, const char *vae, const char *path,
-                    error *err) {
+status preview_save(const train_context *x, const networks *n, const sample_source *source, const char *vae,
+                    const char *path, error *err) {
     source_size size = x->config->stage[x->stage].sizes[0];
     int64_t f = vae_factor(&n->vae);
-    preview p = {.x = x, .n = n, .P = x->config->n_prompts, .h = size.H / f, .w = size.W / f};
-    if (!p.P) return OK;
+    preview p = {.x = x,
+                 .n = n,
+                 .source = source,
+                 .P = count_prompts(x->config, source),
+                 .h = size.H / f,
+                 .w = size.W / f};
     p.values = (size_t)(p.P * p.h * p.w * n->vae.latent_channels);
     float *z = mem_alloc(p.values * sizeof *z);
     weights_file *file = weights_file_open(vae, NULL, err);

@@ -141,7 +141,7 @@ static status t2i_start(void *self, error *err) {
 
 static status t2i_grid(void *self, const char *path, error *err) {
     const text2img *t = self;
-    return preview_save(t->x, &t->n, t->vae, path, err);
+    return preview_save(t->x, &t->n, &t->feed.source, t->vae, path, err);
 }
 
 static status t2i_finish(void *self, const char *dir, error *err) {

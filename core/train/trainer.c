@@ -369,7 +369,7 @@ static status draw_grid(trainer *t, error *err) {
     char *path = fs_join(t->samples, name);
     status s = path ? fs_mkdirs(t->samples, err) : fail(err, ERR_TEMP, "out of memory");
     if (!s) s = t->recipe.grid(t->recipe.self, path, err);
-    if (!s && fs_exists(path)) tell(t, (calo_train_event){0}, "grid", path); // without prompts there is none
+    if (!s && fs_exists(path)) tell(t, (calo_train_event){0}, "grid", path); // not every recipe draws one
     mem_free(path);
     return s;
 }
