@@ -1253,6 +1253,17 @@ for name, data, why, says in [
     ("cut_header", shaped(upscaler(), 300), "cut short in the header", ""),
     ("cut_data", shaped(upscaler(), -8), "cut short in the values", ""),
     ("other", shaped({"weight": [3, 3]}), "no upscaler", "holds no upscaler"),
+    ("prefix_half", shaped({("params_ema." if "rdb1" in k else "params.") + k: v for k, v in upscaler().items()}),
+     "two halves of a network under two names", "params_ema.conv_first.weight 2x3x3x3 is missing"),
+    ("prefix_more", shaped({f"params.{k}": v for k, v in {**upscaler(), "conv_up4.weight": [2, 2, 3, 3]}.items()}),
+     "a fourth doubling behind none", DENSE),
+    ("trunk_alone", shaped({"RRDB_trunk.0.RDB1.conv1.weight": [1, 2, 3, 3]}), "nothing but the mark of the second layout",
+     "conv_first.weight 2x3x3x3 is missing"),
+    ("compact_9", shaped({"body.0.weight": [2, 3, 3, 3], "body.1.weight": [2], "body.2.weight": [243, 2, 3, 3]}),
+     "nine times as large", "243 output channels"),
+    ("compact_wide", shaped({"body.0.weight": [2, 3, 3, 3], "body.1.weight": [1025], "body.2.weight": [3, 2, 3, 3]}),
+     "more slopes than there may be", "1025 features"),
+    ("compact_alone", shaped({"body.1.weight": [2]}), "nothing but slopes", "0 layers"),
 ]:
     put(f"upscaler/{name}.safetensors", data, why, says)
 

@@ -760,6 +760,104 @@ for name, file, list_, why, faults in [
 ]:
     seed("checkpoint", name, "\n".join([file, *list_]).encode(), why, **faults)
 
+# ---------------------------------------------------------------- upscalers: lists of tensors (fuzz_upscaler.c)
+
+def dense(features=4, growth=2, blocks=1, doublings=2, inputs=3, prefix="", names=None):
+    """A network's tensors; `names` makes another layout of BasicSR's names."""
+    out = []
+
+    def conv(name, to, of):
+        name = prefix + (names(name) if names else name)
+        out.extend([f"{name}.weight {to} {of} 3 3", f"{name}.bias {to}"])
+
+    conv("conv_first", features, inputs)
+    for i in range(blocks):
+        for j in 1, 2, 3:
+            for k in range(5):
+                conv(f"body.{i}.rdb{j}.conv{k + 1}", features if k == 4 else growth, features + k * growth)
+    conv("conv_body", features, features)
+    for k in range(doublings):
+        conv(f"conv_up{k + 1}", features, features)
+    conv("conv_hr", features, features)
+    conv("conv_last", 3, features)
+    return out
+
+
+def old(blocks=1, doublings=2):
+    ends = {"conv_first": "model.0", "conv_body": f"model.1.sub.{blocks}", "conv_up1": "model.3", "conv_up2": "model.6", "conv_up3": "model.9",
+            "conv_hr": f"model.{3 * doublings + 2}", "conv_last": f"model.{3 * doublings + 4}"}
+
+    def name(ours):
+        if ours in ends:
+            return ends[ours]
+        _, i, rdb, convolution = ours.split(".")
+        return f"model.1.sub.{i}.{rdb.upper()}.{convolution}.0"
+    return name
+
+
+def trunk(ours):
+    ends = {"conv_body": "trunk_conv", "conv_up1": "upconv1", "conv_up2": "upconv2", "conv_hr": "HRconv"}
+    return ends.get(ours, ours.replace("body.", "RRDB_trunk.").replace("rdb", "RDB"))
+
+
+def compact(features=4, layers=2, scale=2, prefix=""):
+    out = [f"{prefix}body.0.weight {features} 3 3 3", f"{prefix}body.0.bias {features}", f"{prefix}body.1.weight {features}"]
+    for i in range(1, layers):
+        out += [f"{prefix}body.{2 * i}.weight {features} {features} 3 3", f"{prefix}body.{2 * i}.bias {features}", f"{prefix}body.{2 * i + 1}.weight {features}"]
+    last = 3 * scale * scale
+    return out + [f"{prefix}body.{2 * layers}.weight {last} {features} 3 3", f"{prefix}body.{2 * layers}.bias {last}"]
+
+
+def without(lines, *words):
+    return [line for line in lines if not any(w in line for w in words)]
+
+
+def instead(lines, name, line):
+    return [line if at.startswith(name + " ") else at for at in lines]
+
+
+MARK = "body.0.rdb1.conv1.weight"
+for name, file, list_, why, faults in [
+    ("dense", "4x-small", dense(), "BasicSR's layout", {"m": 250, "e": 30, "i": 20, "s": 8}),
+    ("two_blocks", "m", dense(blocks=2), "more than one block", {}),
+    ("old", "m", dense(blocks=2, names=old(2)), "ESRGAN's layout", {"m": 60}),
+    ("old_x2", "m", dense(doublings=1, names=old(1, 1)), "with other numbers at its end", {}),
+    ("trunk", "m", dense(names=trunk), "the second layout", {"m": 40}),
+    ("ema", "m", dense(prefix="params_ema.") + dense(prefix="params."), "what was averaged goes first", {}),
+    ("params", "m", dense(prefix="params."), "inside of params", {}),
+    ("module", "m", compact(prefix="module."), "inside of module", {}),
+    ("x1", "m", dense(doublings=0), "no doubling", {}),
+    ("x2_squares", "m", dense(inputs=12), "squares of four pixels", {}),
+    ("x1_squares", "m", dense(inputs=48), "squares of sixteen", {}),
+    ("x8", "m", dense(doublings=3), "as large as may be", {}),
+    ("x16", "m", dense(doublings=4), "larger", {}),
+    ("squares_too_large", "m", dense(inputs=12, doublings=0), "smaller than the picture", {}),
+    ("inputs_5", "m", dense(inputs=5), "five input channels", {}),
+    ("first_flat", "m", instead(dense(), "conv_first.weight", "conv_first.weight 4 27"), "a first convolution of two dimensions", {}),
+    ("no_first", "m", without(dense(), "conv_first"), "no first convolution", {"m": 40}),
+    ("mark_flat", "m", instead(dense(), MARK, MARK + " 72"), "a mark of one dimension", {}),
+    ("mark_none", "m", instead(dense(), MARK, MARK + " 0 4 3 3"), "no growth", {}),
+    ("mark_wide", "m", instead(dense(), MARK, MARK + " 1025 4 3 3"), "too much of it", {}),
+    ("mark_no_features", "m", instead(dense(), MARK, MARK + " 2 0 3 3"), "no features", {}),
+    ("mark_features", "m", instead(dense(), MARK, MARK + " 2 4000 3 3"), "too many", {}),
+    ("more", "m", dense() + ["body.0.rdb1.conv1x1.weight 2 4 1 1"], "another architecture", {"m": 60}),
+    ("missing", "m", without(dense(), "conv_hr", "rdb2"), "much is missing", {"m": 90}),
+    ("compact", "m", compact(), "a compact network", {"m": 90}),
+    ("compact_x1", "m", compact(scale=1), "of the same size", {}),
+    ("compact_x8", "m", compact(scale=8, layers=1), "as large as may be", {}),
+    ("compact_even", "m", without(compact(), "body.4"), "no last convolution", {}),
+    ("compact_short", "m", without(compact(layers=1), "body.2"), "hardly any layer", {}),
+    ("compact_out", "m", instead(compact(), "body.4.weight", "body.4.weight 13 4 3 3"), "results of no square", {}),
+    ("compact_wide", "m", instead(compact(), "body.4.weight", "body.4.weight 243 4 3 3"), "nine times as large", {}),
+    ("compact_flat", "m", instead(compact(), "body.4.weight", "body.4.weight 12"), "a last convolution that is a list", {}),
+    ("slopes_2d", "m", instead(compact(), "body.1.weight", "body.1.weight 4 4"), "slopes of two dimensions", {}),
+    ("slopes_none", "m", instead(compact(), "body.1.weight", "body.1.weight 0"), "no slopes", {}),
+    ("nothing", "m", [], "no tensor", {}),
+    ("other", "m", ["conv_first.weight 4 3 3 3", "weight 3"], "no mark", {}),
+    ("metadata", "m", compact() + ["@name 4x", "@n 1"], "metadata, which says nothing", {}),
+]:
+    seed("upscaler", name, "\n".join([file, *list_]).encode(), why, **faults)
+
 # ---------------------------------------------------------------- prompts
 
 for name, text, why, faults in [
