@@ -1,4 +1,5 @@
-// Whole networks of Stable Diffusion 1.5 and XL with generated weights, as shares of the machine's ceiling.
+// Whole networks of Stable Diffusion 1.5 and XL, and one that enlarges, with generated weights, as shares of
+// the machine's ceiling.
 //
 //   bench_models [NETWORK [bf16 | f32 [ROUNDS [PYTHON VARIANT...]]]]
 //
@@ -12,6 +13,7 @@
 #include "core/graph/op.h"
 #include "core/graph/plan.h"
 #include "core/models/clip.h"
+#include "core/models/rrdb.h"
 #include "core/models/unet.h"
 #include "core/models/vae.h"
 #include "tests/bench/machine.h"
@@ -24,12 +26,15 @@
 
 enum { MAX_GROUPS = 512 };
 
-// ---- weights: names and shapes of a golden case, values generated
+// ---- weights: names and shapes of a golden case, or those that are asked for; values generated
+
+enum { MAX_ASKED = 1024, NAME_ROOM = 64 };
 
 typedef struct {
     weights w;
-    json_t *json;
+    json_t *json; // NULL: those that are asked for
     weight *list;
+    char (*names)[NAME_ROOM];
     int n;
 } model;
 
@@ -46,10 +51,29 @@ static const weight *find_weight(const weights *self, const char *name) {
     return NULL;
 }
 
+static const weight *make_weight(const weights *self, const char *name, shape s) {
+    const weight *there = find_weight(self, name);
+    model *m = (model *)(uintptr_t)self;
+    if (there) return there;
+    if (m->n == MAX_ASKED || strlen(name) >= NAME_ROOM) machine_die("more weights than there is room for");
+    memcpy(m->names[m->n], name, strlen(name) + 1);
+    weight *w = &m->list[m->n];
+    *w = (weight){.name = m->names[m->n], .shape = s, .read = read_weight, .id = weight_new_id()};
+    m->n++;
+    return w;
+}
+
 static model model_open(const char *path) {
     error err = {0};
-    model m = {.w = {find_weight, path}, .json = js_load(path, 1 << 24, &err)};
-    if (!m.json) machine_die(err.text);
+    model m = {.w = {find_weight, path}};
+    if (!path) {
+        m.w = (weights){.find = find_weight, .create = make_weight, .origin = "generated"};
+        m.list = mem_calloc(MAX_ASKED, sizeof *m.list);
+        m.names = mem_calloc(MAX_ASKED, sizeof *m.names);
+        if (!m.list || !m.names) machine_die("out of memory");
+        return m;
+    }
+    if (!(m.json = js_load(path, 1 << 24, &err))) machine_die(err.text);
     const json_t *tensors = json_object_get(m.json, "tensors");
     m.list = mem_calloc(json_array_size(tensors), sizeof *m.list);
     if (!m.list) machine_die("out of memory");
@@ -68,6 +92,7 @@ static model model_open(const char *path) {
 
 static void model_close(model *m) {
     mem_free(m->list);
+    mem_free(m->names);
     json_decref(m->json);
 }
 
@@ -78,9 +103,9 @@ typedef struct network network;
 struct network {
     const char *name, *title;
     const char *kind; // what torch_models.py calls it
-    const char *file; // configuration, names and shapes of weights
+    const char *file; // configuration, names and shapes of weights; NULL: `build` knows them
     node *(*build)(graph *g, const network *n, const json_t *config, error *err);
-    int side; // of the latents
+    int side; // of the latents, or of the picture
 };
 
 enum { TOKENS = 77, TIME_IDS = 6 };
@@ -116,6 +141,13 @@ static node *build_text(graph *g, const network *n, const json_t *config, error 
     return clip_build(g, &c, 0, ids, graph_input(g, "eos", SHAPE(2), DT_I32, RATE_STEP)).last_hidden_state;
 }
 
+// Real-ESRGAN x4plus and most of its kin.
+static node *build_upscaler(graph *g, const network *n, const json_t *config, error *err) {
+    (void)config, (void)err;
+    rrdb_config c = {.features = 64, .growth = 32, .blocks = 23, .doublings = 2, .unshuffle = 1, .scale = 4};
+    return rrdb_build(g, &c, graph_input(g, "sample", SHAPE(1, n->side, n->side, 3), DT_F32, RATE_STEP));
+}
+
 #define SD15_UNET "tests/golden/networks/unet_sd15_full.json"
 
 static const network NETWORKS[] = {
@@ -127,12 +159,14 @@ static const network NETWORKS[] = {
     {"unet_256", "SD1.5 UNet, 2x32x32 latents, 77 tokens", "unet", SD15_UNET, build_unet, 32},
     {"unet_1024", "SD1.5 UNet, 2x128x128 latents, 77 tokens", "unet", SD15_UNET, build_unet, 128},
     {"unet_sdxl", "SDXL UNet, 2x128x128 latents, 77 tokens", "unet", "tests/bench/unet_sdxl.json", build_unet,
-     128}};
+     128},
+    {"upscaler", "RRDB x4 of 23 blocks (64 and 32 channels), 128x128 pixels to 512x512", "upscaler", NULL,
+     build_upscaler, 128}};
 
 static const network *network_named(const char *name) {
     for (size_t i = 0; i < sizeof NETWORKS / sizeof *NETWORKS; i++)
         if (!strcmp(NETWORKS[i].name, name)) return &NETWORKS[i];
-    machine_die("networks are unet, unet_256, unet_1024, unet_sdxl, vae_decoder and text_encoder");
+    machine_die("networks are unet, unet_256, unet_1024, unet_sdxl, vae_decoder, text_encoder and upscaler");
     return NULL;
 }
 
@@ -284,7 +318,8 @@ typedef struct {
 static void measure(const runner *n, dtype compute, team *t, const options *o) {
     exec *e = n->e;
     char side[12];
-    const char *script[] = {"tests/bench/torch_models.py", n->of->kind, n->of->file, side, NULL};
+    const char *script[] = {"tests/bench/torch_models.py", n->of->kind, n->of->file ? n->of->file : "-", side,
+                            NULL};
     snprintf(side, sizeof side, "%d", n->of->side);
     race_setup setup = {.type = compute,
                         .runs = 1,

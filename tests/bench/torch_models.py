@@ -1,8 +1,8 @@
 """The networks of bench_models in PyTorch (see peer.py).
 
-torch_models.py unet|vae_decoder|text_encoder CASE.json SIDE VARIANT BF16|F32 THREADS
+torch_models.py unet|vae_decoder|text_encoder|upscaler CASE.json SIDE VARIANT BF16|F32 THREADS
 
-SIDE is that of the latents.
+SIDE is that of the latents; of the upscaler, which has no case ("-"), that of the picture.
 """
 import json
 
@@ -13,7 +13,7 @@ import peer
 network, case, side = peer.arguments
 side = int(side)
 torch.set_grad_enabled(False)
-config = json.load(open(case))["config"]
+config = json.load(open(case))["config"] if case != "-" else None
 
 
 def made(cls, *args, **options):
@@ -27,7 +27,44 @@ def made(cls, *args, **options):
     return model
 
 
-if network == "unet":
+class Rrdb(torch.nn.Module):
+    """ESRGAN's network (arXiv 1809.00219), x4."""
+
+    def __init__(self, features=64, growth=32, blocks=23):
+        super().__init__()
+        conv = lambda of, to: torch.nn.Conv2d(of, to, 3, padding=1)
+        self.first, self.last = conv(3, features), conv(features, 3)
+        self.dense = torch.nn.ModuleList(
+            torch.nn.ModuleList(conv(features + k * growth, growth if k < 4 else features) for k in range(5))
+            for _ in range(3 * blocks))
+        self.body, self.up1, self.up2, self.hr = (conv(features, features) for _ in range(4))
+        self.act = torch.nn.LeakyReLU(0.2, inplace=True)
+
+    def grow(self, x, convs):
+        seen = x
+        for c in convs[:-1]:
+            seen = torch.cat([seen, self.act(c(seen))], 1)
+        return x + 0.2 * convs[-1](seen)
+
+    def forward(self, x):
+        x = self.first(x)
+        y = x
+        for i in range(0, len(self.dense), 3):
+            z = y
+            for convs in self.dense[i:i + 3]:
+                z = self.grow(z, convs)
+            y = y + 0.2 * z
+        y = x + self.body(y)
+        for up in self.up1, self.up2:
+            y = self.act(up(torch.nn.functional.interpolate(y, scale_factor=2)))
+        return self.last(self.act(self.hr(y)))
+
+
+if network == "upscaler":
+    model = made(Rrdb)
+    inputs = [torch.rand(1, 3, side, side)]
+    run = lambda: model(*inputs)
+elif network == "unet":
     from diffusers import UNet2DConditionModel
 
     model = made(UNet2DConditionModel, **{k: v for k, v in config.items() if k[0] != "_"})
