@@ -101,8 +101,9 @@ typedef struct {
     calo_fast fast;
     int reserved; // 0
     // The most memory that calo_txt2img may take, in bytes of the whole process; 0: as much as is fastest.
-    // With a limit the networks take turns, Winograd's weights are kept small where it is needed, and what
-    // still does not fit is read from the model's files again in every step.
+    // All models of the context share it: with a limit the networks take turns, Winograd's weights are kept
+    // small where it is needed, and what still does not fit is read from the model's files again in every
+    // step.
     uint64_t max_memory;
 } calo_context_options;
 
@@ -312,11 +313,11 @@ typedef struct {
     // a square of its colour, by a linear map fitted to the last one that was. They cost almost nothing.
     calo_preview_method preview_method;
     calo_step_noise step_noise;
-    // A second model of the same latents and context that leads the last steps, from this share of them on
-    // (0.8; 0 .. 1: never), as SDXL's refiner: its own text encoders read the prompts, and it predicts what
-    // its own files say; prediction is of the first model, zero_snr of both. Everything else is the first
-    // model's, and the sampler goes on as with one. With hires fix it takes part in the second pass alone.
-    // NULL: none.
+    // NULL: none. A second model of the same latents and context that leads the last steps, as SDXL's
+    // refiner: those from refiner_switch_at of them on (0.8, of 0 .. 1; with 1 it leads none). Its own text
+    // encoders read the prompts, and it predicts what its own files say: prediction is of the first model,
+    // zero_snr of both. Everything else is the first model's, and the sampler goes on as with one. With hires
+    // fix it takes part in the second pass alone.
     calo_model *refiner;
     double refiner_switch_at;
 } calo_txt2img_request;

@@ -255,6 +255,7 @@ static bool guides(const txt2img *t, int step) {
     return t->guided && at >= t->request->cfg_start && (at < t->request->cfg_end || t->request->cfg_end == 1);
 }
 
+// What is to be read at a step, and by whom: some samplers look once more at the end of the last one.
 static void turn_to(group *g, int step) {
     g->guides = guides(g->t, step);
     g->reads = step < g->t->points.n ? step : g->t->points.n - 1;
