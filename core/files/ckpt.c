@@ -42,8 +42,10 @@ static void archive_close(archive *a) {
 }
 
 static status zip_failed(const tensor_file *f, zip_error_t *e, error *err) {
-    status code = zip_error_code_zip(e) == ZIP_ER_MEMORY ? ERR_TEMP : ERR_DATA;
-    return fail(err, code, "%s: damaged or cut short, as a zip archive: %s", f->path, zip_error_strerror(e));
+    if (zip_error_code_zip(e) == ZIP_ER_MEMORY)
+        return fail(err, ERR_TEMP, "%s: %s", f->path, zip_error_strerror(e));
+    return fail(err, ERR_DATA, "%s: damaged or cut short, as a zip archive: %s", f->path,
+                zip_error_strerror(e));
 }
 
 // Takes the file over. ZIP_CHECKCONS: no name comes twice, and the headers before the entries say what the
@@ -81,6 +83,8 @@ static status find_bytes(archive *a, const tensor_file *f, part *p, error *err) 
     char first;
     if (!p->bytes) return OK;
     zip_file_t *z = zip_fopen_index(a->zip, p->index, ZIP_FL_COMPRESSED);
+    if (!z && zip_error_code_zip(zip_get_error(a->zip)) == ZIP_ER_MEMORY)
+        return zip_failed(f, zip_get_error(a->zip), err);
     bool read = z && zip_fread(z, &first, 1) == 1;
     p->offset = (uint64_t)ftello(a->file) - 1;
     if (z) zip_fclose(z);

@@ -10,7 +10,7 @@
 #include "samplers/prediction.h"
 #include "samplers/samplers.h"
 
-enum { COLUMNS = 8 };
+enum { COLUMNS = 8, UNASKED = 4 };
 
 // P prompts, run beside P empty ones.
 typedef struct {
@@ -26,7 +26,7 @@ typedef struct {
 // Where the configuration has no prompts, captions of the first samples.
 static int count_prompts(const train_config *c, const sample_source *source) {
     if (c->n_prompts) return c->n_prompts;
-    return source->count && source->count < COLUMNS ? (int)source->count : COLUMNS;
+    return source->count && source->count < UNASKED ? (int)source->count : UNASKED;
 }
 
 static status fill_text(const preview *p, error *err) {

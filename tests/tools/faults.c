@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zip.h>
 
 enum { MAX_STACKS = 1 << 14, DEPTH = 24 };
 
@@ -165,6 +166,23 @@ static void *json_door(size_t n) {
     if (fails(FAULT_MEMORY, "jansson's allocation")) _exit(75);
     return __real_malloc(n);
 }
+
+// ---- libzip: answers as it does when its own memory is short
+
+#define ZIP_DOOR(type, name, parameters, arguments, error)                                                   \
+    type __real_##name parameters;                                                                           \
+    type __wrap_##name parameters;                                                                           \
+    type __wrap_##name parameters {                                                                          \
+        if (!fails(FAULT_MEMORY, #name)) return __real_##name arguments;                                     \
+        zip_error_set(error, ZIP_ER_MEMORY, 0);                                                              \
+        return NULL;                                                                                         \
+    }
+
+ZIP_DOOR(zip_source_t *, zip_source_filep_create,
+         (FILE * f, zip_uint64_t start, zip_int64_t length, zip_error_t *e), (f, start, length, e), e)
+ZIP_DOOR(zip_t *, zip_open_from_source, (zip_source_t * source, int how, zip_error_t *e), (source, how, e), e)
+ZIP_DOOR(zip_file_t *, zip_fopen_index, (zip_t * zip, zip_uint64_t i, zip_flags_t how), (zip, i, how),
+         zip_get_error(zip))
 
 // ---- files
 
