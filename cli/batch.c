@@ -31,7 +31,7 @@ static const option OPTIONS[] = {
      "folder of the pictures and of manifest.jsonl (pictures)"},
     {0, "name", OPTION_TEXT, AT(name), "NAME", "of a picture; {id} and {seed} are filled in ({id}.png)"},
     {0, "wildcards", OPTION_TEXT, AT(wildcards), "DIR", "where __name__ in a prompt finds name.txt"},
-    {0, "shard", OPTION_TEXT, AT(shard), "I/N", "part I of N only; /N: which one, the cluster says"},
+    {0, "shard", OPTION_TEXT, AT(shard), "I/N", "part I (1 to N) of N only; /N: which one, the cluster says"},
     {0, "worker", OPTION_FLAG, AT(worker), NULL, "take JSON lines on standard input, answer each with one"},
     {0, "together", OPTION_INT, AT(together), "N", "pictures of equal shape drawn at once (8)", 1, 64},
     {0, "strict", OPTION_FLAG, AT(strict), NULL, "stop at the first job that fails"},

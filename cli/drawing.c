@@ -20,7 +20,7 @@ const option DRAWING_OPTIONS[] = {
     {'n', "negative-prompt", OPTION_TEXT, AT(negative), "TEXT", "what to keep away from"},
     {'W', "width", OPTION_INT, AT(width), "N", "pixels (default: as the model was trained)", 1, 8192},
     {'H', "height", OPTION_INT, AT(height), "N", "pixels", 1, 8192},
-    {0, "size", OPTION_SIZE, AT(width), "WxH", "both", 1, 8192},
+    {0, "size", OPTION_SIZE, AT(width), "WxH", "width and height at once", 1, 8192},
     {0, "steps", OPTION_INT, AT(steps), "N", "sampling steps (20, or what the model is made for)", 1, 1000},
     {0, "cfg-scale", OPTION_REAL, AT(cfg_scale), "X",
      "guidance; 1 is none (7, or what the model is made for)", -1000, 1000},
