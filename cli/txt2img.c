@@ -1,6 +1,7 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/drawing.h"
+#include "cli/infotext.h"
 #include "cli/files.h"
 #include "cli/outputs.h"
 #include "cli/terminal.h"
@@ -30,7 +31,8 @@ static const option OPTIONS[] = {
      "what to draw is the text of this file; - is standard input"},
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
-    {0, "from", OPTION_TEXT, AT(from), "FILE", "repeat this picture; flags change what they name"},
+    {0, "from", OPTION_TEXT, AT(from), "FILE",
+     "repeat this picture, of calotype or A1111; flags change what they name"},
     {0, "show", OPTION_CHOICE, AT(show), "HOW",
      "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
      .alone = "auto"},
@@ -296,14 +298,25 @@ static int take_settings(options *o) {
     return options_json(&line, o, o->from_settings, o->from, NULL);
 }
 
-// Of the text that calotype wrote, a JSON object; NULL where there is none.
-static json_t *read_own(session *s, const options *o, int *code) {
+// Of the text that calotype wrote, or else A1111, a JSON object; NULL where there is none.
+static json_t *read_texts(const json_t *texts) {
+    static const char *const KEYS[] = {"parameters", "UserComment"};
+    const char *own = json_string_value(json_object_get(texts, "calotype"));
+    json_t *found = NULL;
+    for (size_t i = 0; !own && !found && i < sizeof KEYS / sizeof *KEYS; i++) {
+        const char *text = json_string_value(json_object_get(texts, KEYS[i]));
+        if (text) found = infotext_read(text);
+    }
+    return own ? json_loads(own, JSON_REJECT_DUPLICATES, NULL) : found;
+}
+
+static json_t *read_description(session *s, const options *o, int *code) {
     char *text = NULL;
     *code = session_end(s, calo_inspect(s->ctx, o->from, &text));
     json_t *j = text ? json_loads(text, 0, NULL) : NULL;
-    const char *own = json_string_value(json_object_get(json_object_get(j, "texts"), "calotype"));
-    json_t *found = own ? json_loads(own, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    if (!*code && !json_is_object(found)) *code = refuse_from(o, "does not say how calotype made it");
+    json_t *found = read_texts(json_object_get(j, "texts"));
+    if (!*code && !json_is_object(found))
+        *code = refuse_from(o, "does not say in calotype's or A1111's words how it was made");
     if (!*code && json_integer_value(json_object_get(found, "format")) != 1)
         *code = refuse_from(o, "was made by a newer calotype");
     if (!*code && json_is_true(json_object_get(found, "init_latents")) && !o->init_latents)
@@ -327,7 +340,7 @@ static int apply_from(options *o, int argc, char **argv) {
     session s;
     json_t *own = NULL;
     int code = session_open(&s, &o->drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
-    if (!code) own = read_own(&s, o, &code);
+    if (!code) own = read_description(&s, o, &code);
     calo_context_free(s.ctx);
     o->made_by = own;
     if (!code) {

@@ -1,4 +1,5 @@
 // The command line as a user types it, and the example: output, files, exit codes.
+#include "cli/infotext.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
@@ -403,6 +404,66 @@ Test(cli, wrong_beginnings_are_told) {
         snprintf(line, sizeof line, "$C txt2img -m \"$M\" -p x --steps 1 -o \"$D/x.png\" %s", cases[i].flags);
         expect(line, cases[i].code, "", cases[i].says);
     }
+}
+
+// What A1111 writes, and what it means by what it leaves out.
+Test(cli, from_reads_the_words_of_a1111) {
+    static const struct {
+        const char *fields, *says;
+    } cases[] = {
+        {"Sampler: DPM++ 2M SDE Karras, CFG scale: 3, Seed: 9, Size: 48x32, Model hash: 0123456789, RNG: "
+         "CPU, "
+         "Version: v1.6.0",
+         "Steps: 2, Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 3, Seed: 9, Size: 48x32"},
+        {"Sampler: DPM++ 2M, Schedule type: Exponential, Seed: 9, RNG: NV",
+         "Sampler: DPM++ 2M, Schedule type: Exponential"},
+        {"Sampler: DPM++ 3M SDE, Schedule type: Automatic, Seed: 9", "Schedule type: Exponential"},
+        {"Sampler: DPM++ 2M, Schedule type: Automatic, Seed: 9", "Schedule type: Karras"},
+        {"Sampler: DPM++ 2M, Seed: 9", "Sampler: DPM++ 2M, Schedule type: Normal"},
+        {"Sampler: Euler, Schedule type: SGM Uniform, Seed: 9", "Sampler: Euler, Schedule type: SGM Uniform"},
+        {"Sampler: Euler a, Schedule type: Uniform, Seed: 9", "Sampler: Euler a, Schedule type: Normal"},
+        {"Sampler: DPM fast, Seed: 9", "Sampler: DPM fast, Schedule type: Normal"},
+        {"Sampler: DPM adaptive, Seed: 9", "Eta: 1"},
+        {"Sampler: Restart, Seed: 9", "RNG: NV"}, // of a GPU, where it does not say
+        {"Sampler: Euler, Seed: 9, Lora hashes: \"a: 12, b: 34\", Clip skip: 2, Model: \"x, y\"",
+         "Clip skip: 2"},
+        {"Sampler: Euler, Seed: 9, Hires upscale: 1.5, Denoising strength: 0.6, Hires upscaler: Latent",
+         "Denoising strength: 0.6, Hires upscale: 1.5"},
+    };
+    char text[600], line[500];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "a boat\nin fog\nNegative prompt: rain,\nSteps: 1, wind\nSteps: 2, %s",
+                 cases[i].fields);
+        save_with_text("a1111.png", "parameters", text);
+        snprintf(line, sizeof line,
+                 "cd \"$D\" && $C txt2img -q -m \"$M\" --from a1111.png -o b%zu.png && $C inspect b%zu.png",
+                 i, i);
+        expect(line, 0, cases[i].says, "");
+    }
+    expect("$C inspect \"$D/b0.png\"", 0,
+           "a boat\nin fog\nNegative prompt: rain,\nSteps: 1, wind\nSteps: 2, ", "");
+    expect("cd \"$D\" && $C txt2img --from a1111.png", 65, "", "another model");
+    save_with_text("c.png", "parameters", "a boat\nSteps: 2, Sampler: Euler, Denoising strength: 0.4");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 65, "", "--init-img");
+    save_with_text("c.png", "parameters", "a boat\nSteps: 2000, Sampler: Euler");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 65, "", "steps");
+    save_with_text("c.png", "parameters", "a boat\nSteps: 2, Sampler: Fast");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 2, "", "'Fast'");
+}
+
+// Every beginning of such a text, and the text with each byte another.
+Test(cli, infotexts_may_be_cut_or_spoilt) {
+    static const char GOOD[] =
+        "a\nNegative prompt: b\nSteps: 2, Sampler: \"DPM, \\u0041\", Size: 48x32, Eta: 1, RNG: NV";
+    for (size_t n = 0; n < sizeof GOOD; n++)
+        for (int how = 0; how < 6; how++) {
+            char *text = strdup(GOOD);
+            text[n] = "\0\n\",: "[how];
+            json_t *j = infotext_read(text);
+            cr_expect(!j || (json_is_string(json_object_get(j, "prompt")) && json_object_get(j, "format")));
+            json_decref(j);
+            free(text);
+        }
 }
 
 Test(cli, from_takes_no_names_of_files) {
