@@ -11,7 +11,9 @@
 // Gradient estimation (Permenter and Yuan, arXiv 2306.04848, alg. 2): 2 eps_0 - eps_1.
 //
 // eps(r) has no value to go on from at r = infinity: from alpha = 0 the step is the first-order one and the
-// history begins behind it. So is a last step of DEIS to log r' = -infinity.
+// history begins behind it. So is a last step of DEIS to log r' = -infinity. And so is one that takes away
+// nearly all noise of what still has much, as the last steps of lists do that end far from r = 0: what the
+// noise was like does not tell what it will be, and pictures with guidance came out black or glaring.
 #include "samplers/step.h"
 
 #include <math.h>
@@ -67,11 +69,14 @@ static status remember(const sampler_env *env, history *h, int most, const sched
     return mix_into(env, &m, eps, err);
 }
 
+static bool takes_nearly_all(double r, double to) { return r > 0.1 && to < r / 12; }
+
 static status advance(const sampler_env *env, const method *how, const history *h, const schedule_point *to,
                       latent *x, const latent *x0, error *err) {
     double r[MAX_NODES], w[MAX_NODES] = {0}, rest = 0;
     for (int j = 0; j < h->n; j++) r[j] = h->at[j].sigma / h->at[j].alpha;
-    if (h->n > 1) how->weights(h->n, r, to->sigma / to->alpha, w);
+    double r_to = to->sigma / to->alpha;
+    if (h->n > 1 && !takes_nearly_all(r[0], r_to)) how->weights(h->n, r, r_to, w);
     for (int j = 1; j < h->n; j++) rest += w[j];
     mix m = {0};
     mix_add(&m, to->alpha, x0);
