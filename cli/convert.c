@@ -3,7 +3,10 @@
 #include "cli/leftovers.h"
 #include "cli/session.h"
 
+#include <ctype.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -13,6 +16,7 @@ typedef struct {
     double weight, clamp;
     const char *lora_base;
     int rank, lora_names;
+    option_texts loras;
     bool force;
 } options;
 
@@ -48,6 +52,8 @@ static const option OPTIONS[] = {
      "with --layout, another autoencoder: a file, its folder or a model's"},
     {0, "clip-vocab", OPTION_TEXT, offsetof(options, common.clip_vocab), "DIR",
      "with --layout, vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
+    {0, "lora", OPTION_TEXTS, offsetof(options, loras), "FILE[:W]",
+     "merge a LoRA into the model IN, W times (default 1); may be given more than once"},
     {0, "extract-lora", OPTION_TEXT, offsetof(options, lora_base), "BASE",
      "write a LoRA: what the model IN has learned beyond the model BASE"},
     {0, "rank", OPTION_INT, offsetof(options, rank), "N", "of the LoRA (default 32)", 1, 4096},
@@ -65,7 +71,7 @@ const command_line CONVERT_LINE = {
     "Writes weights as safetensors: from a file of torch (.ckpt, .pt, .pth, "
     ".bin), in another number format, in or\n"
     "out of shards, merged with other models; or a whole model in another "
-    "layout of files; or the LoRA between two models.",
+    "layout of files, or with LoRAs merged into it; or the LoRA between two models.",
     "IN is a tensor file, an index of shards (*.index.json) or the folder of "
     "a network. Files of torch are read as\n"
     "data: nothing in them is run. Numbers are rounded to nearest, ties to "
@@ -74,8 +80,8 @@ const command_line CONVERT_LINE = {
     "The types that begin with q turn the matrices and convolutions of UNet and "
     "text encoders into codes of 8 or 4\nbits; the rest stays as it is. --dtype "
     "f16 turns such a file back.\n"
-    "With --layout, IN is what -m takes elsewhere, and OUT is a new folder or "
-    "a file. There and back gives the\nsame tensors.",
+    "With --layout or --lora, IN is what -m takes elsewhere, and OUT is a new folder or "
+    "a file, as IN is where no\nlayout is asked for. There and back gives the same tensors.",
     {OPTIONS, COMMON_OPTIONS},
     2};
 
@@ -125,8 +131,28 @@ static void show(void *user, const calo_convert_event *e) {
         fprintf(stderr, "%3d%%\n", j->percent);
 }
 
+// "style.safetensors:0.8": the file goes to `path`. A colon without a number behind it belongs to the name.
+static double weight_of(const char *text, char *path, size_t size) {
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    double weight = colon ? strtod(colon + 1, &end) : 1;
+    bool given = colon && colon[1] && !*end && !isspace((unsigned char)colon[1]);
+    snprintf(path, size, "%.*s", given ? (int)(colon - text) : (int)strlen(text), text);
+    return given ? weight : 1;
+}
+
 static int convert(job *j, const options *o, char **operands) {
+    char files[OPTION_MAX_TEXTS][PATH_MAX];
+    const char *loras[OPTION_MAX_TEXTS];
+    double weights[OPTION_MAX_TEXTS];
     calo_convert_request r = calo_convert_defaults();
+    for (int i = 0; i < o->loras.n; i++) {
+        weights[i] = weight_of(o->loras.at[i], files[i], sizeof files[i]);
+        loras[i] = files[i];
+    }
+    r.loras = loras;
+    r.lora_weights = weights;
+    r.n_loras = o->loras.n;
     r.in = operands[0];
     r.out = operands[1];
     r.type = (calo_weights_type)o->dtype;

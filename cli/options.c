@@ -112,6 +112,7 @@ typedef struct {
     void *dst;
     const char *where;
     char *message; // NULL: stderr
+    bool again;    // a flag that was given before
 } target;
 
 static void *place(const target *t) { return (char *)t->dst + t->o->offset; }
@@ -209,6 +210,15 @@ static void store_truth(const target *t, bool truth) {
         *(int *)place(t) = o->value;
 }
 
+static int store_text(const target *t, const char *arg) {
+    option_texts *texts = place(t);
+    if (!t->again) texts->n = 0;
+    if (texts->n == OPTION_MAX_TEXTS)
+        return complain(t->message, "%s is given more than %d times", t->where, OPTION_MAX_TEXTS);
+    texts->at[texts->n++] = arg;
+    return 0;
+}
+
 static int store(const target *t, const char *arg) {
     switch (t->o->kind) {
     case OPTION_FLAG:
@@ -217,6 +227,8 @@ static int store(const target *t, const char *arg) {
     case OPTION_TEXT:
         *(const char **)place(t) = arg;
         return 0;
+    case OPTION_TEXTS:
+        return store_text(t, arg);
     case OPTION_REAL:
         return store_real(t, arg);
     case OPTION_BYTES:
@@ -265,15 +277,16 @@ static int wrong_option(const command_line *c, int code, const char *arg) {
     return unknown_option(c, arg);
 }
 
-static int store_flag(const command_line *c, void *dst, const option *o) {
+static int store_flag(const command_line *c, void *dst, const option *o, bool again) {
     char where[80];
     snprintf(where, sizeof where, "--%s", o->name);
-    return store(&(target){c, o, dst, where, NULL}, optarg);
+    return store(&(target){c, o, dst, where, NULL, again}, optarg);
 }
 
 int options_parse(const command_line *c, void *dst, int argc, char **argv) {
     struct option longs[MAX_OPTIONS + 2] = {0};
     char letters[3 * MAX_OPTIONS + 4] = ":h";
+    bool met[MAX_OPTIONS] = {false};
     int n = 0, code;
     for (; n < MAX_OPTIONS && options_at(c, n); n++) {
         const option *o = options_at(c, n);
@@ -287,10 +300,11 @@ int options_parse(const command_line *c, void *dst, int argc, char **argv) {
     while ((code = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
         if (code == 'h') return print_help(c), -2;
         if (code == '?' || code == ':') return wrong_option(c, code, argv[optind - 1]);
-        const option *o = NULL;
+        int at = -1;
         for (int i = 0; options_at(c, i); i++)
-            if (code == 256 + i || (code < 256 && code == options_at(c, i)->letter)) o = options_at(c, i);
-        if (!o || store_flag(c, dst, o)) return -1;
+            if (code == 256 + i || (code < 256 && code == options_at(c, i)->letter)) at = i;
+        if (at < 0 || store_flag(c, dst, options_at(c, at), met[at])) return -1;
+        met[at] = true;
     }
     n = argc - optind;
     if (n > c->max_operands)
@@ -327,7 +341,7 @@ int options_variables(const command_line *c, void *dst) {
     for (int i = 0; (o = options_at(c, i)); i++) {
         option_variable(o, name, sizeof name);
         const char *text = getenv(name);
-        if (text && store_variable(&(target){c, o, dst, name, NULL}, text)) return -1;
+        if (text && store_variable(&(target){c, o, dst, name, NULL, false}, text)) return -1;
     }
     return 0;
 }

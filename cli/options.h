@@ -9,6 +9,7 @@ typedef enum {
     OPTION_FLAG,   // bool: set to true
     OPTION_SET,    // int: set to `value`
     OPTION_TEXT,   // const char *
+    OPTION_TEXTS,  // option_texts: an option that may be given more than once
     OPTION_INT,    // int in [min, max]
     OPTION_LONG,   // long long in [min, max]
     OPTION_REAL,   // double in [min, max]
@@ -16,6 +17,13 @@ typedef enum {
     OPTION_SIZE,   // two ints in [min, max], width and height: 768x512
     OPTION_CHOICE, // int: index in `choices`
 } option_kind;
+
+// As flags: all of them, in order. From elsewhere: one.
+enum { OPTION_MAX_TEXTS = 32 };
+typedef struct {
+    const char *at[OPTION_MAX_TEXTS];
+    int n;
+} option_texts;
 
 typedef struct {
     char letter; // 0 for none

@@ -1,10 +1,14 @@
 // Converting weights, as a caller of the library sees it.
 #include "core/api.h"
+#include "core/base/mem.h"
 #include "core/files/convert.h"
 #include "core/files/quantised.h"
 #include "core/models/extract.h"
+#include "core/models/merge_lora.h"
 #include "core/models/rewrite.h"
 #include "core/pipeline.h"
+
+#include <math.h>
 
 void calo_convert_request_init(calo_convert_request *request, size_t size) {
     calo_convert_request r = {.size = sizeof r, .weight = 0.5, .lora_rank = 32, .lora_clamp = 1};
@@ -38,21 +42,47 @@ static status check(const calo_convert_request *r, error *err) {
     if (r->layout && (r->plus || r->only))
         return fail(err, ERR_USAGE,
                     "another layout is for whole models: merge, or take a part, before or after");
+    if (r->n_loras < 0 || (r->n_loras && !r->loras))
+        return fail(err, ERR_USAGE, "a list of %d LoRAs that is not there", r->n_loras);
+    for (int i = 0; i < r->n_loras; i++)
+        if (!r->loras[i] || (r->lora_weights && !isfinite(r->lora_weights[i])))
+            return fail(err, ERR_USAGE, "LoRA %d has no file, or a weight that is no number", i + 1);
+    if (r->n_loras && (r->lora_base || r->plus || r->only))
+        return fail(err, ERR_USAGE, "LoRAs are merged into whole models: merge models before or after");
     return OK;
 }
 
+// NULL, with *s set, on failure; with *s OK: there are none.
+static lora_changes *open_loras(model *m, const calo_convert_request *r, status *s, error *err) {
+    if (*s || !r->n_loras) return NULL;
+    lora_source *sources = mem_calloc((size_t)r->n_loras, sizeof *sources);
+    if (!sources) return *s = fail(err, ERR_TEMP, "out of memory"), NULL;
+    for (int i = 0; i < r->n_loras; i++)
+        sources[i] = (lora_source){r->loras[i], r->lora_weights ? r->lora_weights[i] : 1};
+    lora_changes *l = lora_changes_open(m, sources, r->n_loras, err);
+    if (!l) *s = err->code;
+    mem_free(sources);
+    return l;
+}
+
+static model_layout layout_of(const calo_convert_request *r, const model *m) {
+    bool keep = r->layout == CALO_LAYOUT_AS_STORED;
+    return (keep ? model_checkpoint(m) != NULL : r->layout == CALO_LAYOUT_SINGLE) ? LAYOUT_SINGLE
+                                                                                  : LAYOUT_DIFFUSERS;
+}
+
 // A model whose prediction nothing tells is asked, for its new files have to say it.
-static status convert_layout(calo_context *ctx, const calo_convert_request *r, const conversion *c,
-                             error *err) {
+static status convert_model(calo_context *ctx, const calo_convert_request *r, const conversion *c,
+                            error *err) {
     static const char *const PREDICTIONS[] = {NULL, "epsilon", "v_prediction"};
     const char *predicted = PREDICTIONS[r->prediction];
     const model_options o = {r->vae, r->vocabulary};
     calo_model m = {ctx, model_open(r->in, &o, err), ""};
     status s = m.m ? OK : err->code;
+    lora_changes *loras = open_loras(m.m, r, &s, err);
     if (!s && !predicted) s = probe_prediction(&m, api_compute(CALO_PRECISION_AUTO), err);
-    if (!s)
-        s = model_rewrite(m.m, r->layout == CALO_LAYOUT_SINGLE ? LAYOUT_SINGLE : LAYOUT_DIFFUSERS, predicted,
-                          c, err);
+    if (!s) s = model_rewrite(m.m, layout_of(r, m.m), predicted, loras, c, err);
+    lora_changes_free(loras);
     model_free(m.m);
     return s;
 }
@@ -97,7 +127,7 @@ static status convert(calo_context *ctx, const calo_convert_request *request, er
                     .progress = tell,
                     .user = &j};
     if (r.lora_base) return convert_to_lora(ctx, &r, &c, err);
-    return r.layout ? convert_layout(ctx, &r, &c, err) : convert_weights(&c, err);
+    return r.layout || r.n_loras ? convert_model(ctx, &r, &c, err) : convert_weights(&c, err);
 }
 
 calo_status calo_convert(calo_context *ctx, const calo_convert_request *request) {

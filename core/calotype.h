@@ -568,6 +568,14 @@ typedef struct {
     int lora_rank;     // 32; of smaller matrices theirs
     double lora_clamp; // 1; of each pair, values beyond this quantile of their sizes become it
     int lora_peft;     // names: 0: kohya's ("lora_unet_..."), 1: peft's, as diffusers writes them
+
+    // LoRA files merged into the model `in`, which is what calo_model_open takes: W + weight alpha / rank up
+    // down, computed in double and rounded once. `out` is in `layout`, AS_STORED: that of `in`; there is no
+    // merge of models and no `only` then. A tensor of a LoRA that belongs to no layer of the model is
+    // CALO_ERR_DATA.
+    const char *const *loras;
+    const double *lora_weights; // as many; NULL: 1 each
+    int n_loras;
 } calo_convert_request;
 
 // Writes the defaults into a struct of `size` bytes.

@@ -224,6 +224,29 @@ Test(convert, a_lora_is_taken_from_whole_models) {
     expect("$C convert \"$M\" \"$D/x.safetensors\" --extract-lora \"$M\" --rank 0", 2, NULL, "rank");
 }
 
+#define LORA "tests/golden/merge_lora/"
+
+Test(convert, loras_are_merged) {
+    expect("$C convert \"$M\" \"$D/two\" -q --lora " LORA "kohya.safetensors:0.5 --lora " LORA
+           "kohya.safetensors:.5 && $C convert \"$M\" \"$D/one\" -q --lora " LORA "kohya.safetensors && "
+           "diff -r \"$D/one\" \"$D/two\"",
+           0, NULL, NULL);
+    expect("$C convert \"$M\" \"$D/none\" -q --lora " LORA "kohya.safetensors:0 && "
+           "$C convert \"$M\" \"$D/plain\" -q --layout diffusers && diff -r \"$D/none\" \"$D/plain\" && "
+           "! diff -rq \"$D/one\" \"$D/plain\"",
+           0, "diffusion_pytorch_model.safetensors differ", NULL);
+    expect("cp " LORA
+           "peft.safetensors \"$D/a:b\" && $C convert -q \"$M\" \"$D/q.safetensors\" --layout single "
+           "--dtype q8 --lora \"$D/a:b\" && $C inspect \"$D/q.safetensors\"",
+           0, "calotype.quantised: q8", NULL);
+    expect("$C convert \"$M\" \"$D/y\" --lora " LORA "peft.safetensors:1e999", 2, NULL, "no number");
+    expect("$C convert \"$M\" \"$D/y\" --lora " LORA "peft.safetensors --only unet", 2, NULL, "whole models");
+    expect("CALOTYPE_LORA=nowhere $C convert \"$M\" \"$D/y\"", 66, NULL, "nowhere");
+    expect("CALOTYPE_LORA=nowhere $C convert \"$M\" \"$D/y\" --lora " LORA "peft.safetensors", 0, "/y", NULL);
+    expect("$C convert \"$M\" \"$D/z\" $(for i in $(seq 33); do echo --lora x; done)", 2, NULL,
+           "given more than 32 times");
+}
+
 // Killed at any moment, there is a whole folder or none.
 Test(convert, a_killed_conversion_leaves_no_half_folder) {
     for (unsigned wait = 2000; wait < 2000000; wait *= 3) {

@@ -34,6 +34,7 @@ typedef enum { PART_VALUES, PART_CODES, PART_SCALE, PART_MINIMUM, PART_LEVELS } 
 struct passage {
     job *job;
     model_tensor in[CONVERT_MAX_PARTS]; // one after another
+    const value_change *change[CONVERT_MAX_PARTS];
     int n_parts;
     model_tensor plus, minus; // plus.file NULL: no merge; minus.file NULL: `in`
     part part;                // of the result
@@ -101,10 +102,12 @@ static status merge(const passage *p, uint64_t first, size_t n, double *v, error
     return OK;
 }
 
-static status read_part(const passage *p, model_tensor in, uint64_t first, size_t n, double *v, error *err) {
-    TRY(read_f64(in, first, n, v, err));
-    for (size_t i = 0; i < n && p->plus.file; i += PIECE)
-        TRY(merge(p, first + i, n - i < PIECE ? n - i : PIECE, v + i, err));
+// Of part i.
+static status read_part(const passage *p, int i, uint64_t first, size_t n, double *v, error *err) {
+    TRY(read_f64(p->in[i], first, n, v, err));
+    for (size_t k = 0; k < n && p->plus.file; k += PIECE)
+        TRY(merge(p, first + k, n - k < PIECE ? n - k : PIECE, v + k, err));
+    if (p->change[i]) p->change[i]->add(p->change[i], first, n, v);
     return OK;
 }
 
@@ -119,36 +122,36 @@ static size_t find_in_part(const passage *p, int i, uint64_t *first, size_t n) {
 
 // ---------------------------------------------------------------- values as numbers
 
-static status convert_piece(passage *p, model_tensor in, uint64_t first, size_t n, char *dst, error *err) {
+static status convert_piece(passage *p, int i, uint64_t first, size_t n, char *dst, error *err) {
     double v[PIECE], limit = limit_of(p->type);
-    TRY(read_part(p, in, first, n, v, err));
+    TRY(read_part(p, i, first, n, v, err));
     dtype_from_f64(p->type, v, dst, n);
-    for (size_t i = 0; i < n && p->type != DT_F64; i++) p->infinite += isfinite(v[i]) && fabs(v[i]) >= limit;
+    for (size_t k = 0; k < n && p->type != DT_F64; k++) p->infinite += isfinite(v[k]) && fabs(v[k]) >= limit;
     return OK;
 }
 
-static bool is_copy(const passage *p, const tensor_entry *t) {
-    return !p->plus.file && (int)p->type == t->type && !(t->codes && p->job->decoded);
+static bool is_copy(const passage *p, int i) {
+    const tensor_entry *t = p->in[i].tensor;
+    return !p->plus.file && !p->change[i] && (int)p->type == t->type && !(t->codes && p->job->decoded);
 }
 
 // Elements of one part.
-static status deliver_part(passage *p, model_tensor in, uint64_t first, size_t n, char *dst, error *err) {
+static status deliver_part(passage *p, int i, uint64_t first, size_t n, char *dst, error *err) {
     size_t size = dtype_size(p->type);
-    for (size_t i = 0; i < n; i += PIECE)
-        TRY(convert_piece(p, in, first + i, n - i < PIECE ? n - i : PIECE, dst + i * size, err));
+    for (size_t k = 0; k < n; k += PIECE)
+        TRY(convert_piece(p, i, first + k, n - k < PIECE ? n - k : PIECE, dst + k * size, err));
     return OK;
 }
 
 static status deliver_values(passage *p, uint64_t first, size_t n, char *dst, error *err) {
     size_t size = dtype_size(p->type);
-    if (p->n_parts == 1 && is_copy(p, p->in[0].tensor)) // of codes, bytes are copied, not values
+    if (p->n_parts == 1 && is_copy(p, 0)) // of codes, bytes are copied, not values
         return tensor_file_read(p->in[0].file, p->in[0].tensor, first, n, dst, err);
     for (int i = 0; i < p->n_parts && n; i++) {
         size_t here = find_in_part(p, i, &first, n);
         if (!here) continue;
-        TRY(is_copy(p, p->in[i].tensor)
-                ? tensor_file_read(p->in[i].file, p->in[i].tensor, first, here, dst, err)
-                : deliver_part(p, p->in[i], first, here, dst, err));
+        TRY(is_copy(p, i) ? tensor_file_read(p->in[i].file, p->in[i].tensor, first, here, dst, err)
+                          : deliver_part(p, i, first, here, dst, err));
         dst += here * size;
         n -= here;
         first = 0;
@@ -170,7 +173,7 @@ static status take_row(const passage *p, uint64_t index, lane *l, error *err) {
     uint64_t first = index * q->row;
     int i = 0;
     while (!find_in_part(p, i, &first, q->row)) i++;
-    TRY(read_part(p, p->in[i], first, q->row, l->v, err));
+    TRY(read_part(p, i, first, q->row, l->v, err));
     if (quantise_scales(q, l->v, l->scale, l->minimum)) return OK;
     return fail(err, ERR_DATA,
                 "%s: tensor '%.200s' holds values that cannot be quantised: infinite, or no numbers",
@@ -390,6 +393,12 @@ static dtype type_of(const job *j, const tensor_entry *t) {
     return j->decoded && scaled ? DT_F32 : (dtype)t->type;
 }
 
+static bool is_changed(const convert_item *item) {
+    bool changed = false;
+    for (int i = 0; i < item->n_parts; i++) changed = changed || item->change[i];
+    return changed;
+}
+
 static status add(job *j, const convert_item *item, error *err) {
     const tensor_entry *t = item->part[0].tensor;
     const char *path = tensor_file_path(item->part[0].file);
@@ -399,6 +408,7 @@ static status add(job *j, const convert_item *item, error *err) {
         return fail(err, ERR_DATA, "%s: tensor '%.200s' has the unknown type '%.50s'", path, t->name,
                     t->type_name);
     memcpy(p.in, item->part, sizeof p.in);
+    memcpy(p.change, item->change, sizeof p.change);
     memcpy(shape, t->shape, sizeof shape);
     for (int i = 1; i < item->n_parts; i++) shape[0] += item->part[i].tensor->shape[0];
     TRY(find_others(j, &p, err));
@@ -408,10 +418,10 @@ static status add(job *j, const convert_item *item, error *err) {
         return fail(err, ERR_DATA, "%s: tensor '%.200s' is %s already, in a way that calotype does not know",
                     path, t->name, t->type_name);
     p.type = type_of(j, t);
-    if (p.plus.file && dtype_size(p.type) == 1)
+    if ((p.plus.file || is_changed(item)) && dtype_size(p.type) == 1)
         return fail(err, ERR_DATA, "%s: tensor '%.200s' is %s; a merge of such needs another type", path,
                     t->name, t->type_name);
-    if (t->codes && is_copy(&p, t)) quantised_stored_shape(t->codes->format, t->ndim, t->shape, shape);
+    if (t->codes && is_copy(&p, 0)) quantised_stored_shape(t->codes->format, t->ndim, t->shape, shape);
     return put(j, &p, item->name, t->ndim, shape, err);
 }
 
@@ -455,7 +465,7 @@ static status choose(job *j, error *err) {
     TRY(make_room(j, n, err));
     for (size_t i = 0; i < n; i++) {
         model_tensor t = model_files_at(j->in, i);
-        const convert_item item = {t.tensor->name, 1, {t}};
+        const convert_item item = {t.tensor->name, 1, {t}, {NULL}};
         if (stays(j, t.tensor, scaled)) TRY(add(j, &item, err));
     }
     if (!j->n)

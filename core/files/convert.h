@@ -38,6 +38,12 @@ status convert_check_name(const char *out, error *err);
 // Every file gets its name when it is whole, the index last. ERR_DATA when the models do not fit each other.
 status convert_weights(const conversion *c, error *err);
 
+// Something to be added to the values of a tensor before they are rounded.
+typedef struct value_change {
+    // To n values from value `first` on, in the order of the tensor. Threads may call it at once.
+    void (*add)(const struct value_change *c, uint64_t first, size_t n, double *v);
+} value_change;
+
 // A tensor to be written: the parts one after another along their first dimension. Of the type of the first
 // where the conversion asks for none.
 enum { CONVERT_MAX_PARTS = 3 };
@@ -45,6 +51,7 @@ typedef struct {
     const char *name;
     int n_parts;
     model_tensor part[CONVERT_MAX_PARTS];
+    const value_change *change[CONVERT_MAX_PARTS]; // NULL: none
 } convert_item;
 
 // The same for tensors that the caller has chosen (codes among them become numbers, F32 without another

@@ -75,3 +75,13 @@ const part_tensor *part_tensors_find(const part_tensors *l, const char *name) {
     const part_tensor key = {.name = name};
     return l->n ? bsearch(&key, l->tensors, l->n, sizeof key, by_name) : NULL;
 }
+
+bool part_tensors_translate(const part_tensors *l, const file_names *names, const char *ours,
+                            char theirs[NAME_SIZE], tensor_view *view) {
+    char needed[NAME_SIZE];
+    for (const name_row *row = names->rows; row && row->ours; row++)
+        if (names_translate(names, row, ours, theirs, view) &&
+            (!row->with || (names_need(names, row, ours, needed) && part_tensors_find(l, needed))))
+            return true;
+    return false;
+}

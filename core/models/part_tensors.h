@@ -2,6 +2,7 @@
 // there, so that values of any type can be read as they are.
 #pragma once
 #include "core/base/arena.h"
+#include "core/files/names.h"
 #include "core/models/model.h"
 
 typedef struct {
@@ -22,3 +23,6 @@ typedef struct {
 status part_tensors_list(part_tensors *l, model *m, model_part p, bool *used, error *err);
 void part_tensors_free(part_tensors *l);
 const part_tensor *part_tensors_find(const part_tensors *l, const char *name); // NULL if absent
+// What a tensor of the list is called in another layout; false: it has no name there.
+bool part_tensors_translate(const part_tensors *l, const file_names *names, const char *ours,
+                            char theirs[NAME_SIZE], tensor_view *view);

@@ -12,6 +12,7 @@
 
 typedef struct {
     model *m;
+    const lora_changes *loras;
     const conversion *c;
     json_t *scheduler;
     part_tensors parts[N_PARTS];
@@ -151,16 +152,6 @@ static status find_names(job *j, model_part p, error *err) {
     return OK;
 }
 
-static bool translate(const file_names *names, const part_tensors *l, const char *ours,
-                      char theirs[NAME_SIZE], tensor_view *view) {
-    char needed[NAME_SIZE];
-    for (const name_row *row = names->rows; row->ours; row++)
-        if (names_translate(names, row, ours, theirs, view) &&
-            (!row->with || (names_need(names, row, ours, needed) && part_tensors_find(l, needed))))
-            return true;
-    return false;
-}
-
 // The item that a third belongs to. They come as k, q, v: by name.
 static convert_item *fused(job *j, const char *theirs) {
     for (size_t i = j->n; i-- > 0;)
@@ -177,7 +168,7 @@ static convert_item *new_item(job *j, const char *name) {
 static status place(job *j, model_part p, const part_tensor *t, error *err) {
     char theirs[NAME_SIZE];
     tensor_view view;
-    if (!translate(&j->names[p], &j->parts[p], t->name, theirs, &view)) {
+    if (!part_tensors_translate(&j->parts[p], &j->names[p], t->name, theirs, &view)) {
         bool number = t->tensor.type == DT_I64 || t->tensor.type == DT_I32;
         j->unplaced += number;
         return number ? OK
@@ -191,6 +182,7 @@ static status place(job *j, model_part p, const part_tensor *t, error *err) {
     *stored = view_store(&t->tensor, view);
     if (view_is_third(view)) item->n_parts = 3;
     item->part[part] = (model_tensor){t->file, stored};
+    item->change[part] = lora_change(j->loras, p, t->name, view == VIEW_TRANSPOSED);
     return OK;
 }
 
@@ -226,8 +218,9 @@ static status place_all(job *j, error *err) {
 static void mark(job *j) {
     static const tensor_entry NOTHING = {.name = "mark", .type = DT_F32, .ndim = 1};
     const model_tensor nothing = {j->items[0].part[0].file, &NOTHING};
-    if (predicts_v(j) && j->kind != CHECKPOINT_SD2) j->items[j->n++] = (convert_item){"v_pred", 1, {nothing}};
-    if (zero_snr(j)) j->items[j->n++] = (convert_item){"ztsnr", 1, {nothing}};
+    if (predicts_v(j) && j->kind != CHECKPOINT_SD2)
+        j->items[j->n++] = (convert_item){"v_pred", 1, {nothing}, {NULL}};
+    if (zero_snr(j)) j->items[j->n++] = (convert_item){"ztsnr", 1, {nothing}, {NULL}};
 }
 
 static const char *architecture(const job *j) {
@@ -285,7 +278,10 @@ static status write_part(job *j, model_part p, error *err) {
     convert_item *items = mem_calloc(l->n, sizeof *items);
     status s = items ? make_folder(j, name, err) : no_memory(err);
     for (size_t i = 0; i < l->n && !s; i++)
-        items[i] = (convert_item){l->tensors[i].name, 1, {{l->tensors[i].file, &l->tensors[i].tensor}}};
+        items[i] = (convert_item){l->tensors[i].name,
+                                  1,
+                                  {{l->tensors[i].file, &l->tensors[i].tensor}},
+                                  {lora_change(j->loras, p, l->tensors[i].name, false)}};
     if (!s && p == PART_UNET) s = say_the_same(&d, j, err);
     if (!s && !d.pairs && !(d.pairs = mem_calloc(1, sizeof *d.pairs))) s = no_memory(err);
     if (!s) say(&d, "format", "pt", true);
@@ -425,8 +421,9 @@ static void finish(job *j) {
     arena_free(&j->strings);
 }
 
-status model_rewrite(model *m, model_layout layout, const char *prediction, const conversion *c, error *err) {
-    job j = {.m = m, .c = c};
+status model_rewrite(model *m, model_layout layout, const char *prediction, const lora_changes *loras,
+                     const conversion *c, error *err) {
+    job j = {.m = m, .loras = loras, .c = c};
     error unseen;
     if (!err) err = &unseen;
     status s = layout == LAYOUT_SINGLE ? convert_check_name(c->out, err) : OK;

@@ -7,7 +7,7 @@ Each case says what it breaks. The folder a file is in says how the test opens i
   index/        a sharded model         pipeline/  folders with a model_index.json
   image/        fails to decode         quantised/  weights as codes that cannot be read
   checkpoint/   a checkpoint in one file
-  upscaler/     a network that enlarges pictures
+  upscaler/     a network that enlarges pictures      lora/  to be merged into a model
   unet/ vae/ text_encoder/ scheduler/ tokenizer/  a file of a model that is good otherwise
   prompt/       a command's argument    lines/     the lines that tokenize reads
   train_config/ train_folder/           a training configuration, a folder of pictures and captions
@@ -1269,14 +1269,19 @@ for name, data, why, says in [
 
 # ---------------------------------------------------------------- quantised weights
 
-def codes(how, *tensors):
-    """Tensors (name, values) in a file whose metadata promises codes."""
-    header, data = {"__metadata__": {"calotype.quantised": how}}, b""
+def arrays(metadata, *tensors):
+    """Tensors (name, values) in a file."""
+    header, data = {"__metadata__": metadata}, b""
     names = {"float32": "F32", "float16": "F16", "int8": "I8", "uint8": "U8"}
     for name, x in tensors:
         header[name] = tensor(len(data), len(data) + x.nbytes, list(x.shape), names[x.dtype.name])
         data += x.tobytes()
     return st(header, data)
+
+
+def codes(how, *tensors):
+    """In a file whose metadata promises codes."""
+    return arrays({"calotype.quantised": how}, *tensors)
 
 
 def some(shape, dtype=np.float32, value=1):
@@ -1329,6 +1334,60 @@ for name, data, why, says in [
 ]:
     put(f"quantised/{name}.safetensors", data, why, says)
 
+# ---------------------------------------------------------------- LoRAs of the good model
+
+# Its to_q is 8 x 8, its conv1 8 x 8 x 3 x 3.
+TO_Q, CONV = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "lora_unet_down_blocks_0_resnets_0_conv1"
+DOTS = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+DOWN, UP = (TO_Q + ".lora_down.weight", some((2, 8))), (TO_Q + ".lora_up.weight", some((8, 2)))
+
+
+def lora(*tensors, **said):
+    return arrays({"lora_adapter_metadata": said["said"]} if said else {}, *tensors)
+
+
+def pair(down, up, layer=TO_Q):
+    return lora((layer + ".lora_down.weight", some(down)), (layer + ".lora_up.weight", some(up)))
+
+
+for name, data, why, says in [
+    ("empty", lora(), "no tensor", "holds no tensor"),
+    ("no_up", lora(DOWN), "no second factor", "there is no up to the down"),
+    ("no_down", lora(UP), "no first factor", "there is no down to the up"),
+    ("alpha_alone", lora((TO_Q + ".alpha", some(()))), "nothing but an alpha", "to the alpha of"),
+    ("down_wide", pair((2, 9), (8, 2)), "one input too many", "do not make up"),
+    ("up_tall", pair((2, 8), (9, 2)), "one output too many", "(9, 2)"),
+    ("ranks", pair((2, 8), (8, 3)), "two ranks", "(8, 3)"),
+    ("rank_0", pair((0, 8), (8, 0)), "a rank of 0", "do not make up"),
+    ("flat", pair((16,), (16,)), "factors without shape", "do not make up"),
+    ("cubes", pair((2, 8, 1), (8, 2, 1)), "three dimensions", "do not make up"),
+    ("up_kernel", pair((2, 8), (8, 2, 1, 3)), "a second factor with a kernel", "do not make up"),
+    ("kernel", pair((2, 8, 3, 1), (8, 2, 1, 1), CONV), "half a kernel", "(2, 8, 3, 1)"),
+    ("matrix_for_kernel", pair((2, 8), (8, 2), CONV), "a matrix for a convolution", "do not make up"),
+    ("kernel_turned", pair((2, 8, 1, 9), (8, 2, 1, 1), CONV), "a kernel of another shape", "do not make up"),
+    ("nan", lora(DOWN, (UP[0], some((8, 2), value=np.nan))), "values that are no numbers", "holds a nan"),
+    ("infinite", lora((DOWN[0], some((2, 8), HALF, np.inf)), UP), "infinite values", "holds a nan or an infinity"),
+    ("alpha_nan", lora(DOWN, UP, (TO_Q + ".alpha", some((), value=np.nan))), "an alpha that is no number", "alpha' holds a nan"),
+    ("alpha_two", lora(DOWN, UP, (TO_Q + ".alpha", some(2))), "two alphas", "has 2 values, expected 1"),
+    ("alpha_none", lora(DOWN, UP, (TO_Q + ".alpha", some(0))), "an alpha without a value", "has 0 values, expected 1"),
+    ("integers", lora((DOWN[0], some((2, 8), np.int8)), UP), "whole numbers", "1 of 2 tensors are no part"),
+    ("twice", lora(DOWN, UP, (DOTS + ".lora_A.weight", some((2, 8)))), "one factor under two names", "the same tensor of a LoRA"),
+    ("other_layer", pair((2, 8), (8, 2), TO_Q.replace("to_q", "to_x")), "a layer that is not there", "2 of 2 tensors are no part"),
+    ("no_layer", lora((".lora_down.weight", some((2, 8)))), "a name without a layer", "1 of 1 tensors are no part"),
+    ("ending", lora(DOWN, UP, (TO_Q + ".weight", some((8, 8)))), "the layer itself", "attn1_to_q.weight'"),
+    ("long_name", lora(("lora_unet_" + "x" * 3000 + ".lora_up.weight", some((8, 2)))), "a name of 3000 letters", "no part of a LoRA"),
+    ("many", lora(*((f"layer_{i}.hada_w1_a", some(1)) for i in range(40))), "a LoHa of 40 tensors", "40 of 40 tensors"),
+    ("dora", lora(DOWN, UP, (TO_Q + ".dora_scale", some((8, 1)))), "a DoRA", "dora_scale"),
+    ("tucker", lora(DOWN, UP, (TO_Q + ".lora_mid.weight", some((2, 2, 3, 3)))), "a Tucker product", "lora_mid"),
+    ("said_text", lora(DOWN, UP, said="alpha"), "metadata that are no JSON", "expected near"),
+    ("said_alpha", lora(DOWN, UP, said='{"unet.lora_alpha": "two"}'), "an alpha in letters", "unet.lora_alpha"),
+    ("said_dora", lora(DOWN, UP, said='{"unet.use_dora": true}'), "metadata of a DoRA", "DoRA"),
+    ("said_pattern", lora(DOWN, UP, said='{"unet.alpha_pattern": {"to_q": 3}}'), "an alpha for each layer", "alpha for each layer"),
+    ("cut", lora(DOWN, UP)[:-8], "cut short in the values", ""),
+    ("codes", codes("q8", (DOWN[0], some((2, 8), np.int8)), UP), "codes without scales", "scale (2) is missing"),
+]:
+    put(f"lora/{name}.safetensors", data, why, says)
+
 # ---------------------------------------------------------------- the list of all cases
 
 # How the command line meets the files of a folder: the file of a good model, or of the current folder, that
@@ -1338,6 +1397,7 @@ MEETS = {
     "safetensors": ("-", "inspect FILE"),
     "ckpt": ("-", "convert FILE x.safetensors"),
     "quantised": ("-", "convert FILE x.safetensors --dtype f32"),
+    "lora": ("-", "convert MODEL out --lora FILE"),
     "used": ("-", "run unet -m MODEL --in FILE --out x.safetensors"),
     "index": ("MODEL/unet/diffusion_pytorch_model.safetensors.index.json", DRAW),
     "pipeline": ("MODEL/model_index.json", "inspect MODEL"),
