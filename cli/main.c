@@ -2,6 +2,7 @@
 #include "core/calotype.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 static int help(FILE *to) {
     fputs("usage: calotype COMMAND [OPTION...]\n\n", to);
     for (const command *c = COMMANDS; c->name; c++) fprintf(to, "  %-10s  %s\n", c->name, c->summary);
-    fputs("\n  calotype COMMAND --help lists a command's options; calotype --version prints the version.\n\n"
+    fputs("\n  calotype COMMAND --help lists a command's options; calotype --version [--json] prints the "
+          "version.\n\n"
           "example: calotype txt2img -p \"a red balloon over a green hill, night\" -o balloon.png\n",
           to);
     return to == stderr ? CALO_ERR_USAGE : 0;
@@ -36,12 +38,21 @@ static void *json_memory(size_t n) {
     _exit(CALO_ERR_TEMP);
 }
 
+static int version(bool json) {
+    if (!json) return printf("calotype %s\n", calo_version()) < 0;
+    char *text = calo_build();
+    int code = !text ? CALO_ERR_TEMP : printf("%s\n", text) < 0;
+    calo_free(text);
+    return code;
+}
+
 int main(int argc, char **argv) {
     json_set_alloc_funcs(json_memory, free);
     if (argc < 2) return help(stderr);
     const char *name = argv[1];
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) return help(stdout);
-    if (!strcmp(name, "--version") || !strcmp(name, "-V")) return printf("calotype %s\n", calo_version()) < 0;
+    if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+        return version(argc > 2 && !strcmp(argv[2], "--json"));
     const command *c = command_find(name);
     int code = c ? c->run(argc - 1, argv + 1) : unknown(name);
     if (!fflush(stdout) && !ferror(stdout)) return code;

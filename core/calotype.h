@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 5
+#define CALO_API_VERSION 6
 
 typedef enum {
     CALO_OK = 0,
@@ -65,6 +65,9 @@ typedef struct calo_tensors calo_tensors;
 typedef struct calo_plan calo_plan;
 
 CALO_API const char *calo_version(void); // "0.1.0"
+// A JSON object: version, api, the instruction set that is used on this processor, what the library was built
+// with, and the versions of the libraries that are loaded. Freed with calo_free; NULL when memory is short.
+CALO_API char *calo_build(void);
 
 // ---- context
 

@@ -1,5 +1,6 @@
 // The command line as a user types it, and the example: output, files, exit codes.
 #include "cli/infotext.h"
+#include "core/calotype.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
@@ -28,6 +29,20 @@ static double time_of_children(void) {
     getrusage(RUSAGE_CHILDREN, &u);
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
            1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+Test(cli, version_tells_of_the_build) {
+    result r = sh("$C --version --json");
+    json_t *j = json_loads(r.out, 0, NULL);
+    const char *version, *instructions, *jansson;
+    cr_assert_eq(json_unpack(j, "{s:s, s:s, s:{s:s}}", "version", &version, "instructions", &instructions,
+                             "libraries", "jansson", &jansson),
+                 0, "%s", r.out);
+    cr_expect_str_eq(version, calo_version());
+    cr_expect_str_eq(jansson, jansson_version_str());
+    cr_expect(*instructions);
+    json_decref(j);
+    drop(r);
 }
 
 Test(cli, help_and_version_are_quick) {
