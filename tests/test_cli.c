@@ -470,7 +470,7 @@ Test(cli, from_reads_the_words_of_a1111) {
 Test(cli, infotexts_may_be_cut_or_spoilt) {
     static const char GOOD[] =
         "a\nNegative prompt: b\nSteps: 2, Sampler: \"DPM, \\u0041\", Size: 48x32, Eta: 1, RNG: NV";
-    for (size_t n = 0; n < sizeof GOOD; n++)
+    for (size_t n = 0; n < sizeof GOOD - 1; n++)
         for (int how = 0; how < 6; how++) {
             char *text = strdup(GOOD);
             text[n] = "\0\n\",: "[how];

@@ -858,6 +858,35 @@ for name, file, list_, why, faults in [
 ]:
     seed("upscaler", name, "\n".join([file, *list_]).encode(), why, **faults)
 
+# ---------------------------------------------------------------- what A1111 writes into pictures
+
+WORDS = "a boat\nin fog\nNegative prompt: rain,\nSteps: 1, wind\nSteps: 2, "
+for name, text, why, faults in [
+    ("usual", WORDS + 'Sampler: Euler, Schedule type: Karras, CFG scale: 7.5, Seed: 9, Size: 48x32, Model hash: 0123456789, '
+     'Model: "x, \\u0041", RNG: CPU, Version: v1.6.0', "every kind of field", {"m": 10}),
+    ("sampler_with_spacing", WORDS + "Sampler: DPM++ 2M SDE Karras, Seed: 9", "the spacing in the sampler's name", {}),
+    ("automatic_karras", WORDS + "Sampler: DPM++ 2M, Schedule type: Automatic", "a sampler's own spacing", {}),
+    ("automatic_exponential", WORDS + "Sampler: dpm++ 3m sde, Schedule type: automatic", "another", {}),
+    ("automatic_normal", WORDS + "Sampler: Heun, Schedule type: Automatic", "a third", {}),
+    ("own_spacing", WORDS + "Sampler: UniPC, Schedule type: Automatic", "a sampler with nothing to choose", {}),
+    ("hires", WORDS + "Sampler: DPM fast, Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Latent",
+     "a second pass", {"m": 10}),
+    ("hires_size", WORDS + "Sampler: DPM adaptive, Eta: 0.5, Denoising strength: 0.6, Hires resize: 96x64", "to a size", {}),
+    ("img2img", WORDS + "Denoising strength: 0.4, Mask blur: 4, Inpaint area: Only masked", "a picture to begin with", {}),
+    ("words", WORDS + "Noise Schedule: Zero Terminal SNR, Emphasis: No norm, RNG: NV, ENSD: 31337, Clip skip: 2", "words", {}),
+    ("other_words", WORDS + "Emphasis: None, Noise Schedule: Karras, Inpaint area: Whole, Emphasis: Original", "others", {}),
+    ("numbers", WORDS + "Size: 48, Size: x, Size: 999999999x9, Seed: 99999999999999999999, Steps: -1, CFG scale: nan",
+     "numbers that are none", {}),
+    ("cut", WORDS + 'Sampler: "DPM, ', "a string that does not end", {}),
+    ("no_value", "Steps: 2, Sampler: , : , x", "fields without value, name or both", {}),
+    ("only_steps", "Steps: 2", "nothing else", {}),
+    ("negative_last", "a\nSteps: 3, Seed: 1\nNegative prompt: b", "the wrong way round", {}),
+    ("no_steps", "a\nNegative prompt: b\n", "no fields", {}),
+    ("nothing", "", "nothing", {}),
+]:
+    seed("infotext", name, text.encode(), why, **faults)
+seed("infotext", "bytes", b'\xff\xfe\nNegative prompt: \xc3\nSteps: 2, Sampler: \xff, Model: "\\u0000"', "no UTF-8")
+
 # ---------------------------------------------------------------- prompts
 
 for name, text, why, faults in [
