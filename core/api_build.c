@@ -13,11 +13,9 @@
 #include <utf8proc.h>
 #include <webp/decode.h>
 #include <zip.h>
-#if CALO_ONEDNN
-#include <oneapi/dnnl/dnnl.h>
-#endif
 
 #include "core/base/mem.h"
+#include "core/cpu/dense.h"
 #include "core/cpu/level.h"
 
 #define WORDS_(x) #x
@@ -38,8 +36,9 @@ static json_t *libraries(void) {
                           zip_libzip_version(), "pcre2", pcre2, "utf8proc", utf8proc_version(), "libwebp",
                           numbers(webp >> 16, webp >> 8 & 255, webp & 255));
 #if CALO_ONEDNN
-    const dnnl_version_t *v = dnnl_version();
-    if (j) json_object_set_new(j, "onednn", numbers(v->major, v->minor, v->patch));
+    int v[3];
+    dense_version(v);
+    if (j) json_object_set_new(j, "onednn", numbers(v[0], v[1], v[2]));
 #endif
     return j;
 }

@@ -210,6 +210,11 @@ bool dense_has_bf16(void) {
 #endif
 }
 
+void dense_version(int version[3]) {
+    const dnnl_version_t *v = dnnl_version();
+    version[0] = v->major, version[1] = v->minor, version[2] = v->patch;
+}
+
 dense_engine *dense_engine_new(team *t, error *err) {
     dense_engine *e = mem_calloc(1, sizeof *e);
     dnnl_status_t s = e ? dnnl_engine_create(&e->engine, dnnl_cpu, 0) : dnnl_out_of_memory;

@@ -65,6 +65,9 @@ typedef struct dense dense;
 // Whether BF16 runs at full speed here. Follows ONEDNN_MAX_CPU_ISA.
 bool dense_has_bf16(void);
 
+// Of the oneDNN that is loaded: major, minor, patch.
+void dense_version(int version[3]);
+
 // `t` must outlive the engine; everything prepared with it runs on that many threads.
 dense_engine *dense_engine_new(team *t, error *err);
 void dense_engine_free(dense_engine *e); // after everything prepared with it
