@@ -4,36 +4,8 @@
 
 #include "core/base/mem.h"
 #include "core/base/threads.h"
-#include "core/cpu/attention.h"
-#include "core/cpu/dense.h"
-#include "core/cpu/int8.h"
-#include "core/cpu/kernels.h"
-#include "core/cpu/winograd.h"
-#include "core/graph/op.h"
+#include "core/cpu/cpu_kernel.h"
 #include "core/graph/store.h"
-
-// Whether Winograd's arithmetic is allowed; LEAN: with lean weights where whole ones are not small beside the
-// picture.
-typedef enum { WINOGRAD_NONE, WINOGRAD_LEAN, WINOGRAD_ALL } winograd_use;
-
-typedef struct {
-    backend b;
-    const cpu_kernels *own;
-    dense_engine *engine; // NULL in a build without oneDNN
-    winograd_use winograd;
-} cpu;
-
-typedef struct cpu_kernel {
-    kernel k;
-    const node *n;
-    const cpu_kernels *own;
-    void (*run)(const struct cpu_kernel *k, const kernel_io *io);
-    attention_desc attention;
-    winograd_desc winograd;
-    int8_desc int8;
-    team *team; // packs
-    dense *dense;
-} cpu_kernel;
 
 // ---- what the rows below read
 
@@ -45,6 +17,31 @@ static int64_t last_of(const cpu_kernel *k) { return shape_last(k->n->shape); }
 // Aligned at the innermost dimension, ones in front.
 static void four(shape s, int64_t d[4]) {
     for (int i = 1; i <= 4; i++) d[4 - i] = i <= s.rank ? s.d[s.rank - i] : 1;
+}
+
+// ---- a kernel
+
+static void free_kernel(kernel *k) {
+    cpu_kernel *c = (cpu_kernel *)k;
+#if CALO_ONEDNN
+    dense_free(c->dense);
+#endif
+    mem_free(c);
+}
+
+cpu_kernel *cpu_kernel_new(const cpu *c, const node *n, kernel k, error *err) {
+    cpu_kernel *new = mem_calloc(1, sizeof *new);
+    if (!new) return fail(err, ERR_TEMP, "out of memory"), NULL;
+    *new = (cpu_kernel){.k = k, .n = n, .own = c->own, .team = c->b.team};
+    new->k.free = free_kernel;
+    return new;
+}
+
+void cpu_copy_whole(const cpu_kernel *k, const kernel_io *io, const void *x) {
+    int64_t bytes = count_of(k) * (int64_t)dtype_size(type_of(k)), run = 1 << 16, rest = bytes % run;
+    if (!x || x == io->out[0]) return;
+    k->own->copy_block(io->team, x, run, io->out[0], run, bytes / run, run);
+    if (rest) memcpy((char *)io->out[0] + bytes - rest, (const char *)x + bytes - rest, (size_t)rest);
 }
 
 // ---- elementwise
@@ -344,8 +341,6 @@ static const row ROWS[] = {
     {&OP_ATTENTION_GRAD, "attention_grad", run_attention_grad},
 };
 
-static bool float_type(dtype t) { return t == DT_F32 || t == DT_BF16; }
-
 // The kernels know f32 and bf16 activations; everything else is the reference's.
 static bool serves(const row *r, const node *n) {
     if (r->op != n->op || !float_type(n->dtype)) return false;
@@ -365,20 +360,10 @@ static status run_own(const kernel *k, const kernel_io *io, error *err) {
     return OK;
 }
 
-static void free_kernel(kernel *k) {
-    cpu_kernel *c = (cpu_kernel *)k;
-#if CALO_ONEDNN
-    dense_free(c->dense);
-#endif
-    mem_free(c);
-}
-
 static kernel *own_kernel(const cpu *c, const row *r, const node *n, error *err) {
-    cpu_kernel *k = mem_calloc(1, sizeof *k);
-    if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    k->k = (kernel){.name = r->name, .run = run_own, .free = free_kernel, .inplace = n->op->inplace};
-    k->n = n;
-    k->own = c->own;
+    kernel about = {.name = r->name, .run = run_own, .inplace = n->op->inplace};
+    cpu_kernel *k = cpu_kernel_new(c, n, about, err);
+    if (!k) return NULL;
     k->run = r->run;
     if (r->room) k->k.scratch = r->room(n);
     if (n->op == &OP_ATTENTION || n->op == &OP_ATTENTION_GRAD) {
@@ -389,186 +374,6 @@ static kernel *own_kernel(const cpu *c, const row *r, const node *n, error *err)
     return &k->k;
 }
 
-// ---- convolutions with fewer multiplications
-
-static status run_winograd(const kernel *k, const kernel_io *io, error *err) {
-    (void)err;
-    winograd_run(io->team, &((const cpu_kernel *)k)->winograd, io->in[0], io->in[1], io->in[2], io->in[3],
-                 io->out[0], io->scratch);
-    return OK;
-}
-
-// Where the planner could not put y over x, x is copied there.
-static void copy_whole(const cpu_kernel *k, const kernel_io *io, const void *x) {
-    int64_t bytes = count_of(k) * (int64_t)dtype_size(type_of(k)), run = 1 << 16, rest = bytes % run;
-    if (!x || x == io->out[0]) return;
-    k->own->copy_block(io->team, x, run, io->out[0], run, bytes / run, run);
-    if (rest) memcpy((char *)io->out[0] + bytes - rest, (const char *)x + bytes - rest, (size_t)rest);
-}
-
-// What is read and what is written are different channels of one buffer.
-static status run_winograd_grow(const kernel *k, const kernel_io *io, error *err) {
-    (void)err;
-    const cpu_kernel *c = (const cpu_kernel *)k;
-    char *made = (char *)io->out[0] + c->winograd.Ci * (int64_t)dtype_size(type_of(c));
-    copy_whole(c, io, io->in[0]);
-    winograd_run(io->team, &c->winograd, io->out[0], io->in[1], io->in[2], NULL, made, io->scratch);
-    return OK;
-}
-
-static status pack_winograd(const kernel *k, const void *plain, void *packed, error *err) {
-    (void)err;
-    const cpu_kernel *c = (const cpu_kernel *)k;
-    winograd_pack(c->team, &c->winograd, plain, packed);
-    return OK;
-}
-
-// Winograd's weights are made anew whenever they change, so they must be a model's. Channels: with fewer than
-// 32 the transforms cost what the products save. Pixels: 4×4 have no gain (1.0 in bf16, 0.8 in f32), 8×8
-// have 1.5 and more.
-static bool winograd_pays(const winograd_desc *d) { return d->Ci >= 32 && d->Co >= 32 && d->H * d->W >= 64; }
-
-// Whole weights are worth their memory if a picture is large beside them: in f32, where they are four times
-// as large, up to 640→640 at 32×32 (0.4 GB more for all of SD1.5); as large in bf16 where a picture becomes
-// twice as large; else in bf16 up to 1280→1280 at 8×8 (0.14 GB less). Where memory is short, in bf16 at 64×64
-// and 32×32 of SD1.5, and hardly at all where they are four times as large.
-static bool winograd_lean(const winograd_desc *d, winograd_use use) {
-    bool fourfold = d->t == DT_F32 || d->up, little = use == WINOGRAD_LEAN;
-    int64_t most = fourfold ? (little ? 25 : d->up ? 6400 : 400) : little ? 1600 : 32000;
-    return d->Ci * d->Co > most * d->H * d->W;
-}
-
-static conv_geometry geometry_of(const node *n) {
-    return n->op == &OP_GROW ? (conv_geometry){1, 1, 1, 1, 1, 0} : n->a.conv.geo;
-}
-
-static bool winograd_fits(const cpu *c, const node *n, winograd_desc *d) {
-    bool grows = n->op == &OP_GROW;
-    if (!c->winograd || (n->op != &OP_CONV && !grows) || n->in[1]->rate != RATE_MODEL) return false;
-    shape x = n->in[0]->shape, w = n->in[1]->shape;
-    conv_geometry g = geometry_of(n);
-    if (w.d[2] != 3 || w.d[3] != 3 || g.stride != 1 || n->dtype != n->in[0]->dtype) return false;
-    *d = (winograd_desc){.t = n->dtype,
-                         .B = x.d[0],
-                         .H = x.d[1],
-                         .W = x.d[2],
-                         .Ci = w.d[1],
-                         .Co = w.d[0],
-                         .top = g.top,
-                         .left = g.left,
-                         .bottom = g.bottom,
-                         .right = g.right,
-                         .up = g.twice};
-    if (grows) {
-        d->x_apart = d->y_apart = x.d[3];
-        d->leaky = true;
-        d->slope = (float)n->a.grow.slope;
-    }
-    d->lean = winograd_lean(d, c->winograd);
-    return winograd_pays(d) && winograd_runs(d);
-}
-
-static bool winograd_serves(const cpu *c, const node *n, bool weight_operand, winograd_desc *d) {
-    return weight_operand && winograd_fits(c, n, d);
-}
-
-static bool upsamples(const backend *self, const node *n) {
-    node small = *n;
-    winograd_desc d;
-    conv_geometry *g = &small.a.conv.geo;
-    small.in[0] = n->in[0]->in[0];
-    g->twice = 1;
-    return g->top == 1 && g->left == 1 && g->bottom == 1 && g->right == 1 &&
-           winograd_fits((const cpu *)self, &small, &d);
-}
-
-static kernel *winograd_kernel(const cpu *c, const node *n, const winograd_desc *d, error *err) {
-    cpu_kernel *k = mem_calloc(1, sizeof *k);
-    if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    k->n = n;
-    k->own = c->own;
-    k->winograd = *d;
-    k->team = c->b.team;
-    k->k = (kernel){.name = winograd_name(d),
-                    .run = n->op == &OP_GROW ? run_winograd_grow : run_winograd,
-                    .free = free_kernel,
-                    .scratch = winograd_scratch_bytes(d, team_size(c->b.team)),
-                    .inplace = n->op == &OP_GROW ? 1 : 1u << 3,
-                    .packed_bytes = winograd_packed_bytes(d),
-                    .packed_key = key_text(winograd_name(d)),
-                    .pack = pack_winograd};
-    return &k->k;
-}
-
-// ---- products in 8 bits
-
-static status run_int8(const kernel *k, const kernel_io *io, error *err) {
-    (void)err;
-    int8_run(io->team, &((const cpu_kernel *)k)->int8, io->in[0], io->in[1], io->in[2], io->in[3], io->out[0],
-             io->scratch);
-    return OK;
-}
-
-static status pack_int8(const kernel *k, const void *plain, void *packed, error *err) {
-    (void)err;
-    const cpu_kernel *c = (const cpu_kernel *)k;
-    int8_pack(c->team, &c->int8, plain, packed);
-    return OK;
-}
-
-// Linears and convolutions with weights of 8 bits, whatever their shape. In SD 1.5, on a Zen 4 core: linears
-// of 2 to 8192 rows are 1.5 to 2.2 times as fast as oneDNN's products in bf16 and 3 to 7 times as those in
-// f32, 3×3 convolutions of stride 2 1.7 to 2.1 and 3.5 to 4.2 times. Beside Winograd's method, 64×64 down to
-// 8×8: 1.1 to 3.6 times in f32, the more the smaller the picture; in bf16 0.9 to 1.1, with weights of 2/7 its
-// size. A picture that is made twice as large first stays Winograd's in bf16, which is 1.4 to 1.7 times as
-// fast.
-static bool int8_serves(const cpu *c, const node *n, bool weight_operand, int8_desc *d) {
-    if (c->winograd == WINOGRAD_NONE || !weight_operand || (n->op != &OP_MATMUL && n->op != &OP_CONV))
-        return false;
-    const node *x = n->in[0], *w = n->in[1];
-    if (w->op != &OP_WEIGHT || !w->a.leaf.w->int8 || w->rate != RATE_MODEL) return false;
-    if (!float_type(n->dtype) || x->dtype != n->dtype) return false;
-    if (n->op == &OP_MATMUL) {
-        if (w->shape.rank != 2 || n->a.matmul.ta || !n->a.matmul.tb || n->a.matmul.scale != 1) return false;
-        int64_t K = shape_last(x->shape);
-        *d = int8_linear(n->dtype, shape_count(x->shape) / K, w->shape.d[0], K);
-    } else {
-        conv_geometry g = n->a.conv.geo;
-        if (g.twice) return false;
-        *d = (int8_desc){.t = n->dtype,
-                         .B = x->shape.d[0],
-                         .H = x->shape.d[1],
-                         .W = x->shape.d[2],
-                         .Ci = w->shape.d[1],
-                         .Co = w->shape.d[0],
-                         .kh = w->shape.d[2],
-                         .kw = w->shape.d[3],
-                         .stride = g.stride,
-                         .top = g.top,
-                         .left = g.left,
-                         .bottom = g.bottom,
-                         .right = g.right};
-    }
-    return int8_runs() && int8_fits(d);
-}
-
-static kernel *int8_kernel(const cpu *c, const node *n, const int8_desc *d, error *err) {
-    cpu_kernel *k = mem_calloc(1, sizeof *k);
-    if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    k->n = n;
-    k->int8 = *d;
-    k->team = c->b.team;
-    k->k = (kernel){.name = "int8 vnni",
-                    .run = run_int8,
-                    .free = free_kernel,
-                    .scratch = int8_scratch_bytes(d, team_size(c->b.team)),
-                    .inplace = 1u << 3,
-                    .packed_bytes = int8_packed_bytes(d),
-                    .packed_key = key_text("int8 vnni"),
-                    .pack = pack_int8};
-    return &k->k;
-}
-
 // ---- dense products
 
 #if CALO_ONEDNN
@@ -576,7 +381,7 @@ static kernel *int8_kernel(const cpu *c, const node *n, const int8_desc *d, erro
 // The library adds to what y holds: the residual.
 static status run_dense(const kernel *k, const kernel_io *io, error *err) {
     const cpu_kernel *c = (const cpu_kernel *)k;
-    copy_whole(c, io, io->in[3]);
+    cpu_copy_whole(c, io, io->in[3]);
     dense_args a = {
         .x = io->in[0], .w = io->in[1], .bias = io->in[2], .y = io->out[0], .scratch = io->scratch};
     return dense_run(c->dense, &a, err);
@@ -612,7 +417,7 @@ static status run_dense_grow(const kernel *k, const kernel_io *io, error *err) {
     gaps g = gaps_of(c->n);
     char *x = io->scratch, *y = x + g.x_bytes, *made = (char *)io->out[0] + g.I * g.size;
     dense_args a = {.x = x, .w = io->in[1], .bias = io->in[2], .y = y, .scratch = y + g.y_bytes};
-    copy_whole(c, io, io->in[0]);
+    cpu_copy_whole(c, io, io->in[0]);
     c->own->copy_block(io->team, io->in[0], g.P * g.size, x, g.I * g.size, g.rows, g.I * g.size);
     TRY(dense_run(c->dense, &a, err));
     c->own->leaky_rows(io->team, type_of(c), y, (float)c->n->a.grow.slope, made, g.P, g.rows, g.O);
@@ -725,27 +530,25 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
     bool has_extra = n->op == &OP_CONV || n->op == &OP_MATMUL, grows = n->op == &OP_GROW;
     d.bias = (has_extra || grows) && n->in[2];
     d.accumulate = has_extra && n->in[3];
-    cpu_kernel *k = mem_calloc(1, sizeof *k);
-    if (!k) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    k->n = n;
-    k->own = c->own;
-    k->dense = dense_prepare(c->engine, &d, err);
-    if (!k->dense) return mem_free(k), NULL;
-    k->k = (kernel){.name = dense_kernel(k->dense),
+    dense *made = dense_prepare(c->engine, &d, err);
+    if (!made) return NULL;
+    kernel about = {.name = dense_kernel(made),
                     .run = linear_dw ? run_linear_dw
                            : grows   ? run_dense_grow
                                      : run_dense,
-                    .free = free_kernel,
-                    .scratch = dense_scratch_bytes(k->dense),
-                    .packed_bytes = dense_packed_bytes(k->dense),
+                    .scratch = dense_scratch_bytes(made),
+                    .packed_bytes = dense_packed_bytes(made),
                     .pack = pack_dense};
-    if (d.accumulate) k->k.inplace = 1u << 3;
+    if (d.accumulate) about.inplace = 1u << 3;
     if (grows) {
         gaps g = gaps_of(n);
-        k->k.inplace = 1;
-        k->k.scratch += g.x_bytes + g.y_bytes;
+        about.inplace = 1;
+        about.scratch += g.x_bytes + g.y_bytes;
     }
-    if (k->k.packed_bytes) k->k.packed_key = key_text(dense_layout_key(k->dense));
+    if (about.packed_bytes) about.packed_key = key_text(dense_layout_key(made));
+    cpu_kernel *k = cpu_kernel_new(c, n, about, err);
+    if (!k) return dense_free(made), NULL;
+    k->dense = made;
     return &k->k;
 }
 
@@ -755,17 +558,13 @@ static kernel *dense_kernel_for(const cpu *c, const node *n, bool weight_operand
 
 static kernel *prepare(const backend *self, const node *n, bool weight_operand, error *err) {
     const cpu *c = (const cpu *)self;
-    winograd_desc fast;
-    int8_desc int8;
-    if (int8_serves(c, n, weight_operand, &int8)) return int8_kernel(c, n, &int8, err);
-    if (winograd_serves(c, n, weight_operand, &fast)) return winograd_kernel(c, n, &fast, err);
+    kernel *k;
+    if (cpu_fast_kernel(c, n, weight_operand, &k, err)) return k;
 #if CALO_ONEDNN
     error why = {0};
-    kernel *k = is_dense(n, weight_operand) ? dense_kernel_for(c, n, weight_operand, &why) : NULL;
+    k = is_dense(n, weight_operand) ? dense_kernel_for(c, n, weight_operand, &why) : NULL;
     if (k) return k;
     if (why.code == ERR_TEMP) return fail(err, ERR_TEMP, "%s", why.text), NULL;
-#else
-    (void)weight_operand;
 #endif
     for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++)
         if (serves(&ROWS[i], n)) return own_kernel(c, &ROWS[i], n, err);
@@ -782,7 +581,11 @@ static void free_cpu(backend *b) {
 backend *cpu_backend(team *t, error *err) {
     cpu *c = mem_calloc(1, sizeof *c);
     if (!c) return fail(err, ERR_TEMP, "out of memory"), NULL;
-    *c = (cpu){.b = {.name = "cpu", .team = t, .prepare = prepare, .upsamples = upsamples, .free = free_cpu},
+    *c = (cpu){.b = {.name = "cpu",
+                     .team = t,
+                     .prepare = prepare,
+                     .upsamples = cpu_fast_upsamples,
+                     .free = free_cpu},
                .own = cpu_kernels_for(CPU_BEST)};
 #if CALO_ONEDNN
     c->engine = dense_engine_new(t, err);
