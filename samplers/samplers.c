@@ -7,8 +7,10 @@
 
 // Grid and start: as the diffusers class of an alias has it, else as k-diffusion. In the order of the papers.
 static const sampler table[] = {
-    {"ddim", "DDIM", "DDIMScheduler", ddim_sample, 1, 0, SPACING_LEADING, GRID_INTEGER, false, false},
-    {"ddpm", "DDPM", "DDPMScheduler", ddim_sample, 1, 1, SPACING_LEADING, GRID_INTEGER, true, false},
+    {"ddim", "DDIM", "DDIMScheduler, DDIMParallelScheduler", ddim_sample, 1, 0, SPACING_LEADING, GRID_INTEGER,
+     false, false},
+    {"ddpm", "DDPM", "DDPMScheduler, DDPMParallelScheduler", ddim_sample, 1, 1, SPACING_LEADING, GRID_INTEGER,
+     true, false},
     {"euler", "Euler", "k_euler, EulerDiscrete, EulerDiscreteScheduler", ddim_sample, 1, 0, SPACING_LINSPACE,
      GRID_FRACTIONAL, true, true},
     {"euler_a", "Euler a",

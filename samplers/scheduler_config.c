@@ -13,7 +13,9 @@ typedef struct {
 
 static const class_defaults classes[] = {
     {"DDIMScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
+    {"DDIMParallelScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"DDPMScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
+    {"DDPMParallelScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"PNDMScheduler", BETAS_LINEAR, 0.0001, 0.02, false},
     {"EulerDiscreteScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"EulerAncestralDiscreteScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
@@ -22,6 +24,7 @@ static const class_defaults classes[] = {
     {"DPMSolverSinglestepScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"DEISMultistepScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"UniPCMultistepScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
+    {"SASolverScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"DPMSolverSDEScheduler", BETAS_LINEAR, 0.00085, 0.012, true},
     {"HeunDiscreteScheduler", BETAS_LINEAR, 0.00085, 0.012, true},
     {"KDPM2DiscreteScheduler", BETAS_LINEAR, 0.00085, 0.012, true},

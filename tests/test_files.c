@@ -279,6 +279,23 @@ Test(files, json_names_place_and_key) {
     json_decref(j);
 }
 
+Test(files, json_of_python_may_be_infinite) {
+    error err = {0};
+    const char text[] =
+        "{\"low\": -Infinity, \"high\":Infinity, \"s\": \"-Infinity \\\"Infinity\", \"l\": [1, -Infinity]}";
+    const char *path = in_dir("scheduler_config.json");
+    cr_assert_eq(fs_write_atomic(path, text, strlen(text), false, &err), OK);
+    json_t *j = js_load(path, 1000, &err);
+    cr_assert(j, "%s", err.text);
+    cr_assert(json_is_null(json_object_get(j, "low")) && json_is_null(json_object_get(j, "high")));
+    cr_assert_str_eq(json_string_value(json_object_get(j, "s")), "-Infinity \"Infinity");
+    cr_assert(json_is_null(json_array_get(json_object_get(j, "l"), 1)));
+    json_decref(j);
+    cr_assert_eq(fs_write_atomic(path, "{\"a\": 1Infinity}", 16, true, &err), OK);
+    cr_assert_null(js_load(path, 1000, &err));
+    expect(&err, ERR_DATA, "scheduler_config.json:1:");
+}
+
 static void keep(void *user, log_level level, const char *text) { sprintf(user, "%d %s", level, text); }
 
 Test(files, log_passes_its_level_and_no_control_characters) {
@@ -724,6 +741,14 @@ Test(files, model_folder_and_shards) {
     cr_assert_null(model_files_open(dir, "ema", &err));
     expect(&err, ERR_NOINPUT, "variant ema");
 
+    // Without the plain file the variant that is there stands for it.
+    cr_assert_eq(unlink(in_dir("model.safetensors")), 0);
+    m = model_files_open(dir, NULL, &err);
+    cr_assert(m, "%s", err.text);
+    cr_assert_eq(model_files_read_f32(m, "a", 2, shape, got, &err), OK, "%s", err.text);
+    cr_assert_eq(got[3], 8.f);
+    model_files_close(m);
+
     // Two shards, the second through a link as in a hub cache. The index wins only where no whole file is.
     save_one(in_dir("s-1.safetensors"), "one", DT_F32, 2, a);
     save_one(in_dir("blob"), "two", DT_F16, 2, b);
@@ -742,6 +767,21 @@ Test(files, model_folder_and_shards) {
     cr_assert_eq(got[0], 5.f);
     cr_assert_not(model_files_find(m, "three", NULL));
     model_files_close(m);
+
+    // An index of a variant, as diffusers spells it, and as it did before.
+    static const char *const SPELLINGS[] = {"diffusion_pytorch_model.safetensors.index.fp16.json",
+                                            "diffusion_pytorch_model.safetensors.fp16.index.json"};
+    cr_assert_eq(unlink(path), 0);
+    cr_assert_eq(unlink(in_dir("model.fp16.safetensors")), 0);
+    for (int i = 0; i < 2; i++) {
+        path = in_dir(SPELLINGS[i]);
+        cr_assert_eq(fs_write_atomic(path, index, strlen(index), false, &err), OK);
+        m = model_files_open(dir, NULL, &err);
+        cr_assert(m, "%s", err.text);
+        cr_assert_eq(model_files_count(m), 2);
+        model_files_close(m);
+        cr_assert_eq(unlink(in_dir(SPELLINGS[i])), 0);
+    }
 }
 
 Test(files, model_index_lists_components) {

@@ -41,10 +41,28 @@ json_t *js_parse(const char *name, const char *text, size_t n, error *err) {
     return j;
 }
 
+// Python writes a real number without end as Infinity, which JSON does not have: each becomes "null".
+static void drop_infinities(char *text, size_t n) {
+    static const char INFINITE[] = "Infinity";
+    const size_t length = sizeof INFINITE - 1;
+    bool quoted = false;
+    for (size_t i = 0; i < n; i++) {
+        if (quoted && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            quoted = !quoted;
+        else if (!quoted && n - i >= length && !memcmp(text + i, INFINITE, length)) {
+            memcpy(text + i, "null    ", length);
+            if (i && text[i - 1] == '-') text[i - 1] = ' ';
+        }
+    }
+}
+
 json_t *js_load(const char *path, size_t limit, error *err) {
     char *text;
     size_t n;
     if (fs_read_file(path, limit, &text, &n, err)) return NULL;
+    drop_infinities(text, n);
     json_t *j = js_parse(path, text, n, err);
     mem_free(text);
     return j;

@@ -12,6 +12,7 @@ enum { JS_MAX_DEPTH = 64 };
 // The text must be one object without duplicate keys, nested at most JS_MAX_DEPTH deep. Errors read
 // "name:line:column: ...". NULL on failure; release with json_decref.
 json_t *js_parse(const char *name, const char *text, size_t n, error *err);
+// Of a file, at most `limit` bytes. Infinity and -Infinity, as diffusers says lambda_min_clipped, are null.
 json_t *js_load(const char *path, size_t limit, error *err);
 
 // Reads the keys of one object. The first error stays in `err` and `code`, later reads give their default, so

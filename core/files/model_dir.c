@@ -31,10 +31,16 @@ static const char *const STEMS[] = {"diffusion_pytorch_model", "model", "pytorch
 enum { STEM_COUNT = sizeof STEMS / sizeof *STEMS };
 
 // Endings of a whole file and of an index; a variant stands in front of the last part:
-// model.fp16.safetensors, model.safetensors.index.fp16.json. What comes first is taken.
+// model.fp16.safetensors, model.safetensors.index.fp16.json and, before diffusers 0.30,
+// model.safetensors.fp16.index.json. What comes first is taken.
 static const char *const ENDINGS[][2] = {
-    {"", ".safetensors"}, {".safetensors.index", ".json"}, {"", ".bin"}, {".bin.index", ".json"}};
+    {"", ".safetensors"}, {".safetensors.index", ".json"}, {".safetensors", ".index.json"},
+    {"", ".bin"},         {".bin.index", ".json"},         {".bin", ".index.json"}};
 enum { ENDING_COUNT = sizeof ENDINGS / sizeof *ENDINGS };
+
+// Of what is taken where a folder has no plain weights: who downloads one variant has no other files.
+static const char *const VARIANTS[] = {"", "fp16", "bf16", "fp32"};
+enum { VARIANT_COUNT = sizeof VARIANTS / sizeof *VARIANTS };
 
 // The path of candidate i, whether it exists or not; NULL when memory is short.
 static char *candidate(const char *dir, size_t i, const char *variant) {
@@ -47,14 +53,23 @@ static char *candidate(const char *dir, size_t i, const char *variant) {
     return path;
 }
 
-// The first that exists; ERR_NOINPUT if the folder has no weights of this variant.
-static status find_in_folder(model_files *m, const char *dir, const char *variant, error *err) {
+// Sets m->path to the first that exists, or leaves it NULL.
+static status look_for(model_files *m, const char *dir, const char *variant, error *err) {
     for (size_t i = 0; i < STEM_COUNT * ENDING_COUNT; i++) {
         if (!(m->path = candidate(dir, i, variant))) return short_of_memory(err, dir);
         if (fs_exists(m->path)) return OK;
         mem_free(m->path);
         m->path = NULL;
     }
+    return OK;
+}
+
+// ERR_NOINPUT if the folder has no weights, or none of the variant that is asked for.
+static status find_in_folder(model_files *m, const char *dir, const char *variant, error *err) {
+    status s = *variant ? look_for(m, dir, variant, err) : OK;
+    for (size_t i = 0; i < VARIANT_COUNT && !*variant && !m->path && !s; i++)
+        s = look_for(m, dir, VARIANTS[i], err);
+    if (s || m->path) return s;
     return fail(
         err, ERR_NOINPUT,
         "%s: no weights%s%s here (looked for %s, %s, %s and %s, .safetensors and .bin, whole and sharded)",

@@ -17,8 +17,9 @@ typedef struct {
 } model_tensor;
 
 // `path` is a tensor file, an index of shards (*.json), or the folder of one component. `variant`
-// selects among a folder's files ("fp16": model.fp16.safetensors); NULL or "" takes the plain one. A tensor
-// that the index promises and its shard lacks is ERR_DATA. NULL on failure.
+// selects among a folder's files ("fp16": model.fp16.safetensors); NULL or "" takes the plain one, and where
+// there is none the first of fp16, bf16 and fp32. A tensor that the index promises and its shard lacks is
+// ERR_DATA. NULL on failure.
 model_files *model_files_open(const char *path, const char *variant, error *err);
 void model_files_close(model_files *m); // NULL is fine
 
