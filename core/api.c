@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/base/arena.h"
+#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/base/nearest.h"
@@ -144,6 +145,24 @@ status api_progress(calo_context *ctx, calo_progress p, error *err) {
     p.size = sizeof p;
     if (o->progress) o->progress(o->user, &p);
     return api_cancelled(ctx) ? fail(err, ERR_CANCELLED, "stopped") : OK;
+}
+
+api_pieces api_pieces_begin(calo_context *ctx, const char *stage, int index, int images) {
+    return (api_pieces){ctx, stage, index, images, clock_seconds()};
+}
+
+status api_piece(void *pieces, int done, int all, error *err) {
+    api_pieces *at = pieces;
+    double now = clock_seconds(), seconds = now - at->begun;
+    at->begun = now;
+    calo_progress p = {.stage = at->stage,
+                       .step = done,
+                       .steps = all,
+                       .image = at->image,
+                       .group = 1,
+                       .images = at->images,
+                       .seconds = seconds};
+    return api_progress(at->ctx, p, err);
 }
 
 // ---- models

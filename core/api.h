@@ -58,6 +58,17 @@ bool api_cancelled(const calo_context *ctx);
 // Tells the caller how far a job is, and asks whether to go on: ERR_CANCELLED if not. Sets the struct's size.
 status api_progress(calo_context *ctx, calo_progress p, error *err);
 
+// A stage of one picture, of index `image` of `images`, that is done in pieces.
+typedef struct {
+    calo_context *ctx;
+    const char *stage;
+    int image, images;
+    double begun; // of the piece
+} api_pieces;
+api_pieces api_pieces_begin(calo_context *ctx, const char *stage, int index, int images);
+// After a piece: api_progress. `pieces`: an api_pieces.
+status api_piece(void *pieces, int done, int all, error *err);
+
 // A picture as a list of one, which takes its pixels over.
 status api_image_list(image *rgb, calo_images **picture, error *err);
 

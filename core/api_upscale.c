@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core/api.h"
-#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
@@ -50,7 +49,6 @@ typedef struct {
     image rgb, alpha; // alpha: grey; empty for none
     image_texts texts;
     image result;
-    double begun; // of the tile
 } job;
 
 static status check(const calo_upscale_request *r, bool kept, error *err) {
@@ -102,15 +100,6 @@ static status read_picture(job *j, error *err) {
 
 // ---- enlarging
 
-static status tell(void *user, int done, int tiles, error *err) {
-    job *j = user;
-    double now = clock_seconds(), seconds = now - j->begun;
-    j->begun = now;
-    calo_progress p = {
-        .stage = "upscale", .step = done, .steps = tiles, .group = 1, .images = 1, .seconds = seconds};
-    return api_progress(j->upscaler->ctx, p, err);
-}
-
 // *im in another size.
 static status resize(image *im, int w, int h, error *err) {
     image other;
@@ -141,14 +130,14 @@ static status add_alpha(job *j, error *err) {
 static status enlarge(job *j, error *err) {
     calo_context *ctx = j->upscaler->ctx;
     int w = side_of(j->rgb.w, scale_of(j)), h = side_of(j->rgb.h, scale_of(j));
-    j->begun = clock_seconds();
+    api_pieces tiles = api_pieces_begin(ctx, "upscale", 0, 1);
     upscaling how = {.be = api_backend(ctx, FAST, err),
                      .ws = &ctx->ws,
                      .compute = api_compute(ctx->options.precision),
                      .tile = j->r.tile,
                      .log = &ctx->log,
-                     .progress = tell,
-                     .user = j};
+                     .progress = api_piece,
+                     .user = &tiles};
     if (!how.be) return err->code;
     TRY(upscaler_run(j->upscaler->u, &how, &j->rgb, &j->result, err));
     return resize(&j->result, w, h, err);

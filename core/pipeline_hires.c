@@ -5,7 +5,6 @@
 #include <strings.h>
 
 #include "core/api.h"
-#include "core/base/clock.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/base/text.h"
@@ -219,35 +218,15 @@ status hires_memory(const txt2img *t, size_t *bytes, int *tile, error *err) {
     return OK;
 }
 
-typedef struct {
-    const txt2img *t;
-    int image;
-    double begun; // of the tile
-} watch;
-
-static status tell(void *user, int done, int tiles, error *err) {
-    watch *at = user;
-    double now = clock_seconds(), seconds = now - at->begun;
-    at->begun = now;
-    calo_progress p = {.stage = "upscale",
-                       .step = done,
-                       .steps = tiles,
-                       .image = at->image,
-                       .group = 1,
-                       .images = at->t->count,
-                       .seconds = seconds};
-    return api_progress(at->t->model->ctx, p, err);
-}
-
 // Within a limit of memory it has the place of all other networks, as long as it runs.
 static status run_network(const txt2img *t, int index, image *im, error *err) {
     upscaling how;
-    watch at = {t, index, clock_seconds()};
+    api_pieces at = api_pieces_begin(t->model->ctx, "upscale", index, t->count);
     size_t bytes;
     int w, h, n = runs_of(t, &w, &h);
     bool limited = t->model->ctx->options.max_memory > 0;
     TRY(choose_tiles(t, w, h, &how, &bytes, err));
-    how.progress = tell;
+    how.progress = api_piece;
     how.user = &at;
     if (limited) models_forget(t->model->ctx->models, how.ws);
     status s = OK;

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core/api.h"
-#include "core/base/clock.h"
 #include "core/base/mem.h"
 #include "core/models/vae_tiles.h"
 
@@ -72,23 +71,13 @@ size_t autoencoder_tiled_bytes(const autoencoder *a, vae_way way, bool least) {
 }
 
 typedef struct {
-    const autoencoder *a;
+    api_pieces pieces;
     int done, runs;
-    double begun; // of the run
-} watch;
+} bands;
 
 static status tell(void *user, error *err) {
-    watch *at = user;
-    double now = clock_seconds(), seconds = now - at->begun;
-    at->begun = now;
-    calo_progress p = {.stage = "bands",
-                       .step = ++at->done,
-                       .steps = at->runs,
-                       .image = at->a->image,
-                       .group = 1,
-                       .images = at->a->images,
-                       .seconds = seconds};
-    return api_progress(at->a->model->ctx, p, err);
+    bands *at = user;
+    return api_piece(&at->pieces, ++at->done, at->runs, err);
 }
 
 static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const float *in, float *out,
@@ -96,7 +85,7 @@ static status run_tiles(const autoencoder *a, vae_way way, dtype compute, const 
     model *m = a->model->m;
     const vae_config *v = model_vae(m, err);
     int64_t f = way == VAE_ENCODE ? vae_factor(v) : 1;
-    watch at = {.a = a, .begun = clock_seconds()};
+    bands at = {.pieces = api_pieces_begin(a->model->ctx, "bands", a->image, a->images)};
     vae_tiles t = {.config = v,
                    .way = way,
                    .compute = compute,
