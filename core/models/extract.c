@@ -2,7 +2,6 @@
 
 #include "core/base/arena.h"
 #include "core/base/mem.h"
-#include "core/base/text.h"
 #include "core/files/safetensors.h"
 #include "core/models/part_tensors.h"
 
@@ -28,10 +27,8 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 // ---- what to factor
 
 // Matrices and convolutions, not the tables of an embedding.
-static bool is_layer(const part_tensor *t) {
-    return (t->tensor.ndim == 2 || t->tensor.ndim == 4) && t->tensor.count &&
-           (t->tensor.codes || dtype_is_float(t->tensor.type)) && text_ends_with(t->name, ".weight") &&
-           !strstr(t->name, "embeddings.");
+static bool is_factored(const part_tensor *t) {
+    return part_tensor_is_layer(t) && !strstr(t->name, "embeddings.");
 }
 
 // tuned − base, or NULL where there is no difference or, with *s set, on failure.
@@ -170,7 +167,7 @@ static status extract_part(job *j, model_part p, error *err) {
     j->items = more;
     for (size_t i = 0; i < j->tuned.n; i++) {
         const part_tensor *t = &j->tuned.tensors[i];
-        if (is_layer(t)) TRY(extract_layer(j, p, t, err));
+        if (is_factored(t)) TRY(extract_layer(j, p, t, err));
         j->done += t->tensor.bytes;
         if (j->c->progress) TRY(j->c->progress(j->c->user, NULL, j->done, j->total, err));
     }

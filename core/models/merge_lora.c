@@ -107,11 +107,6 @@ static status name_layer(lora_changes *l, layer *of, const part_tensors *all, co
     return add_alias(l, of, name, err);
 }
 
-static bool is_layer(const part_tensor *t) {
-    return (t->tensor.ndim == 2 || t->tensor.ndim == 4) && t->tensor.count &&
-           (t->tensor.codes || dtype_is_float(t->tensor.type)) && text_ends_with(t->name, ".weight");
-}
-
 static status add_layer(lora_changes *l, model_part p, const part_tensor *t, error *err) {
     layer *x = &l->layers[l->n++];
     *x = (layer){.plain = {add_plain}, .turned = {add_turned}, .part = p, .tensor = t->tensor};
@@ -131,7 +126,7 @@ static status add_part(lora_changes *l, model *m, model_part p, const part_tenso
         original.layers = u->level[0].layers;
     }
     for (size_t i = 0; i < tensors->n; i++) {
-        if (!is_layer(&tensors->tensors[i])) continue;
+        if (!part_tensor_is_layer(&tensors->tensors[i])) continue;
         TRY(add_layer(l, p, &tensors->tensors[i], err));
         TRY(name_layer(l, &l->layers[l->n - 1], tensors, &original, err));
     }

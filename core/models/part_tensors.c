@@ -1,6 +1,7 @@
 #include "core/models/part_tensors.h"
 
 #include "core/base/mem.h"
+#include "core/base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,11 @@ void part_tensors_free(part_tensors *l) {
 const part_tensor *part_tensors_find(const part_tensors *l, const char *name) {
     const part_tensor key = {.name = name};
     return l->n ? bsearch(&key, l->tensors, l->n, sizeof key, by_name) : NULL;
+}
+
+bool part_tensor_is_layer(const part_tensor *t) {
+    return (t->tensor.ndim == 2 || t->tensor.ndim == 4) && t->tensor.count &&
+           (t->tensor.codes || dtype_is_float(t->tensor.type)) && text_ends_with(t->name, ".weight");
 }
 
 bool part_tensors_translate(const part_tensors *l, const file_names *names, const char *ours,

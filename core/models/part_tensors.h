@@ -23,6 +23,8 @@ typedef struct {
 status part_tensors_list(part_tensors *l, model *m, model_part p, bool *used, error *err);
 void part_tensors_free(part_tensors *l);
 const part_tensor *part_tensors_find(const part_tensors *l, const char *name); // NULL if absent
+// Whether it is the weight of a layer that a LoRA may change: a matrix or a convolution of numbers.
+bool part_tensor_is_layer(const part_tensor *t);
 // What a tensor of the list is called in another layout; false: it has no name there.
 bool part_tensors_translate(const part_tensors *l, const file_names *names, const char *ours,
                             char theirs[NAME_SIZE], tensor_view *view);
