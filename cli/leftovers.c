@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -77,10 +78,7 @@ void leftovers_remove(const char *dir, int levels) {
 }
 
 void leftovers_remove_beside(const char *path, int levels) {
-    char dir[PATH_MAX];
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    while (n > 0 && path[n - 1] != '/') n--;
-    snprintf(dir, sizeof dir, "%.*s", n ? (int)n : 1, n ? path : ".");
-    leftovers_remove(dir, levels);
+    char name[PATH_MAX];
+    snprintf(name, sizeof name, "%s", path);
+    leftovers_remove(dirname(name), levels);
 }

@@ -232,17 +232,31 @@ void fs_list_free(char **names, size_t n) {
 
 // ---------------------------------------------------------------- writing
 
-struct fs_writer {
+// What takes the place of `path` when it is whole: a file or folder of another name beside it.
+typedef struct {
     char *path, *dir, *temp;
     int fd;
+} pending;
+
+static status pending_init(pending *p, const char *path, error *err) {
+    *p = (pending){mem_strdup(path), fs_dirname(path), NULL, -1};
+    return p->path && p->dir ? OK : short_of_memory(err, path);
+}
+
+static void pending_free(pending *p) {
+    if (p->fd >= 0) close(p->fd);
+    mem_free(p->path);
+    mem_free(p->dir);
+    mem_free(p->temp);
+}
+
+struct fs_writer {
+    pending at;
     bool overwrite;
 };
 
 static void writer_free(fs_writer *w) {
-    if (w->fd >= 0) close(w->fd);
-    mem_free(w->path);
-    mem_free(w->dir);
-    mem_free(w->temp);
+    pending_free(&w->at);
     mem_free(w);
 }
 
@@ -270,26 +284,26 @@ static char *temp_name(const char *dir) {
 
 static status open_temp(fs_writer *w, error *err) {
     for (int attempt = 0; attempt < 100; attempt++) {
-        mem_free(w->temp);
-        if (!(w->temp = temp_name(w->dir))) return short_of_memory(err, w->path);
-        w->fd = open(w->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-        if (w->fd < 0 && errno != EEXIST && errno != EINTR) break;
-        if (w->fd < 0) continue;
-        if (lock_temp(w->fd)) return OK;
-        close(w->fd);
-        w->fd = -1;
+        mem_free(w->at.temp);
+        if (!(w->at.temp = temp_name(w->at.dir))) return short_of_memory(err, w->at.path);
+        w->at.fd = open(w->at.temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (w->at.fd < 0 && errno != EEXIST && errno != EINTR) break;
+        if (w->at.fd < 0) continue;
+        if (lock_temp(w->at.fd)) return OK;
+        close(w->at.fd);
+        w->at.fd = -1;
     }
-    return fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot create");
+    return fs_fail(err, errno, ERR_CANTCREAT, w->at.path, "cannot create");
 }
 
 // What may not be replaced: a device or folder never, a file only when asked.
 static status check_target(const fs_writer *w, error *err) {
     struct stat s;
-    if (lstat(w->path, &s))
-        return errno == ENOENT ? OK : fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot create");
+    if (lstat(w->at.path, &s))
+        return errno == ENOENT ? OK : fs_fail(err, errno, ERR_CANTCREAT, w->at.path, "cannot create");
     if (!S_ISREG(s.st_mode) && !S_ISLNK(s.st_mode))
-        return fail(err, ERR_CANTCREAT, "%s: exists and is not a regular file", w->path);
-    if (!w->overwrite) return fail(err, ERR_CANTCREAT, "%s: exists already", w->path);
+        return fail(err, ERR_CANTCREAT, "%s: exists and is not a regular file", w->at.path);
+    if (!w->overwrite) return fail(err, ERR_CANTCREAT, "%s: exists already", w->at.path);
     return OK;
 }
 
@@ -299,14 +313,12 @@ fs_writer *fs_writer_open(const char *path, bool overwrite, error *err) {
         short_of_memory(err, path);
         return NULL;
     }
-    *w = (fs_writer){mem_strdup(path), fs_dirname(path), NULL, -1, overwrite};
-    status s;
-    if (!w->path || !w->dir)
-        s = short_of_memory(err, path);
-    else if (!fs_is_plain_name(fs_basename(path)))
+    w->overwrite = overwrite;
+    status s = pending_init(&w->at, path, err);
+    if (!s && !fs_is_plain_name(fs_basename(path)))
         s = fail(err, ERR_CANTCREAT, "'%s': not the name of a file", path);
-    else if (!(s = check_target(w, err)))
-        s = open_temp(w, err);
+    if (!s) s = check_target(w, err);
+    if (!s) s = open_temp(w, err);
     if (!s) return w;
     writer_free(w);
     return NULL;
@@ -314,9 +326,9 @@ fs_writer *fs_writer_open(const char *path, bool overwrite, error *err) {
 
 status fs_writer_put(fs_writer *w, const void *data, size_t n, error *err) {
     for (const char *p = data; n > 0;) {
-        ssize_t put = write(w->fd, p, n < PIECE ? n : PIECE);
+        ssize_t put = write(w->at.fd, p, n < PIECE ? n : PIECE);
         if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return fs_fail(err, errno, ERR_IO, w->path, "cannot write");
+        if (put < 0) return fs_fail(err, errno, ERR_IO, w->at.path, "cannot write");
         p += put;
         n -= (size_t)put;
     }
@@ -352,24 +364,24 @@ static status sync_dir(const char *dir, error *err) {
 status fs_writer_commit(fs_writer *w, error *err) {
     status s = OK;
     int r;
-    do r = fsync(w->fd);
+    do r = fsync(w->at.fd);
     while (r && errno == EINTR);
-    if (r) s = fs_fail(err, errno, ERR_IO, w->path, "cannot sync");
-    if (!s && (w->overwrite ? rename(w->temp, w->path) : rename_to_free_name(w->temp, w->path)))
-        s = errno == EEXIST ? fail(err, ERR_CANTCREAT, "%s: exists already", w->path)
-                            : fs_fail(err, errno, ERR_CANTCREAT, w->path, "cannot rename into place");
+    if (r) s = fs_fail(err, errno, ERR_IO, w->at.path, "cannot sync");
+    if (!s && (w->overwrite ? rename(w->at.temp, w->at.path) : rename_to_free_name(w->at.temp, w->at.path)))
+        s = errno == EEXIST ? fail(err, ERR_CANTCREAT, "%s: exists already", w->at.path)
+                            : fs_fail(err, errno, ERR_CANTCREAT, w->at.path, "cannot rename into place");
     if (s) {
         fs_writer_abort(w);
         return s;
     }
-    s = sync_dir(w->dir, err);
+    s = sync_dir(w->at.dir, err);
     writer_free(w);
     return s;
 }
 
 void fs_writer_abort(fs_writer *w) {
     if (!w) return;
-    unlink(w->temp);
+    unlink(w->at.temp);
     writer_free(w);
 }
 
@@ -409,15 +421,11 @@ status fs_copy(const char *from, const char *to, bool overwrite, error *err) {
 // ---------------------------------------------------------------- folders
 
 struct fs_folder {
-    char *path, *dir, *temp;
-    int fd;
+    pending at;
 };
 
 static void folder_free(fs_folder *f) {
-    if (f->fd >= 0) close(f->fd);
-    mem_free(f->path);
-    mem_free(f->dir);
-    mem_free(f->temp);
+    pending_free(&f->at);
     mem_free(f);
 }
 
@@ -447,12 +455,12 @@ static status check_empty(const char *path, error *err) {
 static bool open_locked(fs_folder *f) {
     struct stat opened, named;
     int r;
-    if ((f->fd = open_folder(f->temp)) < 0) return false;
-    do r = flock(f->fd, LOCK_EX);
+    if ((f->at.fd = open_folder(f->at.temp)) < 0) return false;
+    do r = flock(f->at.fd, LOCK_EX);
     while (r && errno == EINTR);
-    if (!fstat(f->fd, &opened) && !stat(f->temp, &named) && opened.st_ino == named.st_ino) return true;
-    close(f->fd);
-    f->fd = -1;
+    if (!fstat(f->at.fd, &opened) && !stat(f->at.temp, &named) && opened.st_ino == named.st_ino) return true;
+    close(f->at.fd);
+    f->at.fd = -1;
     errno = ENOENT;
     return false;
 }
@@ -460,14 +468,14 @@ static bool open_locked(fs_folder *f) {
 static status make_temp(fs_folder *f, error *err) {
     int e = EEXIST;
     for (int attempt = 0; attempt < 100 && (e == EEXIST || e == ENOENT); attempt++) {
-        mem_free(f->temp);
-        if (!(f->temp = temp_name(f->dir))) return short_of_memory(err, f->path);
-        bool made = !mkdir(f->temp, 0777);
+        mem_free(f->at.temp);
+        if (!(f->at.temp = temp_name(f->at.dir))) return short_of_memory(err, f->at.path);
+        bool made = !mkdir(f->at.temp, 0777);
         if (made && open_locked(f)) return OK;
         e = errno;
-        if (made) rmdir(f->temp);
+        if (made) rmdir(f->at.temp);
     }
-    return fs_fail(err, e, ERR_CANTCREAT, f->path, "cannot create the folder");
+    return fs_fail(err, e, ERR_CANTCREAT, f->at.path, "cannot create the folder");
 }
 
 fs_folder *fs_folder_new(const char *path, error *err) {
@@ -476,34 +484,34 @@ fs_folder *fs_folder_new(const char *path, error *err) {
         short_of_memory(err, path);
         return NULL;
     }
-    *f = (fs_folder){mem_strdup(path), fs_dirname(path), NULL, -1};
-    status s = f->path && f->dir ? check_empty(path, err) : short_of_memory(err, path);
+    status s = pending_init(&f->at, path, err);
+    if (!s) s = check_empty(path, err);
     if (!s) s = make_temp(f, err);
     if (!s) return f;
     folder_free(f);
     return NULL;
 }
 
-const char *fs_folder_temp(const fs_folder *f) { return f->temp; }
+const char *fs_folder_temp(const fs_folder *f) { return f->at.temp; }
 
 void fs_folder_abort(fs_folder *f) {
     if (!f) return;
-    remove_tree(f->temp);
+    remove_tree(f->at.temp);
     folder_free(f);
 }
 
 // rename replaces an empty folder and no other.
 status fs_folder_commit(fs_folder *f, error *err) {
-    status s = sync_dir(f->temp, err);
-    if (!s && rename(f->temp, f->path))
+    status s = sync_dir(f->at.temp, err);
+    if (!s && rename(f->at.temp, f->at.path))
         s = errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR
-                ? fail(err, ERR_CANTCREAT, "%s: exists already", f->path)
-                : fs_fail(err, errno, ERR_CANTCREAT, f->path, "cannot rename into place");
+                ? fail(err, ERR_CANTCREAT, "%s: exists already", f->at.path)
+                : fs_fail(err, errno, ERR_CANTCREAT, f->at.path, "cannot rename into place");
     if (s) {
         fs_folder_abort(f);
         return s;
     }
-    s = sync_dir(f->dir, err);
+    s = sync_dir(f->at.dir, err);
     folder_free(f);
     return s;
 }
