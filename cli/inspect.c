@@ -1,6 +1,6 @@
 // calotype inspect: what files hold, and what a network's plan costs.
 #include "cli/commands.h"
-#include "cli/session.h"
+#include "cli/drawing.h"
 #include "cli/text.h"
 
 #include <inttypes.h>
@@ -10,22 +10,19 @@
 #include <string.h>
 
 typedef struct {
-    common common;
+    drawing drawing;
     const char *plan;
     bool memory;
-    int width, height, batch;
+    int batch;
 } options;
 
 static const option OPTIONS[] = {
     {0, "plan", OPTION_TEXT, offsetof(options, plan), "NETWORK",
      "every kernel of unet, vae_decoder, text_encoder, ... with its time"},
     {0, "memory", OPTION_FLAG, offsetof(options, memory), NULL,
-     "what a picture takes of memory, as --max-memory would have it"},
-    {'W', "width", OPTION_INT, offsetof(options, width), "N",
-     "pixels, for --plan and --memory (default: the model's)", 1, 8192},
-    {'H', "height", OPTION_INT, offsetof(options, height), "N", "pixels", 1, 8192},
+     "what a picture takes of memory, as --max-memory would have it, by the options of txt2img below"},
     {'b', "batch", OPTION_INT, offsetof(options, batch), "N",
-     "rows of the network's batch (2 for the unet, else 1)", 1, 64},
+     "of --plan, rows of the network's batch (2 for the unet, else 1); of --memory, pictures (1)", 1, 64},
     {0}};
 
 const command_line INSPECT_LINE = {
@@ -34,7 +31,8 @@ const command_line INSPECT_LINE = {
     "Shows what a model, a tensor file or a picture holds. Without a path: the model.",
     NULL,
     {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
-    1};
+    1,
+    DRAWING_OPTIONS};
 
 // ---- text for people
 
@@ -194,7 +192,9 @@ static void print_memory(const json_t *j) {
     json_t *n;
     printf("%.0fx%.0f in %s\n", number_of(j, "width"), number_of(j, "height"), string_of(j, "precision"));
     json_array_foreach(json_object_get(j, "networks"), i, n) {
-        printf("  %-16s ", string_of(n, "name"));
+        bool refines = json_is_true(json_object_get(n, "refiner"));
+        printf("  %s%-*s ", refines ? "refiner's " : "", refines ? 14 : 24, string_of(n, "name"));
+        if (number_of(n, "tile") > 0) printf("in tiles of %.0f pixels; ", number_of(n, "tile"));
         print_bytes(n, "weights", "of weights; ");
         print_bytes(n, "winograd", "of them by Winograd's method; ");
         print_bytes(n, "largest_layer", "for the largest layer; ");
@@ -271,7 +271,8 @@ static int inspect_plan(session *s, const options *o) {
     calo_plan *p = NULL;
     int batch = o->batch ? o->batch : strcmp(o->plan, "unet") ? 1 : 2;
     int code = session_model(s, &m);
-    if (!code) code = session_end(s, calo_plan_new(m, o->plan, batch, o->width, o->height, &p));
+    if (!code)
+        code = session_end(s, calo_plan_new(m, o->plan, batch, o->drawing.width, o->drawing.height, &p));
     if (!code) print_plan(s, p);
     calo_plan_free(p);
     calo_model_free(m);
@@ -280,13 +281,33 @@ static int inspect_plan(session *s, const options *o) {
 
 // ---- the command
 
-static int inspect_model(session *s, const options *o) {
+// Of what txt2img would draw with these options.
+static int inspect_memory(session *s, options *o) {
+    calo_model *m = NULL, *refiner = NULL;
+    drawing_pictures pictures = {0};
+    char *text = NULL, why[1024];
+    int code = session_model(s, &m);
+    if (!code) drawing_settle(&o->drawing, m);
+    if (!code) code = session_end(s, drawing_open_refiner(s->ctx, &o->drawing, &refiner));
+    calo_txt2img_request r = drawing_request(&o->drawing);
+    r.refiner = refiner;
+    r.count = o->batch;
+    if (!code && (code = drawing_load_pictures(s->ctx, &o->drawing, &r, &pictures, why, sizeof why)))
+        session_fail(s, code, "%s", why);
+    if (!code) code = session_end(s, calo_inspect_request(m, &r, &text));
+    if (!code) code = print_description(s, text);
+    calo_free(text);
+    drawing_free_pictures(&pictures);
+    calo_model_free(refiner);
+    calo_model_free(m);
+    return code;
+}
+
+static int inspect_model(session *s) {
     calo_model *m = NULL;
     char *text = NULL;
     int code = session_model(s, &m);
-    if (!code)
-        code = session_end(s, o->memory ? calo_inspect_memory(m, o->width, o->height, &text)
-                                        : calo_inspect_model(m, &text));
+    if (!code) code = session_end(s, calo_inspect_model(m, &text));
     if (!code) code = print_description(s, text);
     calo_free(text);
     calo_model_free(m);
@@ -302,17 +323,20 @@ static int inspect_path(session *s, const char *path) {
 }
 
 int cmd_inspect(int argc, char **argv) {
-    options o = {.common = common_defaults()};
+    options o = {.drawing = drawing_defaults()};
+    common *c = &o.drawing.common;
     session s;
-    int n = session_options(&INSPECT_LINE, &o.common, argc, argv);
+    drawing_leave_open(&o.drawing);
+    int n = session_options(&INSPECT_LINE, c, argc, argv);
     if (n < 0) return options_code(n);
     bool names_model = o.plan || o.memory;
-    if (n && names_model) o.common.model = argv[0];
-    int code = session_open(&s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+    if (n && names_model) c->model = argv[0];
+    int code = session_open(&s, c, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code)
-        code = o.plan           ? inspect_plan(&s, &o)
-               : n && !o.memory ? inspect_path(&s, argv[0])
-                                : inspect_model(&s, &o);
+        code = o.plan     ? inspect_plan(&s, &o)
+               : o.memory ? inspect_memory(&s, &o)
+               : n        ? inspect_path(&s, argv[0])
+                          : inspect_model(&s);
     session_close(&s);
     return code;
 }

@@ -24,6 +24,8 @@ const option *options_at(const command_line *c, int i) {
         for (; o->name; o++)
             if (i-- == 0) return o;
     }
+    for (const option *o = c->memory_of; o && o->name; o++)
+        if (o->memory && i-- == 0) return o;
     return NULL;
 }
 

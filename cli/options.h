@@ -37,12 +37,14 @@ typedef struct {
     const char *const *choices;  // NULL-terminated
     const char *alone;           // a CHOICE that may stand without "=VALUE" means this one then
     const char *(*names)(int i); // values of a TEXT worth offering; NULL behind the last
+    bool memory;                 // how much memory a picture takes depends on it
 } option;
 
 typedef struct {
     const char *name, *usage, *summary, *notes; // notes may be NULL
     const option *options[4];                   // each ended by a row without a name; the last may be NULL
     int max_operands;
+    const option *memory_of; // behind them, the rows of this table that memory depends on; may be NULL
 } command_line;
 
 // ---- the table

@@ -232,47 +232,65 @@ static status winograd_bytes(const memory_row *r, json_int_t *bytes, error *err)
     return OK;
 }
 
+static status describe_network(const memory_row *r, json_t *list, error *err) {
+    const network_memory *m = &r->need;
+    json_int_t winograd;
+    TRY(winograd_bytes(r, &winograd, err));
+    size_t peak = (r->tiled ? r->tiled : m->total) + PROCESS_BYTES;
+    json_array_append_new(list, json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "name",
+                                          network_name(r->shape.net), "refiner", r->refines, "weights",
+                                          (json_int_t)m->weights, "winograd", winograd, "largest_layer",
+                                          (json_int_t)m->layer, "activations", (json_int_t)m->activations,
+                                          "streamed", (json_int_t)(m->stage ? m->weights - m->kept : 0),
+                                          "peak", (json_int_t)peak, "in_parts", r->tiled > 0));
+    return OK;
+}
+
 static status describe_memory(const txt2img *t, char **json, error *err) {
+    const txt2img *last = txt2img_largest(t);
     memory_table all;
+    char name[MEMORY_NAME];
     json_t *list = json_array();
-    json_int_t winograd, packed = 0, most = 0;
-    status s = txt2img_memory(t, 1, &all, err);
-    for (int i = 0; i < all.n && !s; i++) {
-        memory_row *r = &all.at[i];
-        const network_memory *m = &r->need;
-        if ((s = winograd_bytes(r, &winograd, err)) || (s = memory_find_least(t, r, err))) break;
-        size_t peak = (r->tiled ? r->tiled : m->total) + PROCESS_BYTES;
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "name",
-                                              network_name(r->shape.net), "weights", (json_int_t)m->weights,
-                                              "winograd", winograd, "largest_layer", (json_int_t)m->layer,
-                                              "activations", (json_int_t)m->activations, "streamed",
-                                              (json_int_t)(m->stage ? m->weights - m->kept : 0), "peak",
-                                              (json_int_t)peak, "in_parts", r->tiled > 0));
-        packed += (json_int_t)m->weights;
-        if ((json_int_t)m->activations > most) most = (json_int_t)m->activations;
+    size_t packed = 0, most;
+    status s = txt2img_memory(t, &all, err);
+    if (!s) s = memory_find_least(t, &all, err);
+    most = s ? 0 : all.enlarger;
+    for (int i = 0; !s && i < all.n; i++) {
+        s = describe_network(&all.at[i], list, err);
+        packed += all.at[i].need.weights;
+        if (all.at[i].need.activations > most) most = all.at[i].need.activations;
     }
     if (s) return json_decref(list), s;
-    return give(json_pack("{s:s, s:i, s:i, s:s, s:I, s:I, s:I, s:o}", "kind", "memory", "width", t->width,
-                          "height", t->height, "precision", dtype_name(t->compute), "limit",
+    if (all.enlarger)
+        json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "name", "hires_upscaler", "tile", all.tile,
+                                              "peak", (json_int_t)(all.enlarger + PROCESS_BYTES)));
+    return give(json_pack("{s:s, s:i, s:i, s:s, s:I, s:I, s:I, s:o}", "kind", "memory", "width", last->width,
+                          "height", last->height, "precision", dtype_name(t->compute), "limit",
                           (json_int_t)t->model->ctx->options.max_memory, "least",
-                          (json_int_t)memory_least(&all), "together", packed + most + PROCESS_BYTES,
-                          "networks", list),
+                          (json_int_t)memory_least(&all, name), "together",
+                          (json_int_t)(packed + most + PROCESS_BYTES), "networks", list),
                 json, err);
 }
 
-calo_status calo_inspect_memory(calo_model *m, int width, int height, char **json) {
+calo_status calo_inspect_request(calo_model *m, const calo_txt2img_request *request, char **json) {
     error *err = api_enter(m->ctx);
     txt2img t;
     calo_txt2img_request r = calo_txt2img_defaults();
     *json = NULL;
-    r.prompt = "";
-    r.width = width;
-    r.height = height;
-    r.prediction = CALO_PREDICT_EPS; // nothing is predicted
-    status s = txt2img_init(&t, m, &r, err);
+    status s = api_struct_take(&r, sizeof r, request, "request", err);
+    if (s) return api_leave(s);
+    if (!r.prediction) r.prediction = CALO_PREDICT_EPS; // nothing is predicted, so nothing is asked
+    s = txt2img_init(&t, m, &r, err);
     if (!s) s = describe_memory(&t, json, err);
     txt2img_free(&t);
     return api_leave(s);
+}
+
+calo_status calo_inspect_memory(calo_model *m, int width, int height, char **json) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.width = width;
+    r.height = height;
+    return calo_inspect_request(m, &r, json);
 }
 
 calo_status calo_inspect_model(calo_model *m, char **json) {

@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 6
+#define CALO_API_VERSION 7
 
 typedef enum {
     CALO_OK = 0,
@@ -609,6 +609,11 @@ CALO_API calo_status calo_inspect_model(calo_model *model, char **json);
 // is the peak without a limit, "least" the smallest limit there is. The network that is in memory counts
 // alone where there is a limit.
 CALO_API calo_status calo_inspect_memory(calo_model *model, int width, int height, char **json);
+// The same of what calo_txt2img would draw by this request, with its refiner ("refiner" of a network says
+// whose it is), hires fix (a network that enlarges is "hires_upscaler"), initial picture, guidance, and the
+// images that are drawn together; prompts of more than one row of tokens take a little more.
+CALO_API calo_status calo_inspect_request(calo_model *model, const calo_txt2img_request *request,
+                                          char **json);
 
 typedef struct {
     const char *path, *op, *kernel;

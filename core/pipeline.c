@@ -19,9 +19,6 @@
 // Letters: n images of a group, B rows of the UNet's batch (2n with guidance: all negative, then all
 // positive), C h w latents, T tokens, E features.
 
-// Pixels of latents that go through the network together: as many as one picture of 512 pixels has.
-enum { GROUP_PIXELS = 64 * 64, MAX_GROUP = 8 };
-
 // Tells the caller that a stage is `done` of `all`, for the `n` images of a group from `image` on.
 static status tell(const txt2img *t, const char *stage, int done, int all, int finished, int n,
                    double seconds, error *err) {
@@ -539,11 +536,9 @@ status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, e
     receiver to = {put, user};
     group_prompts p[2][N_EXPERTS] = {0};
     encoded_pictures pictures = {0};
-    const txt2img *largest = t->second ? t->second : t;
-    int64_t fit = GROUP_PIXELS / (largest->h * largest->w);
-    int most = fit < 1 || t->sampler->adaptive ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
+    int most = txt2img_group(t);
     refiner_hint(t);
-    status s = txt2img_check_memory(largest, most < t->count ? most : t->count, err);
+    status s = txt2img_check_memory(t, err);
     if (!s) s = encode_pictures(t, &pictures, err);
     for (int i = 0, n; i < t->count && !s; i += n) {
         n = t->count - i < most ? t->count - i : most;

@@ -8,7 +8,7 @@
 #include "core/pipeline_vae.h"
 #include "samplers/samplers.h"
 
-enum { MAX_SIDE = 8192, MAX_STEPS = 1000 }; // pixels of a picture, steps of a pass
+enum { MAX_SIDE = 8192, MAX_STEPS = 1000, MAX_GROUP = 8 }; // pixels of a picture, steps of a pass, images
 
 // A model that leads the latents through steps first .. end - 1 of a pass; through none, where they are
 // equal.
@@ -53,6 +53,10 @@ void txt2img_free(txt2img *t);
 status txt2img_run(const txt2img *t, status (*put)(void *user, const calo_image *im, error *err), void *user,
                    error *err);
 
+// The pass that takes most memory: the last one.
+static inline const txt2img *txt2img_largest(const txt2img *t) { return t->second ? t->second : t; }
+// How many images go through the UNet together at most.
+int txt2img_group(const txt2img *t);
 // Whether the first latents are those of a picture.
 bool txt2img_begins(const txt2img *t);
 // Whether images have texts of their own, instead of one for all.

@@ -188,32 +188,33 @@ static int runs_of(const txt2img *t, int *w, int *h) {
     return n;
 }
 
-// The largest tiles with which a limit of memory is kept, or the smallest. *bytes: what they take of it, with
-// pictures of w × h pixels.
-static status choose_tiles(const txt2img *t, int w, int h, upscaling *how, size_t *bytes, error *err) {
+// The largest tiles with which a limit of memory is kept, or the smallest. *bytes (unless NULL): what they
+// take of it, with pictures of w × h pixels.
+static status choose_tiles(const txt2img *t, uint64_t limit, int w, int h, upscaling *how, size_t *bytes,
+                           error *err) {
     static const struct {
         int tile;
         arithmetic arithmetic;
     } TILES[] = {{UPSCALE_TILE, FAST}, {256, FAST}, {UPSCALE_MIN_TILE, FAST}, {UPSCALE_MIN_TILE, LEAN}};
     calo_context *ctx = t->model->ctx;
-    uint64_t limit = ctx->options.max_memory;
+    size_t takes = 0;
     *how = (upscaling){.ws = &ctx->ws, .compute = t->compute, .log = &ctx->log};
-    *bytes = 0;
     for (size_t i = 0; i < sizeof TILES / sizeof *TILES; i++) {
         if (!(how->be = api_backend(ctx, TILES[i].arithmetic, err))) return err->code;
         how->tile = TILES[i].tile;
-        if (!limit) break;
-        TRY(upscaler_memory(t->enlarger, how, w, h, bytes, err));
-        if (*bytes + PROCESS_BYTES <= limit) break;
+        if (!limit && !bytes) break;
+        TRY(upscaler_memory(t->enlarger, how, w, h, &takes, err));
+        if (!limit || takes + PROCESS_BYTES <= limit) break;
     }
+    if (bytes) *bytes = takes;
     return OK;
 }
 
-status hires_memory(const txt2img *t, size_t *bytes, int *tile, error *err) {
+status hires_memory(const txt2img *t, uint64_t limit, size_t *bytes, int *tile, error *err) {
     upscaling how;
     int w, h;
     runs_of(t, &w, &h);
-    TRY(choose_tiles(t, w, h, &how, bytes, err));
+    TRY(choose_tiles(t, limit, w, h, &how, bytes, err));
     *tile = how.tile;
     return OK;
 }
@@ -222,13 +223,12 @@ status hires_memory(const txt2img *t, size_t *bytes, int *tile, error *err) {
 static status run_network(const txt2img *t, int index, image *im, error *err) {
     upscaling how;
     api_pieces at = api_pieces_begin(t->model->ctx, "upscale", index, t->count);
-    size_t bytes;
     int w, h, n = runs_of(t, &w, &h);
-    bool limited = t->model->ctx->options.max_memory > 0;
-    TRY(choose_tiles(t, w, h, &how, &bytes, err));
+    uint64_t limit = t->model->ctx->options.max_memory;
+    TRY(choose_tiles(t, limit, w, h, &how, NULL, err));
     how.progress = api_piece;
     how.user = &at;
-    if (limited) models_forget(t->model->ctx->models, how.ws);
+    if (limit) models_forget(t->model->ctx->models, how.ws);
     status s = OK;
     for (int i = 0; i < n && !s; i++) {
         image larger;
@@ -236,7 +236,7 @@ static status run_network(const txt2img *t, int index, image *im, error *err) {
         image_free(im);
         *im = larger;
     }
-    if (limited) upscaler_forget(t->enlarger);
+    if (limit) upscaler_forget(t->enlarger);
     return s;
 }
 

@@ -19,5 +19,6 @@ status hires_enlarge(const txt2img *second, const float *x, int index, float *y,
 // Whether the pass begins with what the autoencoder makes of a larger picture, and that one.
 bool hires_encodes(const txt2img *t);
 autoencoder hires_autoencoder(const txt2img *second);
-// Bytes that the file's network takes, in tiles of so many pixels: 0 where memory is not limited.
-status hires_memory(const txt2img *second, size_t *bytes, int *tile, error *err);
+// Bytes that the file's network takes, in tiles of so many pixels: within `limit` bytes of the process (0:
+// none), or the least that it can.
+status hires_memory(const txt2img *second, uint64_t limit, size_t *bytes, int *tile, error *err);

@@ -35,7 +35,7 @@ static bool takes_part(const txt2img *t, int k) {
 }
 
 // In the order in which they run. Prompts of more tokens than one row take a little more.
-static status list_networks(const txt2img *t, int group, memory_table *to, error *err) {
+static status list_networks(const txt2img *t, memory_table *to, error *err) {
     *to = (memory_table){0};
     for (int k = 0; k < N_EXPERTS; k++)
         if (takes_part(t, k)) TRY(add_texts(t, t->experts[k].model, to, err));
@@ -56,7 +56,7 @@ static status list_networks(const txt2img *t, int group, memory_table *to, error
             list(to, t->experts[k].model,
                  (network_shape){.net = NET_UNET,
                                  .compute = t->compute,
-                                 .B = txt2img_rows(t, t->guided) * group,
+                                 .B = txt2img_rows(t, t->guided) * txt2img_group(t),
                                  .H = t->h,
                                  .W = t->w,
                                  .T = T});
@@ -66,8 +66,6 @@ static status list_networks(const txt2img *t, int group, memory_table *to, error
 }
 
 // ---- what they take
-
-enum { NAME = 40 };
 
 static double mega(size_t bytes) { return (double)bytes * 1e-6; }
 
@@ -79,83 +77,85 @@ static size_t tiled_bytes(const txt2img *t, network net, bool least) {
     return autoencoder_tiled_bytes(&a, net == NET_VAE_ENCODER ? VAE_ENCODE : VAE_DECODE, least);
 }
 
-status txt2img_memory(const txt2img *t, int group, memory_table *to, error *err) {
-    TRY(list_networks(t, group, to, err));
+status txt2img_memory(const txt2img *first, memory_table *to, error *err) {
+    const txt2img *t = txt2img_largest(first);
+    TRY(list_networks(t, to, err));
     for (memory_row *r = to->at; r < to->at + to->n; r++) {
         TRY(api_network_memory(r->model, &r->shape, FAST, &r->need, err));
+        r->refines = r->model != t->model;
         r->tiled = tiled_bytes(t, r->shape.net, false);
         r->least = r->tiled ? r->tiled : r->need.least; // in parts it takes what those take
     }
+    if (!t->enlarger) return OK;
+    TRY(hires_memory(t, t->model->ctx->options.max_memory, &to->enlarger, &to->tile, err));
+    to->enlarger_least = to->enlarger;
     return OK;
 }
 
-status memory_find_least(const txt2img *t, memory_row *r, error *err) {
-    network_memory lean;
-    size_t tiled = tiled_bytes(t, r->shape.net, true);
-    TRY(api_network_memory(r->model, &r->shape, LEAN, &lean, err));
-    if (lean.least < r->least) r->least = lean.least;
-    if (tiled && tiled < r->least) r->least = tiled;
-    return OK;
+status memory_find_least(const txt2img *first, memory_table *all, error *err) {
+    const txt2img *t = txt2img_largest(first);
+    for (memory_row *r = all->at; r < all->at + all->n; r++) {
+        network_memory lean;
+        size_t tiled = tiled_bytes(t, r->shape.net, true);
+        TRY(api_network_memory(r->model, &r->shape, LEAN, &lean, err));
+        if (lean.least < r->least) r->least = lean.least;
+        if (tiled && tiled < r->least) r->least = tiled;
+    }
+    int tile;
+    return t->enlarger ? hires_memory(t, 1, &all->enlarger_least, &tile, err) : OK;
 }
-
-const memory_row *memory_largest(const memory_table *all) {
-    const memory_row *largest = all->at;
-    for (const memory_row *r = all->at; r < all->at + all->n; r++)
-        if (r->least > largest->least) largest = r;
-    return largest;
-}
-
-size_t memory_least(const memory_table *all) { return memory_largest(all)->least + PROCESS_BYTES; }
 
 // "unet", "refiner's unet"
-static const char *name_of(const txt2img *t, const memory_row *r, char name[NAME]) {
-    snprintf(name, NAME, "%s%s", r->model == t->model ? "" : "refiner's ", network_name(r->shape.net));
+static const char *name_of(const memory_row *r, char name[MEMORY_NAME]) {
+    snprintf(name, MEMORY_NAME, "%s%s", r->refines ? "refiner's " : "", network_name(r->shape.net));
     return name;
 }
 
-static void tell_network(const txt2img *t, const memory_row *r) {
+size_t memory_least(const memory_table *all, char name[MEMORY_NAME]) {
+    const memory_row *largest = all->at;
+    for (const memory_row *r = all->at; r < all->at + all->n; r++)
+        if (r->least > largest->least) largest = r;
+    bool enlarges = all->enlarger_least > largest->least;
+    if (enlarges)
+        snprintf(name, MEMORY_NAME, "hires upscaler");
+    else
+        name_of(largest, name);
+    return (enlarges ? all->enlarger_least : largest->least) + PROCESS_BYTES;
+}
+
+static void tell_network(const memory_row *r) {
+    const log_sink *log = &r->model->ctx->log;
     const network_memory *n = &r->need;
-    char how[100] = "", name[NAME];
+    char how[100] = "", name[MEMORY_NAME];
+    name_of(r, name);
     if (r->tiled) {
-        log_put(&t->model->ctx->log, LOG_LEVEL_INFO, "memory: %s in parts, in all %.0f MB",
-                name_of(t, r, name), mega(r->tiled + PROCESS_BYTES));
+        log_put(log, LOG_LEVEL_INFO, "memory: %s in parts, in all %.0f MB", name,
+                mega(r->tiled + PROCESS_BYTES));
         return;
     }
     if (n->stage)
         snprintf(how, sizeof how, "; %.0f MB of the weights are read in every run",
                  mega(n->weights - n->kept));
-    log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
-            "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s", name_of(t, r, name),
-            mega(n->weights), n->be ? " (lean for Winograd's method)" : "", mega(n->activations),
+    log_put(log, LOG_LEVEL_INFO, "memory: %s %.0f MB of weights%s, %.0f MB of activations, in all %.0f MB%s",
+            name, mega(n->weights), n->be ? " (lean for Winograd's method)" : "", mega(n->activations),
             mega(n->total + PROCESS_BYTES), how);
 }
 
-// Beside nothing else of the model. *bytes: of the process.
-static status tell_enlarger(const txt2img *t, size_t *bytes, error *err) {
-    int tile;
-    TRY(hires_memory(t, bytes, &tile, err));
-    *bytes += PROCESS_BYTES;
-    log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
-            "memory: hires upscaler in tiles of %d pixels, in all %.0f MB", tile, mega(*bytes));
-    return OK;
-}
-
-status txt2img_check_memory(const txt2img *t, int group, error *err) {
+status txt2img_check_memory(const txt2img *t, error *err) {
     size_t allowed = (size_t)t->model->ctx->options.max_memory;
     memory_table all;
-    char name[NAME];
+    char name[MEMORY_NAME];
     if (!allowed) return OK;
-    TRY(txt2img_memory(t, group, &all, err));
-    for (int i = 0; i < all.n; i++) tell_network(t, &all.at[i]);
-    size_t least = memory_least(&all), enlarger = 0;
-    const char *what = name_of(t, memory_largest(&all), name);
-    if (t->enlarger) TRY(tell_enlarger(t, &enlarger, err));
-    if (enlarger > least) {
-        least = enlarger;
-        what = "hires upscaler";
-    }
+    TRY(txt2img_memory(t, &all, err));
+    for (int i = 0; i < all.n; i++) tell_network(&all.at[i]);
+    if (all.enlarger)
+        log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
+                "memory: hires upscaler in tiles of %d pixels, in all %.0f MB", all.tile,
+                mega(all.enlarger + PROCESS_BYTES));
+    size_t least = memory_least(&all, name);
     if (least <= allowed) return OK;
+    const txt2img *last = txt2img_largest(t);
     return fail(err, ERR_USAGE,
                 "a picture of %dx%d takes %.0f MB of memory at least (the %s), and %.0f MB are allowed",
-                t->width, t->height, mega(least) + 1, what, mega(allowed));
+                last->width, last->height, mega(least) + 1, name, mega(allowed));
 }

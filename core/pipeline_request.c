@@ -298,6 +298,15 @@ void txt2img_free(txt2img *t) {
 
 // ---- what follows from it
 
+// As many pixels of latents as one picture of 512 pixels has.
+int txt2img_group(const txt2img *t) {
+    enum { GROUP_PIXELS = 64 * 64 };
+    const txt2img *largest = txt2img_largest(t);
+    int64_t fit = GROUP_PIXELS / (largest->h * largest->w);
+    int most = fit < 1 || t->sampler->adaptive ? 1 : fit > MAX_GROUP ? MAX_GROUP : (int)fit;
+    return most < t->count ? most : t->count;
+}
+
 int txt2img_rows(const txt2img *t, bool guides) { return !guides ? 1 : t->edits ? 3 : 2; }
 
 autoencoder txt2img_autoencoder(const txt2img *t) {

@@ -753,6 +753,15 @@ Test(cli, run_evaluates_a_network) {
 Test(cli, inspect_shows_models_pictures_and_plans) {
     expect("$C inspect \"$M\" --memory -W 32 -H 32", 0, "at least (--max-memory)", NULL);
     expect("$C inspect --json --memory -m \"$M\" -W 32 -H 32", 0, "\"kind\":\"memory\"", NULL);
+    expect("$C inspect \"$M\" --memory --size 32x32 --refiner \"$M\" --hires-scale 2 --hires-upscaler "
+           "tests/golden/upscale/x4_old.safetensors",
+           0, "64x64 in ", NULL);
+    expect("$C inspect \"$M\" --memory --size 32x32 --refiner \"$M\"", 0, "refiner's unet", NULL);
+    expect("$C inspect \"$M\" --memory --hires-upscaler tests/golden/upscale/x4_old.safetensors --hires", 0,
+           "in tiles of ", NULL);
+    expect("$C inspect \"$M\" --memory --refiner none", 66, NULL, "none");
+    expect("$C inspect \"$M\" --memory -i none.png", 66, NULL, "none.png");
+    expect("$C inspect \"$M\" --memory --eta 1", 2, NULL, "unknown option --eta");
     expect("$C inspect \"$M\" --memory -W 33 -H 32", 2, NULL, "the size 33x32 is not made of multiples");
     expect("$C inspect \"$M\"", 0, "UNet2DConditionModel", NULL);
     expect("$C inspect -m \"$M\"", 0, "text_encoder", NULL);

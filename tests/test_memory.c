@@ -444,6 +444,16 @@ Test(memory, what_an_upscaler_takes_is_foretold) {
     team_free(t);
 }
 
+static calo_txt2img_request twice(void) {
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.steps = 2;
+    r.width = r.height = 64;
+    r.hires_scale = 1.5;
+    r.hires_upscaler = NETWORK;
+    return r;
+}
+
 static calo_status draw_twice(const char *dir, uint64_t limit, calo_images **images, char message[1000]) {
     calo_context_options o = calo_context_defaults();
     calo_context *ctx;
@@ -452,18 +462,38 @@ static calo_status draw_twice(const char *dir, uint64_t limit, calo_images **ima
     o.max_memory = limit;
     o.threads = 1;
     cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
-    calo_txt2img_request r = calo_txt2img_defaults();
-    r.prompt = "a boat";
-    r.steps = 2;
-    r.width = r.height = 64;
-    r.hires_scale = 1.5;
-    r.hires_upscaler = NETWORK;
+    calo_txt2img_request r = twice();
     calo_status s = calo_model_open(ctx, dir, &m);
     if (!s) s = calo_txt2img(m, &r, images);
     snprintf(message, 1000, "%s", calo_message(ctx));
     calo_model_free(m);
     calo_context_free(ctx);
     return s;
+}
+
+// What inspect says of the two passes, of 96 pixels in the end: the smallest limit.
+static double foretold_least(const char *dir) {
+    calo_context_options o = calo_context_defaults();
+    calo_context *ctx;
+    calo_model *m = NULL;
+    char *text = NULL;
+    o.precision = CALO_PRECISION_F32;
+    o.threads = 1;
+    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
+    calo_txt2img_request r = twice();
+    cr_assert(!calo_model_open(ctx, dir, &m) && !calo_inspect_request(m, &r, &text), "%s", calo_message(ctx));
+    json_t *j = json_loads(text, 0, NULL), *list = json_object_get(j, "networks");
+    json_t *last = json_array_get(list, json_array_size(list) - 1);
+    double least = json_number_value(json_object_get(j, "least"));
+    cr_expect_eq(json_integer_value(json_object_get(j, "width")), 96);
+    cr_expect_str_eq(json_string_value(json_object_get(last, "name")), "hires_upscaler");
+    cr_expect_geq(json_number_value(json_object_get(last, "peak")), least);
+    cr_expect_geq(json_integer_value(json_object_get(last, "tile")), 128);
+    json_decref(j);
+    calo_free(text);
+    calo_model_free(m);
+    calo_context_free(ctx);
+    return least;
 }
 
 // The network's turn is as any other's: its peak decides here.
@@ -480,6 +510,9 @@ Test(memory, an_upscaler_between_two_passes_keeps_the_limit) {
     cr_assert(told && sscanf(told, "takes %lf MB of memory at least (the hires upscaler)", &least) == 1 &&
                   strstr(message, "(the hires upscaler)"),
               "%s", message);
+    double foretold = foretold_least(dir); // told in whole MB, and one more
+    cr_expect(foretold <= least * 1e6 && foretold > (least - 2) * 1e6, "%g foretold, %g MB told", foretold,
+              least);
     uint64_t limit = (uint64_t)(least * 1e6);
     cr_expect_eq(draw_twice(dir, limit - 2000000, &little, message), CALO_ERR_USAGE);
     calo_images_free(little);

@@ -4,6 +4,7 @@
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +179,21 @@ static calo_status count_preview(void *user, const calo_image *im, int step) {
     return CALO_OK;
 }
 
+// The smallest limit of memory, and how many of the networks are the refiner's.
+static uint64_t foretold(const pair *p, const calo_txt2img_request *r, int *refiners) {
+    char *text;
+    cr_assert_eq(calo_inspect_request(p->model[BASE], r, &text), CALO_OK, "%s", calo_message(p->ctx));
+    json_t *j = json_loads(text, 0, NULL), *n;
+    uint64_t least = (uint64_t)json_integer_value(json_object_get(j, "least"));
+    size_t i;
+    *refiners = 0;
+    json_array_foreach(json_object_get(j, "networks"), i, n) *refiners +=
+        json_is_true(json_object_get(n, "refiner"));
+    json_decref(j);
+    calo_free(text);
+    return least;
+}
+
 // Both models under one limit: each gives way to the other, and to the decoder of previews.
 Test(refiner, little_memory_gives_the_same_picture) {
     pair p;
@@ -188,7 +204,10 @@ Test(refiner, little_memory_gives_the_same_picture) {
     open_models(&p, &o);
     calo_txt2img_request r = request(&p);
     calo_images *want = draw(&p, &r);
-    uint64_t low = 100 << 20, high = 200 << 20;
+    int refiners;
+    uint64_t least = foretold(&p, &r, &refiners);
+    cr_expect_eq(refiners, 2, "a text encoder and a UNet");
+    uint64_t low = 100000000, high = 200 << 20; // what any process takes
     int drawn = 0, previews = 0;
     r.on_preview = count_preview;
     r.preview_every = 1;
@@ -212,6 +231,11 @@ Test(refiner, little_memory_gives_the_same_picture) {
         calo_images_free(images);
     }
     cr_expect_gt(drawn, 3);
+    cr_expect(low < least && least <= high, "%llu foretold, found between %llu and %llu",
+              (unsigned long long)least, (unsigned long long)low, (unsigned long long)high);
+    r.refiner_switch_at = 1;
+    foretold(&p, &r, &refiners);
+    cr_expect_eq(refiners, 0, "it leads no step");
     cr_expect_eq(previews, 3 * drawn);
     calo_images_free(want);
     end(&p);
