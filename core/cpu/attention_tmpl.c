@@ -213,7 +213,7 @@ INLINE void add_tile(int mr, int nv, const unit *a, int64_t row, int64_t step, c
     vec c[MR][NV];
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) c[i][j] =
         load(out + i * ldo + j * VL);
-    multiply(c, mr, nv, a, row, step, b, ldb, steps);
+    multiply(c, mr, nv, a, row, step, b, ldb, steps, 0);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++)
         store(out + i * ldo + j * VL, c[i][j]);
 }
@@ -333,7 +333,7 @@ INLINE void weigh(vec c[MR][NV], int mr, forward_lane *w, unit *p) {
 INLINE bool score_tile(int mr, const unit *k, int64_t steps, float scale, bool slow, forward_lane *w,
                        unit *p) {
     vec c[MR][NV] = {0}, top = splat(-INFINITY);
-    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps);
+    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps, 0);
     UNROLL for (int j = 0; j < NV; j++) {
         vec m = load(w->m + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {
@@ -522,7 +522,7 @@ INLINE void store_rows(vec c[MR][NV], int mr, unit *out) {
 // P of mr keys.
 INLINE void weight_tile(int mr, const unit *k, int64_t steps, float scale, const backward_lane *w, float *p) {
     vec c[MR][NV] = {0};
-    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps);
+    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps, 0);
     UNROLL for (int j = 0; j < NV; j++) {
         vec lse = load(w->lse + j * VL);
         UNROLL for (int i = 0; i < mr; i++) store(p + i * QB + j * VL, exp2_vec(c[i][j] * scale - lse));
@@ -532,7 +532,7 @@ INLINE void weight_tile(int mr, const unit *k, int64_t steps, float scale, const
 // dS = P ∘ (V·dOᵀ − mean), and both as rows for the products over queries.
 INLINE void gradient_tile(int mr, const unit *v, int64_t steps, const backward_lane *w, int64_t key) {
     vec c[MR][NV] = {0}, p[MR][NV];
-    multiply(c, mr, NV, v, steps, 1, w->dout, QB, steps);
+    multiply(c, mr, NV, v, steps, 1, w->dout, QB, steps, 0);
     UNROLL for (int j = 0; j < NV; j++) {
         vec mean = load(w->mean + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {

@@ -123,10 +123,12 @@ INLINE vec interleave(__m512i ab) { // a in the lower half
 // ---- the register tile ----
 
 // c[mr][nv vectors] += Σ_s a(i, s)·b[s][nv vectors]; a(i, s) is the unit at a + i·row + s·step.
+// `ahead`: memory is asked for the b of so many steps later; 0 where b is in the cache.
 INLINE void multiply(vec c[MR][NV], int mr, int nv, const unit *a, int64_t row, int64_t step, const unit *b,
-                     int64_t ldb, int64_t steps) {
+                     int64_t ldb, int64_t steps, int64_t ahead) {
     for (int64_t s = 0; s < steps; s++) {
         vec bv[NV];
+        if (ahead) UNROLL for (int j = 0; j < nv * VL; j += 16) __builtin_prefetch(b + (s + ahead) * ldb + j);
         UNROLL for (int j = 0; j < nv; j++) bv[j] = load(b + s * ldb + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {
             vec av = splat(a[i * row + s * step]);

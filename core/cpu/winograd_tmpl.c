@@ -268,21 +268,36 @@ static void transform_tile(const winograd_args *a, int64_t tile, const char *zer
 
 // S[rows][PANEL] (+)= V[rows]·U, nv vectors of it.
 INLINE void product_tile(int mr, int nv, const unit *V, int64_t row, const unit *U, int64_t ldu,
-                         int64_t steps, bool add, float *S) {
+                         int64_t steps, int64_t ahead, bool add, float *S) {
     vec sums[MR][NV] = {0};
     if (add)
         UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) sums[i][j] =
             load(S + i * PANEL + j * VL);
-    multiply(sums, mr, nv, V, row, 1, U, ldu, steps);
+    multiply(sums, mr, nv, V, row, 1, U, ldu, steps, ahead);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++)
         store(S + i * PANEL + j * VL, sums[i][j]);
 }
 
-#define PRODUCT_TILE(mr) product_tile(mr, NV, V + i * row, row, U, ldu, steps, add, S + i * PANEL)
+#define PRODUCT_TILE(mr) product_tile(mr, NV, V + i * row, row, U, ldu, steps, ahead, add, S + i * PANEL)
 
-static void product(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
-                    bool add, float *S) {
+INLINE void product(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
+                    int64_t ahead, bool add, float *S) {
     for (int64_t i = 0; i < rows; i += MR) BY_ROWS(rows - i, PRODUCT_TILE)
+}
+
+// Whole weights are a stream from memory. A narrow tile reads a line of it in a step, of which a processor
+// foresees too few: asked for ahead, they come 1.15 to 1.2 times as fast. To wide tiles it makes no
+// difference.
+enum { AHEAD = NV == 2 ? 64 : 0 };
+
+static void product_whole(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t steps, bool add,
+                          float *S) {
+    product(rows, V, row, U, WIDE, steps, AHEAD, add, S);
+}
+
+static void product_lean(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t steps, bool add,
+                         float *S) {
+    product(rows, V, row, U, U_STEP, steps, 0, add, S);
 }
 
 // Asks for the i-th part of what follows a block of lean weights: memory answers while products are computed.
@@ -302,13 +317,14 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
         int64_t steps = min64(block, all - s);
         if (d->lean) expand(packed + s * 9 * PANEL, steps, made);
         const unit *U = d->lean ? made : packed;
-        int64_t point = d->lean ? PANEL : all * PANEL, part = d->lean ? WIDE : all * WIDE,
-                ldu = d->lean ? U_STEP : WIDE;
+        void (*multiply_points)(int64_t, const unit *, int64_t, const unit *, int64_t, bool, float *) =
+            d->lean ? product_lean : product_whole;
+        int64_t point = d->lean ? PANEL : all * PANEL, part = d->lean ? WIDE : all * WIDE;
         for (int64_t i = 0; i < POINTS; i++) {
             if (d->lean) fetch_part(packed + s * 9 * PANEL, steps, i);
             for (int64_t k = 0; k * WIDE < outputs; k++)
-                product(tiles, V + i * V_apart(d), block, U + i * point + k * part, ldu, steps, s > 0,
-                        S + i * S_APART + k * WIDE);
+                multiply_points(tiles, V + i * V_apart(d), block, U + i * point + k * part, steps, s > 0,
+                                S + i * S_APART + k * WIDE);
         }
     }
 }
