@@ -16,9 +16,9 @@ typedef struct {
     bool penultimate; // the UNet reads the last but one state of each
 } text_encoders;
 
-// SDXL has both, its refiner the second one alone.
+// SDXL has both, its refiner the second one alone. A model without any lacks the first one.
 static text_encoders encoders_of(const model *m) {
-    bool first = model_has(m, PART_TEXT_ENCODER), second = model_has(m, PART_TEXT_ENCODER_2);
+    bool second = model_has(m, PART_TEXT_ENCODER_2), first = model_has(m, PART_TEXT_ENCODER) || !second;
     return (text_encoders){{first ? PART_TEXT_ENCODER : PART_TEXT_ENCODER_2, PART_TEXT_ENCODER_2},
                            first && second ? 2 : 1,
                            second};

@@ -45,6 +45,7 @@ typedef struct {
     bool follows;          // the UNet hands on its input
     const char *strip;     // what all names begin with and shall not
     const char *from, *to; // a part of names, and what stands in its place
+    const char *flatten;   // a part of the names of 1×1 convolutions that become matrices
     metadata_pair metadata;
 } changes;
 
@@ -146,6 +147,7 @@ static const char *write_file(const char *name, const changes *c) {
         if (left_out(c, &r)) continue;
         if (c->reshape && !strcmp(c->reshape, r.name)) r.shape[c->axis] = c->size;
         for (int k = 0; k < r.rank; k++) count *= r.shape[k];
+        if (c->flatten && strstr(r.name, c->flatten) && r.rank == 4) r.rank = 2;
         items[n] = (safetensors_item){.name = r.name, .type = list.type, .ndim = r.rank};
         if (c->strip) items[n].name += strlen(c->strip);
         const char *at = c->from ? strstr(r.name, c->from) : NULL;
@@ -289,6 +291,53 @@ Test(checkpoint, pruned_models_have_transformers_of_differing_depth) {
     cr_expect_eq(u->level[2].up_depth[1], 1);
     cr_expect_eq(u->level[2].down_depth[0], 2);
     cr_expect_eq(model_check(m, NET_UNET, &err), OK, "%s", err.text);
+    model_free(m);
+}
+
+// As programs write it that take an autoencoder of today's diffusers for one of old.
+Test(checkpoint, an_autoencoder_may_have_the_newer_names_inside) {
+    static const changes OTHER[] = {
+        {.from = ".attn_1.q.", .to = ".attn_1.to_q.", .flatten = ".attn_1.q."},
+        {.from = ".attn_1.proj_out.", .to = ".attn_1.to_out.0.", .flatten = ".attn_1."},
+        {.from = ".attn_1.norm.", .to = ".attn_1.group_norm."},
+    };
+    for (size_t k = 0; k < sizeof OTHER / sizeof *OTHER; k++) {
+        error err = {0};
+        model *m = open_changed("sd1", &OTHER[k]);
+        const weights *w = model_weights(m, PART_VAE, &err);
+        cr_assert_not_null(w, "%s", err.text);
+        for (int i = 0; i < list.n; i++)
+            if (!strcmp(list.rows[i].part, "vae")) check_tensor(w, &list.rows[i]);
+        cr_expect(model_vae(m, &err)->mid_block_add_attention);
+        cr_expect_eq(model_check(m, NET_VAE_DECODER, &err), OK, "%s", err.text);
+        model_free(m);
+    }
+    // Nothing is left out in silence.
+    error err = {0};
+    model *m =
+        open_changed("sd1", &(changes){.from = "decoder.mid.attn_1.k.", .to = "decoder.mid.attn_1.c."});
+    cr_expect_eq(model_check(m, NET_VAE_DECODER, &err), ERR_DATA);
+    cr_expect(strstr(err.text, "first_stage_model.decoder.mid.attn_1.k.weight"), "%s", err.text);
+    model_free(m);
+}
+
+// Whether matrices or convolutions project the tokens says nothing where the text encoder tells the kind.
+Test(checkpoint, heads_are_those_of_the_kind) {
+    error err = {0};
+    model *m = open_changed("sd1", &(changes){.flatten = ".proj_in.weight"});
+    const unet_config *u = model_unet(m, &err);
+    cr_assert_not_null(u, "%s", err.text);
+    cr_expect(u->use_linear_projection);
+    cr_expect_eq(u->level[1].heads, 8);
+    model_free(m);
+}
+
+Test(checkpoint, heads_of_sd2_have_64_features) {
+    error err = {0};
+    model *m = open_changed("sd2", &(changes){0});
+    const unet_config *u = model_unet(m, &err);
+    cr_assert_not_null(u, "%s", err.text);
+    cr_expect_eq(u->level[2].heads, 2); // of 128 channels
     model_free(m);
 }
 
@@ -485,14 +534,16 @@ static void fails(const char *path, const char *vae, calo_status code, const cha
 Test(checkpoint, a_picture_needs_a_vocabulary_and_an_autoencoder) {
     session whole, apart;
     read_list("sd1");
-    char path[200], bare[200], vae[200];
+    char path[200], bare[200], vae[200], mute[200];
     strcpy(path, write_file("sd1", &(changes){0}));
     strcpy(bare, write_file("bare", &(changes){.leave_out = {"first_stage_model."}}));
+    strcpy(mute, write_file("mute", &(changes){.leave_out = {"cond_stage_model."}}));
     strcpy(vae, write_file("vae", &(changes){.leave_out = {"diffusion_model.", "cond_stage_model."}}));
     // 1. without them: the way out is said
     fails(path, NULL, CALO_ERR_NOINPUT, "./dev vocab");
     fails(bare, NULL, CALO_ERR_NOINPUT, "--vae");
     fails(bare, "/nowhere.safetensors", CALO_ERR_NOINPUT, "nowhere");
+    fails(mute, NULL, CALO_ERR_NOINPUT, "mute.safetensors: the model has no text_encoder");
     // 2. with them: the same picture from one file and from two
     cr_assert_eq(try_to_draw(&whole, path, NULL, "tests/golden/tokenizer"), CALO_OK, "%s",
                  calo_message(whole.ctx));

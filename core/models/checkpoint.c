@@ -493,6 +493,14 @@ static json_t *no_memory(json_t *j, error *err) {
     return j;
 }
 
+static json_t *unet_config_of(const checkpoint *c, const weights *w, error *err) {
+    bool told = component_of(c, "text_encoder")->names.prefix; // else its kind is a guess
+    unet_traits traits = {c->side, c->kind != CHECKPOINT_SD1 ? HEADS_OF_64
+                                   : told                    ? HEADS_EIGHT
+                                                             : HEADS_BY_SHAPE};
+    return derive_unet(w, &traits, path_of(c), err);
+}
+
 json_t *checkpoint_config(checkpoint *c, const char *name, error *err) {
     if (!strcmp(name, "scheduler")) return no_memory(scheduler_config(c), err);
     if (!strcmp(name, "tokenizer")) return no_memory(tokenizer_config(c, "text_encoder", err), err);
@@ -501,5 +509,5 @@ json_t *checkpoint_config(checkpoint *c, const char *name, error *err) {
     const weights *w = checkpoint_weights(c, name, err);
     if (!w) return NULL;
     return !strcmp(name, "vae") ? derive_vae(w, KINDS[c->kind].vae_scaling, path_of(c), err)
-                                : derive_unet(w, c->side, path_of(c), err);
+                                : unet_config_of(c, w, err);
 }

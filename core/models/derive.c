@@ -206,13 +206,14 @@ static bool attends(const unet_shape *u, const level_shape *l) {
     return any(l->down, u->layers) || any(l->up, u->layers + 1);
 }
 
-// attention_head_dim is the number of heads: always eight in SD 1, and of 64 features each since.
-static void set_levels(json_t *j, const unet_shape *u) {
+// attention_head_dim is the number of heads.
+static void set_levels(json_t *j, const unet_shape *u, unet_heads how) {
+    bool eight = how == HEADS_BY_SHAPE ? !u->linear : how == HEADS_EIGHT;
     json_t *down = json_array(), *up = json_array(), *heads = json_array(), *channels = json_array();
     for (int i = 0; i < u->levels; i++) {
         const level_shape *l = &u->level[i], *mirror = &u->level[u->levels - 1 - i];
         bool reads = attends(u, l), writes = attends(u, mirror);
-        int64_t n = u->linear ? l->channels / HEAD_SIZE : 8;
+        int64_t n = eight ? 8 : l->channels / HEAD_SIZE;
         json_array_append_new(down, json_string(reads ? "CrossAttnDownBlock2D" : "DownBlock2D"));
         json_array_append_new(up, json_string(writes ? "CrossAttnUpBlock2D" : "UpBlock2D"));
         json_array_append_new(heads, json_integer(n > 0 ? n : 1));
@@ -233,20 +234,20 @@ static void set_addition(json_t *j, const weights *w) {
     json_object_set_new(j, "projection_class_embeddings_input_dim", json_integer(in));
 }
 
-json_t *derive_unet(const weights *w, int64_t sample_size, const char *where, error *err) {
+json_t *derive_unet(const weights *w, const unet_traits *traits, const char *where, error *err) {
     unet_shape u;
     read_unet(&u, w);
     if (!w->find(w, "conv_in.weight")) return no_tensor(w, where, "conv_in.weight", err);
     if (!u.levels || !u.layers) return no_tensor(w, where, "down_blocks.0.resnets.0.conv1.weight", err);
     if (!u.text) return no_tensor(w, where, TEXT_READER, err);
     int64_t out = derive_size(w, "conv_out.weight", 0);
-    json_t *j =
-        json_pack("{s:s, s:I, s:I, s:I, s:i, s:I, s:b}", "_class_name", "UNet2DConditionModel", "sample_size",
-                  (json_int_t)sample_size, "in_channels", (json_int_t)derive_size(w, "conv_in.weight", 1),
-                  "out_channels", (json_int_t)(out ? out : 4), "layers_per_block", u.layers,
-                  "cross_attention_dim", (json_int_t)u.text, "use_linear_projection", u.linear);
+    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:i, s:I, s:b}", "_class_name", "UNet2DConditionModel",
+                          "sample_size", (json_int_t)traits->sample_size, "in_channels",
+                          (json_int_t)derive_size(w, "conv_in.weight", 1), "out_channels",
+                          (json_int_t)(out ? out : 4), "layers_per_block", u.layers, "cross_attention_dim",
+                          (json_int_t)u.text, "use_linear_projection", u.linear);
     if (!j) return whole(NULL, err);
-    set_levels(j, &u);
+    set_levels(j, &u, traits->heads);
     set_depths(j, &u);
     set_addition(j, w);
     if (u.mid < 0) json_object_set_new(j, "mid_block_type", json_string("UNetMidBlock2D"));
@@ -254,6 +255,12 @@ json_t *derive_unet(const weights *w, int64_t sample_size, const char *where, er
 }
 
 // ---- the autoencoder
+
+// By any of its tensors: what else is missing is told then.
+static bool has_attention(const weights *w, const char *half) {
+    return size_of(w, 0, "%s.mid_block.attentions.0.to_q.weight", half) ||
+           size_of(w, 0, "%s.mid_block.attentions.0.group_norm.weight", half);
+}
 
 json_t *derive_vae(const weights *w, double scaling_factor, const char *where, error *err) {
     int64_t channels[VAE_MAX_LEVELS];
@@ -274,8 +281,7 @@ json_t *derive_vae(const weights *w, double scaling_factor, const char *where, e
     }
     int64_t latents = derive_size(w, "decoder.conv_in.weight", 1);
     bool quant = w->find(w, "quant_conv.weight") || w->find(w, "post_quant_conv.weight");
-    bool attention = derive_count(w, 2, "decoder.mid_block.attentions.%d.to_q.weight") ||
-                     derive_count(w, 2, "encoder.mid_block.attentions.%d.to_q.weight");
+    bool attention = has_attention(w, "decoder") || has_attention(w, "encoder");
     return whole(json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:i, s:f, s:b, s:b, s:b}", "_class_name",
                            "AutoencoderKL", "in_channels",
                            (json_int_t)derive_size(w, "encoder.conv_in.weight", 1), "out_channels",

@@ -44,10 +44,22 @@ static const name_row VAE_ATTENTION[] = {
     {0},
 };
 
+// Of programs that turned newer files of diffusers into the original layout by its older names.
+static const name_row VAE_NEW_ATTENTION[] = {
+    {"group_norm.*", "norm.*"},
+    {"to_q.*", "to_q.*", VIEW_CONVOLUTION},
+    {"to_k.*", "to_k.*", VIEW_CONVOLUTION},
+    {"to_v.*", "to_v.*", VIEW_CONVOLUTION},
+    {"to_out.0.*", "to_out.0.*", VIEW_CONVOLUTION},
+    {0},
+};
+
 #define BOTH_HALVES(half)                                                                                    \
     {half ".conv_norm_out.*", half ".norm_out.*"},                                                           \
-        {half ".mid_block.resnets.{i}.*", half ".mid.block_{i+1}.*", .rest = VAE_RESNET}, {                  \
-        half ".mid_block.attentions.{i}.*", half ".mid.attn_{i+1}.*", .rest = VAE_ATTENTION                  \
+        {half ".mid_block.resnets.{i}.*", half ".mid.block_{i+1}.*", .rest = VAE_RESNET},                    \
+        {half ".mid_block.attentions.{i}.*", half ".mid.attn_{i+1}.*", .rest = VAE_ATTENTION},               \
+        {half ".mid_block.attentions.{i}.*", half ".mid.attn_{i+1}.*", .rest = VAE_NEW_ATTENTION}, {         \
+        half ".mid_block.attentions.{i}.*", half ".mid.attn_{i+1}.*"                                         \
     }
 
 const name_row LDM_VAE[] = {
