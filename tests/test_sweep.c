@@ -1,6 +1,6 @@
 // Memory that runs out and files that fail, at every single call: a small txt2img, one with hires fix and an
-// autoencoder in bands, an upscaling, batch, conversion and training run end with the right code, leave
-// earlier outputs alone and nothing half done, lose no memory and no descriptor; a call that was only
+// autoencoder in bands, an upscaling, batch, conversion, merge and training run end with the right code,
+// leave earlier outputs alone and nothing half done, lose no memory and no descriptor; a call that was only
 // interrupted changes nothing.
 //
 // Here a few calls fail; with CALO_SWEEP=full (./dev soak) the first and the last of each distinct call
@@ -226,6 +226,35 @@ static calo_status run_convert(char *message, size_t size, bool again) {
     return finish(ctx, s, message, size);
 }
 
+// Two LoRAs into a whole model, as its folder or as one file in the other layout.
+static calo_status run_merge(calo_layout layout, const char *out, char *message, size_t size) {
+    static const char *const LORAS[] = {"tests/golden/merge_lora/kohya.safetensors",
+                                        "tests/golden/merge_lora/peft.safetensors"};
+    calo_status s;
+    calo_context *ctx = one_thread(&s);
+    calo_convert_request r = calo_convert_defaults();
+    r.in = model;
+    r.out = at(out);
+    r.loras = LORAS;
+    r.lora_weights = (double[]){0.8, -0.5};
+    r.n_loras = 2;
+    r.layout = layout;
+    r.type = CALO_WEIGHTS_F16;
+    r.overwrite = 1;
+    if (!s) s = calo_convert(ctx, &r);
+    return finish(ctx, s, message, size);
+}
+
+static calo_status run_merge_folder(char *message, size_t size, bool again) {
+    (void)again;
+    return run_merge(CALO_LAYOUT_AS_STORED, "out/m", message, size);
+}
+
+static calo_status run_merge_file(char *message, size_t size, bool again) {
+    (void)again;
+    return run_merge(CALO_LAYOUT_SINGLE, "out/m.safetensors", message, size);
+}
+
 // As calotype does. What it prints goes to memory.
 static calo_status run_batch(char *message, size_t size, bool again) {
     (void)again;
@@ -258,6 +287,15 @@ static const job CONVERT = {
     run_convert,
     {"out/m-00001-of-00002.safetensors", "out/m-00002-of-00002.safetensors", "out/m.safetensors.index.json"},
     true};
+
+static const job MERGE_FOLDER = {"merge",
+                                 run_merge_folder,
+                                 {"out/m/model_index.json", "out/m/unet/diffusion_pytorch_model.safetensors",
+                                  "out/m/text_encoder/model.safetensors",
+                                  "out/m/vae/diffusion_pytorch_model.safetensors"},
+                                 true};
+
+static const job MERGE_FILE = {"single", run_merge_file, {"out/m.safetensors"}, true};
 
 static const job BATCH = {
     "batch", run_batch, {"out/a.png", "out/b.png", "out/c.webp"}, true, "out/manifest.jsonl"};
@@ -562,6 +600,14 @@ Test(sweep, batch_with_failing_files) {
 
 Test(sweep, convert) {
     for (fault_kind k = FAULT_MEMORY; k < FAULT_KINDS; k++) sweep(&CONVERT, k);
+}
+
+Test(sweep, merge_folder) {
+    for (fault_kind k = FAULT_MEMORY; k < FAULT_KINDS; k++) sweep(&MERGE_FOLDER, k);
+}
+
+Test(sweep, merge_file) {
+    for (fault_kind k = FAULT_MEMORY; k < FAULT_KINDS; k++) sweep(&MERGE_FILE, k);
 }
 
 Test(sweep, train_without_memory) {

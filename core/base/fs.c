@@ -171,6 +171,16 @@ bool fs_exists(const char *path) {
     return !stat(path, &s);
 }
 
+status fs_look(const char *path, fs_kind *kind, error *err) {
+    struct stat s;
+    *kind = FS_NOTHING;
+    if (!stat(path, &s))
+        *kind = S_ISDIR(s.st_mode) ? FS_FOLDER : FS_OTHER;
+    else if (errno != ENOENT && errno != ENOTDIR)
+        return fs_fail(err, errno, ERR_NOINPUT, path, "cannot look at it");
+    return OK;
+}
+
 status fs_mkdirs(const char *path, error *err) {
     char *p = mem_strdup(path);
     if (!p) return short_of_memory(err, path);
@@ -512,6 +522,7 @@ status fs_folder_commit(fs_folder *f, error *err) {
         return s;
     }
     s = sync_dir(f->at.dir, err);
+    if (s && !rename(f->at.path, f->at.temp)) remove_tree(f->at.temp);
     folder_free(f);
     return s;
 }

@@ -30,6 +30,10 @@ const char *fs_extension(const char *path); // after the last dot of the base na
 bool fs_is_plain_name(const char *name);    // not empty, ".", "..", and without a slash
 bool fs_is_dir(const char *path);
 bool fs_exists(const char *path);
+// The same where the answer decides what is made: a name that cannot be looked at is an error, for something
+// may be there.
+typedef enum { FS_NOTHING, FS_FOLDER, FS_OTHER } fs_kind;
+status fs_look(const char *path, fs_kind *kind, error *err);
 status fs_mkdirs(const char *path, error *err); // mkdir -p
 
 // The names in a folder without "." and "..", in bytewise order; free with fs_list_free.
@@ -55,7 +59,8 @@ status fs_copy(const char *from, const char *to, bool overwrite, error *err);
 
 // An output that is a folder: made under a temporary name beside `path` (.calotype-X.tmp, as above), and
 // renamed when it is whole; a lock (flock) on it is held as long. An existing `path` must be an empty folder:
-// ERR_CANTCREAT when it is made, or when it gets its name. Commit and abort free it.
+// ERR_CANTCREAT when it is made, or when it gets its name. Commit and abort free it; where commit fails there
+// is no folder, so that it can be made again.
 typedef struct fs_folder fs_folder;
 fs_folder *fs_folder_new(const char *path, error *err);
 const char *fs_folder_temp(const fs_folder *f); // where it is meanwhile

@@ -110,10 +110,13 @@ static status make_stores(model *m, error *err) {
 
 static status find_parts(model *m, const model_index *index, error *err) {
     for (int p = 0; p < N_PARTS; p++) {
+        if (!model_index_find(index, PART_NAMES[p])) continue;
         char *dir = fs_join(m->dir, PART_NAMES[p]);
-        if (!dir) return no_memory(err);
-        m->part[p].present = model_index_find(index, PART_NAMES[p]) && fs_is_dir(dir);
+        fs_kind kind = FS_NOTHING;
+        status s = dir ? fs_look(dir, &kind, err) : no_memory(err);
         mem_free(dir);
+        if (s) return s;
+        m->part[p].present = kind == FS_FOLDER;
     }
     return OK;
 }

@@ -328,8 +328,9 @@ static status copy_tokenizer(job *j, model_part p, const char *from, error *err)
 
 static status write_tokenizer(job *j, model_part p, bool *there, error *err) {
     char *from = model_tokenizer_dir(j->m, p), *words = from ? fs_join(from, "vocab.json") : NULL;
-    status s = words ? OK : no_memory(err);
-    *there = !s && (model_checkpoint(j->m) ? fs_exists(words) : fs_is_dir(from));
+    fs_kind kind = FS_NOTHING;
+    status s = words ? fs_look(model_checkpoint(j->m) ? words : from, &kind, err) : no_memory(err);
+    *there = kind == (model_checkpoint(j->m) ? FS_OTHER : FS_FOLDER);
     if (!s && *there)
         s = copy_tokenizer(j, p, from, err);
     else if (!s)

@@ -439,7 +439,9 @@ static status read_file(const char *dir, const char *name, tokenizer_file *file,
     uint64_t size;
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
         return fail(err, ERR_NOINPUT, "the path of %s is too long", name);
-    if (!fs_exists(path)) return OK;
+    fs_kind kind;
+    TRY(fs_look(path, &kind, err));
+    if (kind == FS_NOTHING) return OK;
     int fd = fs_open_read(path, &size, err);
     if (fd < 0) return err->code;
     char *data = NULL;
