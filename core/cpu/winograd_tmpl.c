@@ -72,8 +72,11 @@ static int64_t points_apart(int64_t units) { return round_up(units, 64) + 64; }
 static int64_t V_apart(const winograd_desc *d) { return points_apart(TILES * block_units(d)); }
 enum { S_APART = TILES * PANEL + 64, U_STEP = POINTS * PANEL + VL };
 
+// Outputs that a packed panel has room for: growing networks (RRDB) make 32 at a time.
+static int64_t panel_width(const winograd_desc *d) { return d->Co <= PANEL / 2 ? PANEL / 2 : PANEL; }
+
 static int64_t panel_bytes(const winograd_desc *d) {
-    return (d->lean ? 9 : POINTS) * steps_of(d->Ci) * PANEL * 4;
+    return (d->lean ? 9 : POINTS) * steps_of(d->Ci) * panel_width(d) * 4;
 }
 
 static int64_t V_units(const winograd_desc *d) { return blocks_of(d) * POINTS * V_apart(d); }
@@ -194,12 +197,13 @@ INLINE vec join(vec u[PER][POINTS], int i) { return u[0][i]; }
 INLINE void split(vec v, vec u[PER][POINTS], int i) { u[0][i] = v; }
 #endif
 
-// Packed: [panel][point][part][step of Ci][WIDE units], or lean: [panel][step of Ci][tap][PANEL units].
+// Packed: [panel][point][part][step of Ci][WIDE units], or lean: [panel][step of Ci][tap][PANEL units], of
+// panels that have such a width.
 static void pack(const winograd_args *a, int64_t panel) {
-    int64_t steps = steps_of(a->d.Ci);
+    int64_t steps = steps_of(a->d.Ci), width = panel_width(&a->d), wide = min64(width, WIDE);
     unit *packed = (unit *)((char *)a->packed + panel * panel_bytes(&a->d));
     for (int64_t step = 0; step < steps; step++)
-        for (int64_t c = 0; c < PANEL; c += VL) {
+        for (int64_t c = 0; c < width; c += VL) {
             vec u[PER][POINTS];
             for (int i = 0; i < PER; i++) {
                 gather_taps(a, panel * PANEL + c, step * PER + i, u[i]);
@@ -207,21 +211,21 @@ static void pack(const winograd_args *a, int64_t panel) {
             }
             if (a->d.lean)
                 for (int tap = 0; tap < 9; tap++)
-                    store(packed + (step * 9 + tap) * PANEL + c, join(u, tap / 3 * N + tap % 3));
+                    store(packed + (step * 9 + tap) * width + c, join(u, tap / 3 * N + tap % 3));
             else
                 for (int i = 0; i < POINTS; i++)
-                    store(packed + i * steps * PANEL + (c / WIDE * steps + step) * WIDE + c % WIDE,
+                    store(packed + i * steps * width + (c / wide * steps + step) * wide + c % wide,
                           join(u, i));
         }
 }
 
 // Lean weights of some steps → a block of U: [step][point][PANEL].
-static void expand(const unit *taps, int64_t steps, unit *U) {
-    for (int64_t i = 0; i < steps * PANEL; i += VL) {
-        const unit *from = taps + i / PANEL * 9 * PANEL + i % PANEL;
-        unit *to = U + i / PANEL * U_STEP + i % PANEL;
+static void expand(const unit *taps, int64_t steps, int64_t width, unit *U) {
+    for (int64_t i = 0; i < steps * width; i += VL) {
+        const unit *from = taps + i / width * 9 * width + i % width;
+        unit *to = U + i / width * U_STEP + i % width;
         vec u[PER][POINTS];
-        UNROLL for (int tap = 0; tap < 9; tap++) split(load(from + tap * PANEL), u, tap / 3 * N + tap % 3);
+        UNROLL for (int tap = 0; tap < 9; tap++) split(load(from + tap * width), u, tap / 3 * N + tap % 3);
         UNROLL for (int k = 0; k < PER; k++) UNROLL for (int x = 0; x < 3; x++)
             transform_weights(u[k] + x, N);
         UNROLL for (int y = 0; y < N; y++) {
@@ -278,10 +282,10 @@ INLINE void product_tile(int mr, int nv, const unit *V, int64_t row, const unit 
         store(S + i * PANEL + j * VL, sums[i][j]);
 }
 
-#define PRODUCT_TILE(mr) product_tile(mr, NV, V + i * row, row, U, ldu, steps, ahead, add, S + i * PANEL)
+#define PRODUCT_TILE(mr) product_tile(mr, nv, V + i * row, row, U, ldu, steps, ahead, add, S + i * PANEL)
 
-INLINE void product(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
-                    int64_t ahead, bool add, float *S) {
+INLINE void product(int64_t rows, int nv, const unit *V, int64_t row, const unit *U, int64_t ldu,
+                    int64_t steps, int64_t ahead, bool add, float *S) {
     for (int64_t i = 0; i < rows; i += MR) BY_ROWS(rows - i, PRODUCT_TILE)
 }
 
@@ -290,21 +294,29 @@ INLINE void product(int64_t rows, const unit *V, int64_t row, const unit *U, int
 // difference.
 enum { AHEAD = NV == 2 ? 64 : 0 };
 
-static void product_whole(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t steps, bool add,
-                          float *S) {
-    product(rows, V, row, U, WIDE, steps, AHEAD, add, S);
+typedef void multiplier(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
+                        bool add, float *S);
+
+static void product_whole(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
+                          bool add, float *S) {
+    product(rows, NV, V, row, U, ldu, steps, AHEAD, add, S);
 }
 
-static void product_lean(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t steps, bool add,
-                         float *S) {
-    product(rows, V, row, U, U_STEP, steps, 0, add, S);
+static void product_lean(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
+                         bool add, float *S) {
+    product(rows, NV, V, row, U, ldu, steps, 0, add, S);
+}
+
+// The first half of the columns, where there are no others: 1.5 to 1.6 times as fast for 32 channels.
+static void product_half(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
+                         bool add, float *S) {
+    product(rows, NV / 2, V, row, U, ldu, steps, 0, add, S);
 }
 
 // Asks for the i-th part of what follows a block of lean weights: memory answers while products are computed.
-INLINE void fetch_part(const unit *taps, int64_t steps, int64_t i) {
-    int64_t units = round_up(steps * 9 * PANEL / POINTS, 16);
-    for (int64_t k = 0; k < units; k += 16)
-        __builtin_prefetch(taps + steps * 9 * PANEL + i * units + k, 0, 2);
+INLINE void fetch_part(const unit *taps, int64_t size, int64_t i) {
+    int64_t units = round_up(size / POINTS, 16);
+    for (int64_t k = 0; k < units; k += 16) __builtin_prefetch(taps + size + i * units + k, 0, 2);
 }
 
 // S of one panel at all points.
@@ -312,19 +324,23 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
                        float *S) {
     const winograd_desc *d = &a->d;
     const unit *packed = (const unit *)((const char *)a->packed + panel * panel_bytes(d));
-    int64_t all = steps_of(d->Ci), block = block_units(d), outputs = min64(PANEL, d->Co - panel * PANEL);
+    int64_t all = steps_of(d->Ci), block = block_units(d), width = panel_width(d);
+    int64_t outputs = min64(PANEL, d->Co - panel * PANEL);
     for (int64_t s = 0; s < all; s += block, V += POINTS * V_apart(d)) {
         int64_t steps = min64(block, all - s);
-        if (d->lean) expand(packed + s * 9 * PANEL, steps, made);
-        const unit *U = d->lean ? made : packed;
-        void (*multiply_points)(int64_t, const unit *, int64_t, const unit *, int64_t, bool, float *) =
-            d->lean ? product_lean : product_whole;
-        int64_t point = d->lean ? PANEL : all * PANEL, part = d->lean ? WIDE : all * WIDE;
+        const unit *taps = packed + s * 9 * width, *U = d->lean ? made : packed;
+        if (d->lean) expand(taps, steps, width, made);
+        int64_t point = d->lean ? PANEL : all * width, part = d->lean ? WIDE : all * WIDE,
+                ldu = d->lean ? U_STEP : min64(width, WIDE);
         for (int64_t i = 0; i < POINTS; i++) {
-            if (d->lean) fetch_part(packed + s * 9 * PANEL, steps, i);
-            for (int64_t k = 0; k * WIDE < outputs; k++)
-                multiply_points(tiles, V + i * V_apart(d), block, U + i * point + k * part, steps, s > 0,
-                                S + i * S_APART + k * WIDE);
+            if (d->lean) fetch_part(taps, steps * 9 * width, i);
+            for (int64_t k = 0; k * WIDE < outputs; k++) {
+                multiplier *multiply_part = outputs - k * WIDE <= WIDE / 2 ? product_half
+                                            : d->lean                      ? product_lean
+                                                                           : product_whole;
+                multiply_part(tiles, V + i * V_apart(d), block, U + i * point + k * part, ldu, steps, s > 0,
+                              S + i * S_APART + k * WIDE);
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 // Rates of convolutions and matrix products as shares of the machine's ceiling.
 //
-//   bench_dense [threads [unet | vae | small]]
+//   bench_dense [threads [unet | vae | upscaler | small]]
 //
-// Shapes: the layers of Stable Diffusion 1.5 (a batch of two for guidance) and of its VAE at 512 pixels, and
-// the layers of a small UNet (batch 32) and VAE (batch 16) in training. The best of a few rounds, in turn
+// Shapes: the layers of Stable Diffusion 1.5 (a batch of two for guidance), of its VAE at 512 pixels and of a
+// network that enlarges 128 pixels (RRDB), and the layers of a small UNet (batch 32) and VAE (batch 16) in
+// training. The best of a few rounds, in turn
 // with the ceiling; the share is of the f32 or bf16 ceiling.
 #include "core/base/clock.h"
 #include "core/base/mem.h"
@@ -33,6 +34,8 @@ static const layer layers[] = {
     {"unet", 2, 1280, 10240, 256, 0, 0}, {"unet", 2, 768, 320, 77, 0, 0},
     {"vae", 1, 512, 512, 64, 3, 1},      {"vae", 1, 256, 256, 256, 3, 1},
     {"vae", 1, 128, 128, 512, 3, 1},     {"vae", 1, 128, 3, 512, 3, 1},
+    {"upscaler", 1, 64, 32, 128, 3, 1},  {"upscaler", 1, 160, 32, 128, 3, 1},
+    {"upscaler", 1, 192, 64, 128, 3, 1}, {"upscaler", 1, 64, 64, 512, 3, 1},
     {"small", 32, 64, 64, 32, 3, 1},     {"small", 32, 128, 128, 16, 3, 1},
     {"small", 32, 128, 64, 32, 3, 1},    {"small", 32, 64, 64, 32, 3, 2},
     {"small", 32, 4, 64, 32, 3, 1},      {"small", 32, 64, 4, 32, 3, 1},
