@@ -636,18 +636,13 @@ Test(checkpoint, one_evaluation_tells_what_sd2_predicts) {
 
 static calo_status rewrite(const char *in, const char *out, calo_layout layout, calo_prediction prediction,
                            char message[400]) {
-    calo_context *ctx;
     calo_convert_request r = calo_convert_defaults();
     r.in = in;
     r.out = out;
     r.layout = layout;
     r.prediction = prediction;
     r.vocabulary = "tests/golden/tokenizer";
-    cr_assert_eq(calo_context_new(NULL, &ctx), CALO_OK);
-    calo_status code = calo_convert(ctx, &r);
-    snprintf(message, 400, "%s", calo_message(ctx));
-    calo_context_free(ctx);
-    return code;
+    return convert_once(&r, message, 400);
 }
 
 static void rewrites(const char *in, const char *out, calo_layout layout, calo_prediction prediction) {

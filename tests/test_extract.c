@@ -130,7 +130,6 @@ static void end(void) {
 TestSuite(extract_model, .init = begin, .fini = end);
 
 static calo_status extract(const char *from, int rank, double clamp, int peft, char message[400]) {
-    calo_context *ctx;
     calo_convert_request r = calo_convert_defaults();
     r.in = from;
     r.out = lora;
@@ -139,11 +138,7 @@ static calo_status extract(const char *from, int rank, double clamp, int peft, c
     r.lora_clamp = clamp;
     r.lora_peft = peft;
     r.overwrite = 1;
-    cr_assert_eq(calo_context_new(NULL, &ctx), CALO_OK);
-    calo_status code = calo_convert(ctx, &r);
-    snprintf(message, 400, "%s", calo_message(ctx));
-    calo_context_free(ctx);
-    return code;
+    return convert_once(&r, message, 400);
 }
 
 static void extracts(int rank, double clamp, int peft) {

@@ -247,16 +247,21 @@ static void small_begin(small *s) {
     s->least = tiny_model_least_memory(s->dir, 1);
 }
 
-static calo_status draw_within(const char *dir, uint64_t limit, calo_fast fast,
-                               void (*between)(const char *dir), calo_images **images, char message[1000]) {
+static calo_context *f32_context(int threads, uint64_t limit, calo_fast fast) {
     calo_context_options o = calo_context_defaults();
     calo_context *ctx;
-    calo_model *m = NULL;
     o.precision = CALO_PRECISION_F32;
     o.max_memory = limit;
     o.fast = fast;
-    o.threads = 1;
+    o.threads = threads;
     cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
+    return ctx;
+}
+
+static calo_status draw_within(const char *dir, uint64_t limit, calo_fast fast,
+                               void (*between)(const char *dir), calo_images **images, char message[1000]) {
+    calo_context *ctx = f32_context(1, limit, fast);
+    calo_model *m = NULL;
     calo_txt2img_request r = calo_txt2img_defaults();
     r.prompt = "a boat";
     r.steps = 3;
@@ -306,14 +311,10 @@ Test(memory, too_little_is_told_before_anything_is_loaded) {
 
 Test(memory, the_smallest_limit_is_foretold) {
     small s;
-    calo_context_options o = calo_context_defaults();
-    calo_context *ctx;
+    calo_context *ctx = f32_context(1, 0, CALO_FAST_AUTO);
     calo_model *m;
     char *text;
     small_begin(&s);
-    o.precision = CALO_PRECISION_F32;
-    o.threads = 1;
-    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
     cr_assert_eq(calo_model_open(ctx, s.dir, &m), CALO_OK);
     cr_assert_eq(calo_inspect_memory(m, 32, 32, &text), CALO_OK, "%s", calo_message(ctx));
     json_t *j = json_loads(text, 0, NULL), *list = json_object_get(j, "networks");
@@ -367,14 +368,9 @@ Test(memory, a_file_that_changes_meanwhile_is_an_error) {
 static size_t decode(const char *dir, uint64_t limit, calo_tiling tiling, uint8_t *rgb, status *s) {
     enum { SIDE = 128 };
     static float latents[SIDE * SIDE * 4];
-    calo_context_options o = calo_context_defaults();
-    calo_context *ctx;
+    calo_context *ctx = f32_context(2, limit, CALO_FAST_AUTO);
     calo_model *m;
-    o.precision = CALO_PRECISION_F32;
-    o.max_memory = limit;
-    o.threads = 2;
     for (int i = 0; i < SIDE * SIDE * 4; i++) latents[i] = cosf((float)i);
-    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
     cr_assert_eq(calo_model_open(ctx, dir, &m), CALO_OK);
     autoencoder a = {
         .model = m, .compute = DT_F32, .C = 4, .h = SIDE, .w = SIDE, .tiling = tiling, .tile = 64};
@@ -455,13 +451,8 @@ static calo_txt2img_request twice(void) {
 }
 
 static calo_status draw_twice(const char *dir, uint64_t limit, calo_images **images, char message[1000]) {
-    calo_context_options o = calo_context_defaults();
-    calo_context *ctx;
+    calo_context *ctx = f32_context(1, limit, CALO_FAST_AUTO);
     calo_model *m = NULL;
-    o.precision = CALO_PRECISION_F32;
-    o.max_memory = limit;
-    o.threads = 1;
-    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
     calo_txt2img_request r = twice();
     calo_status s = calo_model_open(ctx, dir, &m);
     if (!s) s = calo_txt2img(m, &r, images);
@@ -473,13 +464,9 @@ static calo_status draw_twice(const char *dir, uint64_t limit, calo_images **ima
 
 // What inspect says of the two passes, of 96 pixels in the end: the smallest limit.
 static double foretold_least(const char *dir) {
-    calo_context_options o = calo_context_defaults();
-    calo_context *ctx;
+    calo_context *ctx = f32_context(1, 0, CALO_FAST_AUTO);
     calo_model *m = NULL;
     char *text = NULL;
-    o.precision = CALO_PRECISION_F32;
-    o.threads = 1;
-    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
     calo_txt2img_request r = twice();
     cr_assert(!calo_model_open(ctx, dir, &m) && !calo_inspect_request(m, &r, &text), "%s", calo_message(ctx));
     json_t *j = json_loads(text, 0, NULL), *list = json_object_get(j, "networks");

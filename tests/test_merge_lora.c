@@ -25,14 +25,7 @@ TestSuite(merge_lora, .init = begin, .fini = end);
 
 static char message[3000];
 
-static calo_status convert(const calo_convert_request *r) {
-    calo_context *ctx;
-    cr_assert_eq(calo_context_new(NULL, &ctx), CALO_OK);
-    calo_status code = calo_convert(ctx, r);
-    snprintf(message, sizeof message, "%s", calo_message(ctx));
-    calo_context_free(ctx);
-    return code;
-}
+static calo_status convert(const calo_convert_request *r) { return convert_once(r, message, sizeof message); }
 
 static const char *in_folder(const char *name) {
     static char paths[4][600];

@@ -98,12 +98,24 @@ static calo_status save(void *user, const calo_image *im) {
     return calo_image_save(to->ctx, im, at(name), NULL);
 }
 
-static calo_status run_txt2img(char *message, size_t size, bool again) {
-    (void)again;
+// Draws r, with a refiner where wanted, by one thread.
+static calo_status draw(calo_txt2img_request r, bool refined, char *message, size_t size) {
     calo_status s;
     calo_context *ctx = one_thread(&s);
     calo_model *m = NULL;
     saver to = {ctx, 0};
+    r.on_image = save;
+    r.user = &to;
+    if (!s) s = calo_model_open(ctx, model, &m);
+    if (!s && refined) s = calo_model_open(ctx, model, &r.refiner);
+    if (!s) s = calo_txt2img(m, &r, NULL);
+    calo_model_free(r.refiner);
+    calo_model_free(m);
+    return finish(ctx, s, message, size);
+}
+
+static calo_status run_txt2img(char *message, size_t size, bool again) {
+    (void)again;
     calo_txt2img_request r = calo_txt2img_defaults();
     static uint8_t rgb[2][24 * 16 * 3];
     memset(rgb[1], 255, sizeof rgb[1] / 2);
@@ -118,12 +130,7 @@ static calo_status run_txt2img(char *message, size_t size, bool again) {
     r.strength = 1;
     r.steps = 3;
     r.count = 3;
-    r.on_image = save;
-    r.user = &to;
-    if (!s) s = calo_model_open(ctx, model, &m);
-    if (!s) s = calo_txt2img(m, &r, NULL);
-    calo_model_free(m);
-    return finish(ctx, s, message, size);
+    return draw(r, false, message, size);
 }
 
 #define NETWORK "tests/golden/upscale/x4_old.safetensors"
@@ -131,10 +138,6 @@ static calo_status run_txt2img(char *message, size_t size, bool again) {
 // Two passes with a network between them, each picture through the autoencoder in bands.
 static calo_status run_hires(char *message, size_t size, bool again) {
     (void)again;
-    calo_status s;
-    calo_context *ctx = one_thread(&s);
-    calo_model *m = NULL;
-    saver to = {ctx, 0};
     calo_txt2img_request r = calo_txt2img_defaults();
     r.prompt = "a boat";
     r.width = r.height = 64;
@@ -143,12 +146,7 @@ static calo_status run_hires(char *message, size_t size, bool again) {
     r.hires_upscaler = NETWORK;
     r.vae_tiling = CALO_TILING_ON;
     r.vae_tile_size = 64;
-    r.on_image = save;
-    r.user = &to;
-    if (!s) s = calo_model_open(ctx, model, &m);
-    if (!s) s = calo_txt2img(m, &r, NULL);
-    calo_model_free(m);
-    return finish(ctx, s, message, size);
+    return draw(r, false, message, size);
 }
 
 // In tiles, of a picture with alpha and a text.
@@ -171,24 +169,13 @@ static calo_status run_upscale(char *message, size_t size, bool again) {
 // Two models of one context, the second one finishing the pictures.
 static calo_status run_refined(char *message, size_t size, bool again) {
     (void)again;
-    calo_status s;
-    calo_context *ctx = one_thread(&s);
-    calo_model *m = NULL;
-    saver to = {ctx, 0};
     calo_txt2img_request r = calo_txt2img_defaults();
     r.prompt = "a [boat:tree:2] [x|y]";
     r.width = r.height = 32;
     r.steps = 3;
     r.count = 3;
     r.refiner_switch_at = 0.5;
-    r.on_image = save;
-    r.user = &to;
-    if (!s) s = calo_model_open(ctx, model, &m);
-    if (!s) s = calo_model_open(ctx, model, &r.refiner);
-    if (!s) s = calo_txt2img(m, &r, NULL);
-    calo_model_free(r.refiner);
-    calo_model_free(m);
-    return finish(ctx, s, message, size);
+    return draw(r, true, message, size);
 }
 
 static calo_status run_train(char *message, size_t size, bool again) {

@@ -4,7 +4,6 @@
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
-#include "core/calotype.h"
 #include "core/files/safetensors.h"
 #include "tests/tools/genweights.h"
 
@@ -157,6 +156,15 @@ void tiny_model_spoil(const char *dir, const char *component, const char *tensor
     snprintf(from, sizeof from, "tests/golden/pipeline/%s/%s.json", fs_basename(dir), component);
     snprintf(to, sizeof to, "%s/%s", dir, component);
     write_component(from, to, tensor, value);
+}
+
+calo_status convert_once(const calo_convert_request *r, char *message, size_t size) {
+    calo_context *ctx;
+    cr_assert_eq(calo_context_new(NULL, &ctx), CALO_OK);
+    calo_status code = calo_convert(ctx, r);
+    snprintf(message, size, "%s", calo_message(ctx));
+    calo_context_free(ctx);
+    return code;
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {

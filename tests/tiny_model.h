@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/calotype.h"
+
 // Writes the model `name` ("sd", "sdxl") with its scheduler ("eps", "v") as a folder of that name in a new
 // temporary folder; the path goes to `dir`.
 void tiny_model_write(const char *name, const char *scheduler, char *dir, size_t size);
@@ -12,6 +14,8 @@ void tiny_model_settle(char *model, char *folder, size_t size);
 // Writes a model folder that is an autoencoder of almost no size, without weights: the beginning of a
 // training.
 void tiny_autoencoder_write(const char *dir);
+// calo_convert in a context of its own, whose message is kept.
+calo_status convert_once(const calo_convert_request *r, char *message, size_t size);
 // Removes the temporary folder with everything in it.
 void tiny_model_remove(const char *dir);
 void remove_tree(const char *path);
