@@ -2,6 +2,7 @@
 
 #include "core/base/fs.h"
 #include "core/base/mem.h"
+#include "core/files/image.h"
 #include "tests/tiny_model.h"
 
 #include <criterion/criterion.h>
@@ -78,4 +79,16 @@ bool there(const char *name) {
     char path[600];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return fs_exists(path);
+}
+
+void save_with_text(const char *name, const char *key, const char *text) {
+    char path[600];
+    error err = {0};
+    image im;
+    image_options o = {.texts = &(image_text){key, text}, .n_texts = 1};
+    cr_assert_eq(image_alloc(&im, 2, 2, 3, &err), OK);
+    memset(im.px, 9, 12);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(image_save(path, &im, &o, true, &err), OK, "%s", err.text);
+    image_free(&im);
 }

@@ -26,3 +26,5 @@ bool killed_after(const char *command, unsigned microseconds);
 // Of a file of the folder; mem_free.
 char *contents(const char *name);
 bool there(const char *name);
+// Writes a small picture of that name into the folder, with a text.
+void save_with_text(const char *name, const char *key, const char *text);
