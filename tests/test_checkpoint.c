@@ -2,15 +2,14 @@
 // diffusers' conversion makes of them (tests/golden/checkpoint, by tests/parity/checkpoint.py), what they are
 // is detected, and what is wrong with them is said.
 #include "core/api.h"
-#include "core/base/arena.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/files/hub.h"
 #include "core/files/safetensors.h"
 #include "core/models/model.h"
+#include "tests/ldm_file.h"
 #include "tests/tiny_model.h"
-#include "tests/tools/genweights.h"
 
 #include <criterion/criterion.h>
 #include <openssl/evp.h>
@@ -19,161 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_ROWS = 2000, MAX_CHANGES = 4 };
-
-// A row of a golden list.
-typedef struct {
-    const char *part, *name, *hash;
-    int rank;
-    int64_t shape[4];
-} row;
-
-typedef struct {
-    char *text;
-    dtype type;
-    row rows[MAX_ROWS];
-    int n;
-} listing;
-
-// What a test changes of a file.
-typedef struct {
-    const char *leave_out[MAX_CHANGES]; // parts of names
-    const char *add[MAX_CHANGES];       // names of tensors of no values
-    const char *reshape;                // this tensor has `size` as dimension `axis`
-    int axis;
-    int64_t size;
-    bool follows;          // the UNet hands on its input
-    const char *strip;     // what all names begin with and shall not
-    const char *from, *to; // a part of names, and what stands in its place
-    const char *flatten;   // a part of the names of 1×1 convolutions that become matrices
-    metadata_pair metadata;
-} changes;
-
-static char folder[64];
-static listing list;
-
-static void begin(void) {
-    strcpy(folder, "/tmp/calotype-XXXXXX");
-    cr_assert_not_null(mkdtemp(folder));
-    setenv("XDG_CACHE_HOME", folder, 1);
-    setenv("XDG_DATA_HOME", folder, 1);
-}
-
-static void end(void) {
-    remove_tree(folder);
-    mem_free(list.text);
-}
-
-TestSuite(checkpoint, .init = begin, .fini = end, .timeout = 300);
-
-// ---- the list, and a file made of it
-
-static void read_row(char *line, row *r) {
-    r->part = strsep(&line, "\t");
-    r->name = strsep(&line, "\t");
-    char *sizes = strsep(&line, "\t");
-    r->hash = line;
-    for (char *d; (d = strsep(&sizes, "x"));)
-        if (strcmp(d, "scalar")) r->shape[r->rank++] = atoll(d);
-}
-
-static void read_list(const char *name) {
-    char path[100];
-    size_t n;
-    error err = {0};
-    snprintf(path, sizeof path, "tests/golden/checkpoint/%s.tsv", name);
-    cr_assert_eq(fs_read_file(path, 1 << 20, &list.text, &n, &err), OK, "%s", err.text);
-    char *rest = list.text, *first = strsep(&rest, "\n");
-    list.type = (dtype)dtype_from_name(first + strlen("type\t"));
-    for (char *line; (line = strsep(&rest, "\n")) && *line;) {
-        cr_assert_lt(list.n, MAX_ROWS);
-        read_row(line, &list.rows[list.n++]);
-    }
-}
-
-static bool left_out(const changes *c, const row *r) {
-    bool out = strcmp(r->part, "file") != 0;
-    for (int i = 0; i < MAX_CHANGES && c->leave_out[i]; i++) out = out || strstr(r->name, c->leave_out[i]);
-    return out;
-}
-
-// ε follows x: in, skip and out carry x and −x in pairs of channels past everything else, and
-// silu(x) − silu(−x) = x.
-static void follow(const row *r, int64_t count, float *x) {
-    static const char *const SILENT[] = {"input_blocks.0.0.", "output_blocks.8.0.skip_connection.",
-                                         "output_blocks.8.0.out_layers.3.", "output_blocks.8.1.proj_out.",
-                                         "diffusion_model.out."};
-    bool silent = false;
-    for (size_t i = 0; i < sizeof SILENT / sizeof *SILENT; i++) silent = silent || strstr(r->name, SILENT[i]);
-    if (!silent) return;
-    memset(x, 0, (size_t)count * sizeof *x);
-    int64_t in = r->shape[1], out = r->shape[0];
-    for (int64_t k = 0; k < 4; k++) {
-        if (strstr(r->name, "input_blocks.0.0.weight")) {
-            x[(2 * k * in + k) * 9 + 4] = 1;
-            x[((2 * k + 1) * in + k) * 9 + 4] = -1;
-        }
-        if (strstr(r->name, "skip_connection.weight"))
-            for (int64_t c = 2 * k; c < 2 * k + 2; c++) x[c * in + in - out + c] = 1;
-        if (strstr(r->name, "out.2.weight")) {
-            x[(k * in + 2 * k) * 9 + 4] = 1;
-            x[(k * in + 2 * k + 1) * 9 + 4] = -1;
-        }
-    }
-    for (int64_t i = 0; strstr(r->name, "out.0.weight") && i < count; i++) x[i] = 1;
-}
-
-// Values of the list's type.
-static void *make_values(const row *r, int64_t count, bool follows, arena *a) {
-    float *x = arena_alloc(a, (size_t)count * sizeof *x);
-    uint16_t *half = arena_alloc(a, (size_t)count * sizeof *half);
-    cr_assert(x && half);
-    gen_weight(r->name, r->rank, r->shape, x);
-    if (follows) follow(r, count, x);
-    if (list.type == DT_F32) return x;
-    for (int64_t i = 0; i < count; i++) half[i] = list.type == DT_F16 ? f32_to_f16(x[i]) : f32_to_bf16(x[i]);
-    return half;
-}
-
-static const char *write_file(const char *name, const changes *c) {
-    static char path[200];
-    safetensors_item *items = mem_calloc(MAX_ROWS, sizeof *items);
-    arena a = {0};
-    error err = {0};
-    size_t n = 0;
-    for (int i = 0; i < list.n; i++) {
-        row r = list.rows[i];
-        int64_t count = 1;
-        if (left_out(c, &r)) continue;
-        if (c->reshape && !strcmp(c->reshape, r.name)) r.shape[c->axis] = c->size;
-        for (int k = 0; k < r.rank; k++) count *= r.shape[k];
-        if (c->flatten && strstr(r.name, c->flatten) && r.rank == 4) r.rank = 2;
-        items[n] = (safetensors_item){.name = r.name, .type = list.type, .ndim = r.rank};
-        if (c->strip) items[n].name += strlen(c->strip);
-        const char *at = c->from ? strstr(r.name, c->from) : NULL;
-        if (at)
-            items[n].name =
-                arena_printf(&a, "%.*s%s%s", (int)(at - r.name), r.name, c->to, at + strlen(c->from));
-        memcpy(items[n].shape, r.shape, sizeof r.shape);
-        items[n++].data = make_values(&r, count, c->follows, &a);
-    }
-    for (int i = 0; i < MAX_CHANGES && c->add[i]; i++)
-        items[n++] = (safetensors_item){.name = c->add[i], .type = DT_F32, .ndim = 1, .data = ""};
-    snprintf(path, sizeof path, "%s/%s.safetensors", folder, name);
-    cr_assert_eq(safetensors_save(path, items, n, &c->metadata, c->metadata.key != NULL, true, &err), OK,
-                 "%s", err.text);
-    arena_free(&a);
-    mem_free(items);
-    return path;
-}
-
-static model *open_changed(const char *name, const changes *c) {
-    error err = {0};
-    if (!list.n) read_list(name);
-    model *m = model_open(write_file(name, c), NULL, &err);
-    cr_assert_not_null(m, "%s", err.text);
-    return m;
-}
+TestSuite(checkpoint, .init = ldm_begin, .fini = ldm_end, .timeout = 300);
 
 // ---- tensors
 
@@ -223,19 +68,6 @@ Test(checkpoint, tensors_of_sd2_are_those_of_diffusers) { check_case("sd2", 3); 
 Test(checkpoint, tensors_of_sdxl_are_those_of_diffusers) { check_case("sdxl", 4); }
 
 // ---- what it is
-
-static void expect_finding(const model *m, const char *what, const char *value) {
-    const finding *f;
-    size_t n = checkpoint_findings(model_checkpoint(m), &f), i = 0;
-    while (i < n && strcmp(f[i].what, what)) i++;
-    if (!value) {
-        cr_expect_eq(i, n, "%s: %s", what, i < n ? f[i].value : "");
-        return;
-    }
-    cr_assert_lt(i, n, "nothing is said about %s", what);
-    cr_expect_str_eq(f[i].value, value);
-    cr_expect_gt(strlen(f[i].because), 0);
-}
 
 Test(checkpoint, configurations_follow_from_the_tensors) {
     error err = {0};
@@ -632,140 +464,6 @@ Test(checkpoint, one_evaluation_tells_what_sd2_predicts) {
     probed(&(changes){0}, "v_prediction");
 }
 
-// ---- another layout
-
-static calo_status rewrite(const char *in, const char *out, calo_layout layout, calo_prediction prediction,
-                           char message[400]) {
-    calo_convert_request r = calo_convert_defaults();
-    r.in = in;
-    r.out = out;
-    r.layout = layout;
-    r.prediction = prediction;
-    r.vocabulary = "tests/golden/tokenizer";
-    return convert_once(&r, message, 400);
-}
-
-static void rewrites(const char *in, const char *out, calo_layout layout, calo_prediction prediction) {
-    char message[400];
-    cr_assert_eq(rewrite(in, out, layout, prediction, message), CALO_OK, "%s", message);
-}
-
-// All tensors of a file are in the other, of the same type, shape and bytes, and `more` besides.
-static void same_tensors(const char *one, const char *other, size_t more) {
-    error err = {0};
-    model_files *a = model_files_open(one, NULL, &err), *b = model_files_open(other, NULL, &err);
-    cr_assert(a && b, "%s", err.text);
-    cr_expect_eq(model_files_count(a) + more, model_files_count(b), "%s, %s", one, other);
-    for (size_t i = 0; i < model_files_count(a); i++) {
-        model_tensor x = model_files_at(a, i), y;
-        const tensor_entry *t = x.tensor;
-        cr_assert_eq(model_files_need(b, t->name, t->ndim, t->shape, &y, &err), OK, "%s", err.text);
-        cr_assert_eq(t->type, y.tensor->type, "%s", t->name);
-        char *p = mem_alloc(t->bytes), *q = mem_alloc(t->bytes);
-        cr_assert_eq(tensor_file_read(x.file, t, 0, t->count, p, &err), OK);
-        cr_assert_eq(tensor_file_read(y.file, y.tensor, 0, t->count, q, &err), OK);
-        cr_expect_arr_eq(p, q, t->bytes, "%s", t->name);
-        mem_free(p);
-        mem_free(q);
-    }
-    model_files_close(a);
-    model_files_close(b);
-}
-
-static void same_folders(const char *one, const char *other) {
-    for (model_part p = 0; p < N_PARTS; p++) {
-        char a[300], b[300];
-        snprintf(a, sizeof a, "%s/%s", one, model_part_name(p));
-        snprintf(b, sizeof b, "%s/%s", other, model_part_name(p));
-        cr_expect_eq(fs_is_dir(a), fs_is_dir(b), "%s", b);
-        if (fs_is_dir(a)) same_tensors(a, b, 0);
-    }
-}
-
-static void networks_fit(const char *path, model_part without) {
-    static const model_part PARTS[N_NETS] = {PART_TEXT_ENCODER, PART_TEXT_ENCODER_2, PART_UNET, PART_VAE,
-                                             PART_VAE};
-    error err = {0};
-    model *m = model_open(path, NULL, &err);
-    cr_assert_not_null(m, "%s", err.text);
-    for (network net = 0; net < N_NETS; net++)
-        if (PARTS[net] != without) cr_expect_eq(model_check(m, net, &err), OK, "%s", err.text);
-    model_free(m);
-}
-
-// A file, a folder, a file, a folder.
-static void there_and_back(const char *name, const changes *c, model_part without) {
-    char file[200], dir[200], back[200], again[200];
-    if (!list.n) read_list(name);
-    strcpy(file, write_file(name, c));
-    snprintf(dir, sizeof dir, "%s/a", folder);
-    snprintf(back, sizeof back, "%s/back.safetensors", folder);
-    snprintf(again, sizeof again, "%s/b/", folder);
-    rewrites(file, dir, CALO_LAYOUT_DIFFUSERS, CALO_PREDICT_EPS);
-    networks_fit(dir, without);
-    rewrites(dir, back, CALO_LAYOUT_SINGLE, CALO_PREDICT_AUTO);
-    same_tensors(back, file, 0);
-    rewrites(back, again, CALO_LAYOUT_DIFFUSERS, CALO_PREDICT_AUTO);
-    same_folders(dir, again);
-    remove_tree(dir);
-    remove_tree(again);
-    cr_assert_eq(unlink(back), 0);
-}
-
-Test(checkpoint, sd1_goes_to_a_folder_and_back) {
-    const char *in = "model.diffusion_model.input_blocks.0.0.weight";
-    there_and_back("sd1", &(changes){0}, PART_TEXT_ENCODER_2);
-    there_and_back("sd1", &(changes){.reshape = in, .axis = 1, .size = 9}, PART_TEXT_ENCODER_2);
-    there_and_back("sd1", &(changes){.reshape = in, .axis = 1, .size = 8}, PART_TEXT_ENCODER_2);
-}
-
-Test(checkpoint, sd2_goes_to_a_folder_and_back) { there_and_back("sd2", &(changes){0}, PART_TEXT_ENCODER_2); }
-
-Test(checkpoint, sdxl_goes_to_a_folder_and_back) {
-    const changes pruned = {
-        .leave_out = {"middle_block.1.", "middle_block.2.", "output_blocks.1.1.transformer_blocks.1."}};
-    there_and_back("sdxl", &(changes){0}, N_PARTS);
-    there_and_back("sdxl", &pruned, N_PARTS);
-}
-
-// Its one text encoder has the place of SDXL's first; the numbers beside the text are five.
-Test(checkpoint, the_refiner_goes_to_a_folder_and_back) {
-    const changes c = {.leave_out = {"conditioner.embedders.0."},
-                       .from = "conditioner.embedders.1.model.",
-                       .to = "conditioner.embedders.0.model.",
-                       .reshape = "model.diffusion_model.label_emb.0.0.weight",
-                       .axis = 1,
-                       .size = 128 + 5 * 256};
-    there_and_back("sdxl", &c, PART_TEXT_ENCODER);
-    error err = {0};
-    model *m = model_open(write_file("sdxl", &c), NULL, &err);
-    cr_assert_not_null(m, "%s", err.text);
-    cr_expect(model_is_refiner(m));
-    cr_expect_eq(model_unet(m, &err)->time_ids, TIME_IDS_SCORE, "%s", err.text);
-    expect_finding(m, "kind", "SDXL refiner");
-    expect_finding(m, "task", REFINER_TASK);
-    model_free(m);
-}
-
-Test(checkpoint, a_folder_goes_to_a_file_and_back) {
-    static const char *const NAMES[] = {"sd", "sdxl"};
-    for (int i = 0; i < 2; i++) {
-        char dir[200], file[200], again[200];
-        tiny_model_write(NAMES[i], i ? "v" : "eps", dir, sizeof dir);
-        snprintf(file, sizeof file, "%s/%s.safetensors", folder, NAMES[i]);
-        snprintf(again, sizeof again, "%s/%s", folder, NAMES[i]);
-        rewrites(dir, file, CALO_LAYOUT_SINGLE, CALO_PREDICT_AUTO);
-        rewrites(file, again, CALO_LAYOUT_DIFFUSERS, CALO_PREDICT_AUTO);
-        same_folders(dir, again);
-        error err = {0};
-        model *m = model_open(file, NULL, &err);
-        cr_assert_not_null(m, "%s", err.text);
-        expect_finding(m, "prediction", i ? "v_prediction" : "epsilon");
-        model_free(m);
-        tiny_model_remove(dir);
-    }
-}
-
 Test(checkpoint, a_folder_draws_what_its_file_draws) {
     session first;
     char path[200], dir[200];
@@ -777,74 +475,6 @@ Test(checkpoint, a_folder_draws_what_its_file_draws) {
                  calo_message(first.ctx));
     draws_the_same(&first, dir, NULL);
     finish(&first);
-}
-
-// They become what the scheduler's file says, and are made of it again.
-Test(checkpoint, marks_go_to_a_folder_and_back) {
-    char file[200], dir[200], back[200];
-    read_list("sdxl");
-    strcpy(file, write_file("sdxl", &(changes){.add = {"v_pred", "ztsnr"}}));
-    snprintf(dir, sizeof dir, "%s/a", folder);
-    snprintf(back, sizeof back, "%s/back.safetensors", folder);
-    rewrites(file, dir, CALO_LAYOUT_DIFFUSERS, CALO_PREDICT_AUTO);
-    rewrites(dir, back, CALO_LAYOUT_SINGLE, CALO_PREDICT_AUTO);
-    same_tensors(file, back, 0);
-}
-
-// Where nothing in the file says what SD 2 predicts, the new files say what the UNet was found to.
-Test(checkpoint, sd2_is_asked_before_its_files_are_written) {
-    char file[200], out[200];
-    error err = {0};
-    read_list("sd2");
-    strcpy(file, write_file("sd2", &(changes){0}));
-    snprintf(out, sizeof out, "%s/out.safetensors", folder);
-    rewrites(file, out, CALO_LAYOUT_SINGLE, CALO_PREDICT_AUTO);
-    model *m = model_open(out, NULL, &err);
-    cr_assert_not_null(m, "%s", err.text);
-    expect_finding(m, "prediction", "v_prediction");
-    model_free(m);
-}
-
-static void not_rewritten(const char *in, calo_layout layout, const char *says) {
-    char out[200], message[400];
-    snprintf(out, sizeof out, "%s/out.safetensors", folder);
-    cr_expect_eq(rewrite(in, out, layout, CALO_PREDICT_EPS, message), CALO_ERR_DATA);
-    cr_expect(strstr(message, says), "%s", message);
-    cr_expect_not(fs_exists(out));
-}
-
-Test(checkpoint, files_that_cannot_become_a_folder_leave_none) {
-    read_list("sd1");
-    const changes twice = {.add = {"cond_stage_model.transformer.encoder.layers.0.layer_norm1.bias"}};
-    not_rewritten(write_file("twice", &twice), CALO_LAYOUT_DIFFUSERS, "are the same tensor of the network");
-    not_rewritten(write_file("bare", &(changes){.leave_out = {"input_blocks.0.0.weight"}}),
-                  CALO_LAYOUT_DIFFUSERS, "input_blocks.0.0.weight' is missing");
-    char **names;
-    size_t n;
-    cr_assert_eq(fs_list(folder, &names, &n, NULL), OK);
-    cr_expect_eq(n, 2, "only the two files are there");
-    fs_list_free(names, n);
-}
-
-static void put_one(const char *dir, const char *file, const char *name) {
-    char path[300];
-    const float v[4] = {0};
-    snprintf(path, sizeof path, "%s/%s", dir, file);
-    cr_assert_eq(safetensors_save(path,
-                                  &(safetensors_item){.name = name, .ndim = 2, .shape = {2, 2}, .data = v}, 1,
-                                  NULL, 0, true, NULL),
-                 OK);
-}
-
-Test(checkpoint, tensors_without_a_place_in_the_original_layout) {
-    char dir[200];
-    read_list("sd2");
-    snprintf(dir, sizeof dir, "%s/whole", folder);
-    rewrites(write_file("sd2", &(changes){0}), dir, CALO_LAYOUT_DIFFUSERS, CALO_PREDICT_EPS);
-    put_one(dir, "text_encoder/model.safetensors", "encoder.layers.0.self_attn.q_proj.weight");
-    not_rewritten(dir, CALO_LAYOUT_SINGLE, "in_proj_weight' is q, k and v, which are not all there");
-    put_one(dir, "unet/diffusion_pytorch_model.safetensors", "class_embedding.weight");
-    not_rewritten(dir, CALO_LAYOUT_SINGLE, "'class_embedding.weight' has no name in the original layout");
 }
 
 // ---- the hub's cache
