@@ -126,18 +126,41 @@ static status check_networks(txt2img *t, error *err) {
     return OK;
 }
 
+// What is wrong with a network goes behind what is wrong with others, as far as there is room.
+static void check_network(model *m, network net, error *all) {
+    error err = {0};
+    if (!model_check(m, net, &err)) return;
+    size_t used = strlen(all->text);
+    if (!all->code)
+        *all = err;
+    else if (all->code == err.code && used + strlen(err.text) + 3 < sizeof all->text)
+        sprintf(all->text + used, "; %s", err.text);
+}
+
+static void check_expert(model *m, error *all) {
+    if (model_has(m, PART_TEXT_ENCODER)) check_network(m, NET_TEXT_ENCODER, all);
+    if (model_has(m, PART_TEXT_ENCODER_2)) check_network(m, NET_TEXT_ENCODER_2, all);
+    check_network(m, NET_UNET, all);
+}
+
+static status hand_on(const error *all, error *err) {
+    return all->code ? fail(err, all->code, "%s", all->text) : OK;
+}
+
 status txt2img_check_expert(model *m, error *err) {
-    if (model_has(m, PART_TEXT_ENCODER)) TRY(model_check(m, NET_TEXT_ENCODER, err));
-    if (model_has(m, PART_TEXT_ENCODER_2)) TRY(model_check(m, NET_TEXT_ENCODER_2, err));
-    return model_check(m, NET_UNET, err);
+    error all = {0};
+    check_expert(m, &all);
+    return hand_on(&all, err);
 }
 
 // All that is wrong with any of the networks is said before the first one runs.
 static status check_tensors(const txt2img *t, error *err) {
     model *m = t->model->m;
-    TRY(txt2img_check_expert(m, err));
-    if (t->request->init_image) TRY(model_check(m, NET_VAE_ENCODER, err));
-    return model_check(m, NET_VAE_DECODER, err);
+    error all = {0};
+    check_expert(m, &all);
+    if (t->request->init_image) check_network(m, NET_VAE_ENCODER, &all);
+    check_network(m, NET_VAE_DECODER, &all);
+    return hand_on(&all, err);
 }
 
 // What the user left open is the initial picture's size, or else the one the UNet was trained on.

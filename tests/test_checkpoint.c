@@ -387,6 +387,21 @@ Test(checkpoint, a_picture_needs_a_vocabulary_and_an_autoencoder) {
     finish(&apart);
 }
 
+// What is wrong in one network does not hide what is wrong in another.
+Test(checkpoint, what_is_wrong_is_said_of_all_networks) {
+    session s;
+    read_list("sd1");
+    const changes c = {.leave_out = {"first_stage_model.decoder.conv_in.bias",
+                                     "middle_block.0.in_layers.0.bias", "final_layer_norm.weight"}};
+    cr_expect_eq(try_to_draw(&s, write_file("sd1", &c), NULL, "tests/golden/tokenizer"), CALO_ERR_DATA);
+    static const char *const WRONG[] = {"text_model.final_layer_norm.weight 64 is missing",
+                                        "model.diffusion_model.middle_block.0.in_layers.0.bias 64 is missing",
+                                        "first_stage_model.decoder.conv_in.bias 64 is missing"};
+    for (int i = 0; i < 3; i++)
+        cr_expect(strstr(calo_message(s.ctx), WRONG[i]), "%s: %s", WRONG[i], calo_message(s.ctx));
+    finish(&s);
+}
+
 // The autoencoder as a file of diffusers: its names, f32.
 static const char *write_diffusers_vae(const char *checkpoint_path) {
     static char path[200];

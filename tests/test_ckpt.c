@@ -54,7 +54,8 @@ static void same_tensor(const tensor_file *f, const tensor_file *g, const tensor
 }
 
 Test(ckpt, holds_what_torch_put_in) {
-    static const char *const NAMES[] = {"types", "views", "module", "protocol4", "parameters", "trainer"};
+    static const char *const NAMES[] = {"types",      "views",   "module", "protocol4",
+                                        "parameters", "trainer", "nested"};
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
         char name[60];
         snprintf(name, sizeof name, "%s.ckpt", NAMES[i]);
@@ -108,7 +109,7 @@ Test(ckpt, stands_in_a_folder) {
          *whole = fs_join(dir, "model.fp16.safetensors");
     snprintf(to, sizeof to, "%s/" GOLDEN "module.ckpt", here);
     cr_assert_eq(symlink(to, bin), 0);
-    cr_expect_null(model_files_open(dir, NULL, &err));
+    cr_expect_null(model_files_open(dir, "bf16", &err));
     cr_expect_eq(err.code, ERR_NOINPUT);
     model_files *m = model_files_open(dir, "fp16", &err);
     cr_assert(m, "%s", err.text);

@@ -193,8 +193,15 @@ static const pickle_global GLOBALS[] = {
     {"__builtin__", "set", PICKLE_DROPPED, OTHER, 0},
     {"torch", "Size", PICKLE_DROPPED, OTHER, 0},
     {"torch", "device", PICKLE_DROPPED, OTHER, 0},
+    {"torch", "float16", PICKLE_REFUSED, OTHER, 0},
+    {"torch", "bfloat16", PICKLE_REFUSED, OTHER, 0},
+    {"torch", "float32", PICKLE_REFUSED, OTHER, 0},
     {"numpy.core.multiarray", "scalar", PICKLE_DROPPED, OTHER, 0},
+    {"numpy.core.multiarray", "_reconstruct", PICKLE_DROPPED, OTHER, 0},
+    {"numpy._core.multiarray", "scalar", PICKLE_DROPPED, OTHER, 0}, // numpy 2
+    {"numpy._core.multiarray", "_reconstruct", PICKLE_DROPPED, OTHER, 0},
     {"numpy", "dtype", PICKLE_DROPPED, OTHER, 0},
+    {"numpy", "ndarray", PICKLE_REFUSED, OTHER, 0},
     {"_codecs", "encode", PICKLE_DROPPED, OTHER, 0},
     {"pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint", PICKLE_REFUSED, OTHER, 0},
     {0}};
@@ -367,10 +374,22 @@ static bool is_text(const pickle_value *v, const char *text) {
     return v->kind == PICKLE_TEXT && v->length == strlen(text) && !memcmp(v->text, text, v->length);
 }
 
-// Trainers put the weights beside the state of the training.
+static const pickle_value *dict_in(const pickle_value *dict, const char *key) {
+    for (const pickle_item *item = dict->items; item; item = item->next)
+        if (is_text(item->key, key) && item->value->kind == PICKLE_DICT) return item->value;
+    return NULL;
+}
+
+// Trainers put the weights beside the state of the training, some of them twice.
 static const pickle_value *weights_of(const pickle_value *root) {
-    for (const pickle_item *item = root->items; item; item = item->next)
-        if (is_text(item->key, "state_dict") && item->value->kind == PICKLE_DICT) return item->value;
+    static const char *const INSIDE[] = {"state_dict", "module", "model"};
+    for (int depth = 0; depth < MAX_DEPTH; depth++) {
+        const pickle_value *inner = NULL;
+        for (size_t i = 0; i < sizeof INSIDE / sizeof *INSIDE && !inner; i++)
+            inner = dict_in(root, INSIDE[i]);
+        if (!inner) break;
+        root = inner;
+    }
     return root;
 }
 

@@ -73,6 +73,11 @@ void config_bools(js_reader *r, const char *key, int n, bool *dst, bool otherwis
     }
 }
 
+int64_t config_sample_size(js_reader *r, int64_t otherwise) {
+    int64_t size[2];
+    return js_ints(r, "sample_size", size, 2, 1, 1 << 16) ? size[0] : otherwise;
+}
+
 static int choice_of(js_reader *r, const char *key, const char *s, const char *const *names) {
     for (int i = 0; names[i]; i++)
         if (!strcmp(names[i], s)) return i;

@@ -21,6 +21,8 @@ status config_check(js_reader *r, const char *class_name, const char *const *rea
 void config_ints(js_reader *r, const char *key, int n, int64_t *dst, int64_t otherwise, int64_t lo,
                  int64_t hi);
 void config_bools(js_reader *r, const char *key, int n, bool *dst, bool otherwise);
+// sample_size: one number or a pair (height, width), of which the first one is taken.
+int64_t config_sample_size(js_reader *r, int64_t otherwise);
 // Index of the string in `names` (NULL-terminated); an unknown one is an error. Absent: `otherwise`.
 int config_choice(js_reader *r, const char *key, const char *const *names, int otherwise);
 // A list of such strings, at most `max`; the number of entries, 0 if absent.

@@ -66,6 +66,14 @@ static const config_field FIXED[] = {{"act_fn", "\"silu\""},
                                      {"class_embeddings_concat", "false"},
                                      {"mid_block_only_cross_attention", "null"},
                                      {"cross_attention_norm", "null"},
+                                     // how an average of the training was made
+                                     {"decay", NULL},
+                                     {"inv_gamma", NULL},
+                                     {"min_decay", NULL},
+                                     {"optimization_step", NULL},
+                                     {"power", NULL},
+                                     {"update_after_step", NULL},
+                                     {"use_ema_warmup", NULL},
                                      {NULL, NULL}};
 
 static const char *const DOWN[] = {"DownBlock2D", "AttnDownBlock2D", "CrossAttnDownBlock2D", NULL};
@@ -197,20 +205,13 @@ static void read_embeddings(js_reader *r, unet_config *c) {
         config_wrong(r, "addition_embed_type_num_heads", "does not divide cross_attention_dim");
 }
 
-// Old configurations hold one integer or a pair (height, width); only its size as a default picture matters.
-static int64_t read_sample_size(js_reader *r) {
-    int64_t size[2] = {0, 0};
-    js_ints(r, "sample_size", size, 2, 1, 1 << 16);
-    return size[0];
-}
-
 status unet_config_parse(unet_config *c, const json_t *config, const char *where, error *err) {
     js_reader r = {config, where, err, OK};
     *c = (unet_config){0};
     config_check(&r, "UNet2DConditionModel", FIELDS, NULLABLE, FIXED);
     c->in_channels = js_int(&r, "in_channels", 4, 1, 1 << 12);
     c->out_channels = js_int(&r, "out_channels", 4, 1, 1 << 12);
-    c->sample_size = read_sample_size(&r);
+    c->sample_size = config_sample_size(&r, 0);
     read_levels(&r, c);
     const json_t *mid = json_object_get(config, "mid_block_type");
     c->mid = json_is_null(mid) ? UNET_MID_NONE

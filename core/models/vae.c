@@ -51,7 +51,7 @@ status vae_config_parse(vae_config *c, const json_t *config, const char *where, 
     c->scaling_factor = js_real(&r, "scaling_factor", 0.18215, 1e-6, 1e6);
     c->shift_factor = js_real(&r, "shift_factor", 0, -1e6, 1e6);
     c->force_upcast = js_bool(&r, "force_upcast", true);
-    c->sample_size = js_int(&r, "sample_size", 32, 1, 1 << 16);
+    c->sample_size = config_sample_size(&r, 32);
     for (int i = 0; i < c->n_levels; i++)
         if (c->block_out_channels[i] % c->norm_num_groups)
             config_wrong(&r, "block_out_channels", "has an entry that norm_num_groups does not divide");

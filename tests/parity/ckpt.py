@@ -5,6 +5,7 @@ python tests/parity/ckpt.py        from the repository's root; writes tests/gold
 import collections
 import pathlib
 
+import numpy
 import torch
 from safetensors.torch import save_file
 
@@ -24,7 +25,9 @@ def flatten(tree, prefix=""):
 def golden(name, tree, **how):
     """NAME.ckpt, and what is expected of it in NAME.safetensors."""
     torch.save(tree, OUT / f"{name}.ckpt", **how)
-    weights = tree.get("state_dict", tree)
+    weights = tree
+    while inside := [weights[k] for k in ("state_dict", "module", "model") if isinstance(weights.get(k), dict)]:
+        weights = inside[0]
     save_file(dict(flatten(weights)), OUT / f"{name}.safetensors", metadata={"format": "pt"})
 
 
@@ -61,6 +64,8 @@ golden("parameters", {"a": torch.nn.Parameter(torch.ones(2)), "b": {"c": {"d": t
                       "list": [torch.ones(1)], "text": "x", "none": None, "size": torch.Size([2, 3])})
 golden("trainer", {"epoch": 3, "seed": 2**80, "lr": 1e-4, "device": torch.device("cpu"), "history": [1, (2, 3), {4}],
                    "state_dict": {"a.b": torch.ones(2, 2), "c": torch.arange(3)}, "optimizer_states": [optimiser.state_dict()]})
+golden("nested", {"module": {"state_dict": {"state_dict": {"a": torch.ones(2), "b": {"model": torch.zeros(1)}}}, "epoch": 2},
+                  "loss": numpy.float64(0.5), "history": numpy.arange(3.0), "type": torch.bfloat16})
 if not (OUT / "old_format.pt").exists():  # which names storages by their addresses: every run writes another
     torch.save({"a": torch.ones(2)}, OUT / "old_format.pt", _use_new_zipfile_serialization=False)
 
