@@ -36,6 +36,7 @@ static const option OPTIONS[] = {
      "(evenly "
      "spaced), q8-balanced, q4-balanced (percentiles)",
      .choices = DTYPES},
+    {0, "type", OPTION_CHOICE, offsetof(options, dtype), "TYPE", NULL, .choices = DTYPES},
     {0, "max-shard-size", OPTION_TEXT, offsetof(options, shard), "SIZE",
      "of the values in a file, as 5G, 500M; what is more goes into shards with an index"},
     {0, "only", OPTION_TEXT, offsetof(options, only), "PREFIX[,PREFIX...]",

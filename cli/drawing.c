@@ -13,6 +13,7 @@ static const char *const RESIZES[] = {"stretch", "crop", "fill", NULL};
 static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros", NULL};
 static const char *const TILINGS[] = {"auto", "on", "off", NULL};
 static const char *const RNGS[] = {"cpu", "nv", NULL};
+static const char *const SAMPLER_RNGS[] = {"same", "cpu", "nv", NULL};
 
 #define AT(field) offsetof(drawing, field)
 const option DRAWING_OPTIONS[] = {
@@ -49,6 +50,9 @@ const option DRAWING_OPTIONS[] = {
     {'b', "batch-count", OPTION_INT, AT(count), "N", "pictures (1)", 1, 100000},
     {0, "rng", OPTION_CHOICE, AT(rng), "NAME", "cpu or nv: which program's noise a seed means (cpu)",
      .choices = RNGS},
+    {0, "sampler-rng", OPTION_CHOICE, AT(sampler_rng), "NAME",
+     "the same of the steps' noise, where it is another one's: same, cpu or nv (same)",
+     .choices = SAMPLER_RNGS},
     {0, "noise-layout", OPTION_CHOICE, AT(noise_layout), "NAME",
      "a1111, comfy or diffusers: how pictures share a generator, and whether steps have their own (a1111)",
      .choices = LAYOUTS},
@@ -106,6 +110,7 @@ const option DRAWING_OPTIONS[] = {
     {0, "sampler", OPTION_TEXT, AT(sampler), "NAME", NULL, .memory = true},
     {0, "img-cfg-scale", OPTION_REAL, AT(image_cfg_scale), "X", NULL, -1000, 1000},
     {0, "only-masked", OPTION_FLAG, AT(only_masked), NULL, NULL, .memory = true},
+    {0, "hires-denoising-strength", OPTION_REAL, AT(hires_denoise), "X", NULL, 0, 1, .memory = true},
     {0, "disable-image-metadata", OPTION_FLAG, AT(no_metadata), NULL, NULL},
     {0}};
 
@@ -163,6 +168,7 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.prediction = (calo_prediction)d->prediction;
     r.zero_snr = (calo_zero_snr)d->zero_snr;
     r.rng = (calo_rng)d->rng;
+    r.sampler_rng = (calo_sampler_rng)d->sampler_rng;
     r.emphasis = (calo_emphasis)d->emphasis;
     r.clip_skip = d->clip_skip;
     r.strength = d->strength;
@@ -255,6 +261,7 @@ static void shape_tuning(FILE *f, const drawing *d) {
     if (d->scheduler) fprintf(f, "\nscheduler %s", d->scheduler);
     if (d->vae_tiling || d->vae_tile_size) fprintf(f, "\ntiles %d %d", d->vae_tiling, d->vae_tile_size);
     if (d->noise_layout || d->ensd) fprintf(f, "\nnoise %d %d", d->noise_layout, d->ensd);
+    if (d->sampler_rng) fprintf(f, "\nsampler rng %d", d->sampler_rng);
     if (d->step_noise) fprintf(f, "\nstep noise %d", d->step_noise);
     if (d->cfg_start != usual.cfg_start || d->cfg_end != usual.cfg_end)
         fprintf(f, "\nguidance %.17g %.17g", d->cfg_start, d->cfg_end);

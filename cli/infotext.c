@@ -33,7 +33,8 @@ static const struct {
               {"Sigma tmin", "s-tmin", REAL},
               {"Sigma tmax", "s-tmax", REAL},
               {"Sigma noise", "s-noise", REAL},
-              {"RNG", "rng", LOWER}};
+              {"RNG", "rng", LOWER},
+              {"Sampler RNG", "sampler-rng", LOWER}};
 
 static void set_size(json_t *to, const char *names, const char *value) {
     int w, h;

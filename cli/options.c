@@ -285,6 +285,14 @@ static int store_flag(const command_line *c, void *dst, const option *o, bool ag
     return store(&(target){c, o, dst, where, NULL, again}, optarg);
 }
 
+// A value that may be left out stands behind '='. Where there are no operands with which it could be confused
+// it may also stand alone.
+static void take_choice(const command_line *c, const option *o, char *const *argv) {
+    for (const char *const *s = o->choices; o->alone && !optarg && !c->max_operands && argv[optind] && *s;
+         s++)
+        if (!strcmp(argv[optind], *s)) optarg = argv[optind++];
+}
+
 int options_parse(const command_line *c, void *dst, int argc, char **argv) {
     struct option longs[MAX_OPTIONS + 2] = {0};
     char letters[3 * MAX_OPTIONS + 4] = ":h";
@@ -305,6 +313,7 @@ int options_parse(const command_line *c, void *dst, int argc, char **argv) {
         int at = -1;
         for (int i = 0; options_at(c, i); i++)
             if (code == 256 + i || (code < 256 && code == options_at(c, i)->letter)) at = i;
+        if (at >= 0) take_choice(c, options_at(c, at), argv);
         if (at < 0 || store_flag(c, dst, options_at(c, at), met[at])) return -1;
         met[at] = true;
     }

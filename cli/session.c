@@ -16,7 +16,7 @@
 enum { MESSAGE = 3100 }; // bytes; the library's longest, and some
 
 static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
-static const char *const FAST[] = {"auto", "off", NULL};
+static const char *const FAST[] = {"auto", "off", "on", NULL};
 static const char *const COLORS[] = {"auto", "always", "never", NULL};
 enum { COLOR_AUTO, COLOR_ALWAYS };
 
@@ -25,7 +25,7 @@ enum { COLOR_AUTO, COLOR_ALWAYS };
      "P", "auto, f32 or bf16", .choices = PRECISIONS},                                                       \
     {                                                                                                        \
         0, "fast", OPTION_CHOICE, offsetof(common, fast), "WHEN",                                            \
-            "auto: convolutions by Winograd's method where they are faster; off: direct arithmetic",         \
+            "auto or on: convolutions by Winograd's method where they are faster; off: direct arithmetic",   \
             .choices = FAST                                                                                  \
     }
 
@@ -267,7 +267,7 @@ int session_open(session *s, const common *options, calo_precision otherwise, ca
     calo_context_options o = calo_context_defaults();
     o.threads = options->threads;
     o.precision = options->precision < 0 ? otherwise : (calo_precision)options->precision;
-    o.fast = (calo_fast)options->fast;
+    o.fast = options->fast == CALO_FAST_OFF ? CALO_FAST_OFF : CALO_FAST_AUTO;
     o.max_memory = (uint64_t)options->max_memory;
     o.log = log_line;
     o.log_level = options->quiet ? CALO_LOG_ERROR : options->verbose ? CALO_LOG_DEBUG : level;

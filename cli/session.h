@@ -7,7 +7,7 @@
 typedef struct {
     const char *model, *vae, *clip_vocab;
     int threads, precision; // precision: index in auto, f32, bf16; -1: not given
-    int fast;               // index in auto, off
+    int fast;               // index in auto, off, on: as auto
     long long max_memory;   // bytes; 0: no limit
     int color;              // index in auto, always, never
     bool json, quiet, verbose;

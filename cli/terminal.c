@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-const char *const TERMINAL_SHOWS[] = {"off", "auto", "kitty", "iterm2", "sixel", "blocks", NULL};
+const char *const TERMINAL_SHOWS[] = {TERMINAL_SHOW_NAMES, NULL};
 
 // ---- which terminal
 

@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 typedef enum { SHOW_OFF, SHOW_AUTO, SHOW_KITTY, SHOW_ITERM2, SHOW_SIXEL, SHOW_BLOCKS } terminal_show;
-extern const char *const TERMINAL_SHOWS[]; // names of the above, NULL-terminated
+#define TERMINAL_SHOW_NAMES "off", "auto", "kitty", "iterm2", "sixel", "blocks"
+extern const char *const TERMINAL_SHOWS[]; // these names, NULL-terminated
 
 // What the environment says the terminal can do; `tty`: whether there is one. SHOW_OFF if it cannot.
 terminal_show terminal_detect(bool tty);

@@ -24,6 +24,9 @@ typedef struct {
     json_t *made_by;       // checksums of the models that made it
 } options;
 
+// Where previews go; or in the words of stable-diffusion.cpp, how they are made, and then where they can.
+static const char *const PREVIEWS[] = {TERMINAL_SHOW_NAMES, "none", "proj", "vae", "tae", NULL};
+enum { PREVIEW_NONE = SHOW_BLOCKS + 1, PREVIEW_PROJ, PREVIEW_VAE, PREVIEW_TAE };
 static const char *const PREVIEW_METHODS[] = {"vae", "linear", NULL};
 #define AT(field) offsetof(options, field)
 static const option OPTIONS[] = {
@@ -36,8 +39,9 @@ static const option OPTIONS[] = {
     {0, "show", OPTION_CHOICE, AT(show), "HOW",
      "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
      .alone = "auto"},
-    {0, "preview", OPTION_CHOICE, AT(preview), "HOW", "draw it there while it forms, too, by the same ways",
-     .choices = TERMINAL_SHOWS, .alone = "auto"},
+    {0, "preview", OPTION_CHOICE, AT(preview), "HOW",
+     "draw it there while it forms, too, by the same ways; vae and proj: as --preview-method vae and linear",
+     .choices = PREVIEWS, .alone = "auto"},
     {0, "preview-interval", OPTION_INT, AT(preview_interval), "N",
      "steps from one preview to the next; each costs a run of the autoencoder (1)", 1, 1000},
     {0, "preview-method", OPTION_CHOICE, AT(preview_method), "HOW",
@@ -138,6 +142,20 @@ static void check_models(job *j, const calo_image *im) {
 static void open_view(job *j) {
     terminal_show how = (terminal_show)(j->o->preview ? j->o->preview : j->o->show);
     terminal_view_open(&j->view, stderr, how, j->o->preview != SHOW_OFF);
+}
+
+static int settle_preview(job *j) {
+    options *o = j->o;
+    if (o->preview < PREVIEW_NONE) return 0;
+    if (o->preview == PREVIEW_TAE)
+        return session_fail(
+            &j->s, CALO_ERR_USAGE,
+            "--preview tae: tiny autoencoders are not read; --preview proj (by the colours of "
+            "latents) costs almost nothing, too");
+    if (o->preview != PREVIEW_NONE)
+        o->preview_method = o->preview == PREVIEW_PROJ ? CALO_PREVIEW_LINEAR : CALO_PREVIEW_VAE;
+    o->preview = o->preview == PREVIEW_NONE ? SHOW_OFF : SHOW_AUTO;
+    return 0;
 }
 
 // Of a group that is drawn together the first alone.
@@ -247,8 +265,8 @@ static int work(job *j) {
     calo_model *m = NULL, *refiner = NULL;
     calo_tensors *file = NULL;
     calo_tensor init = {0};
-    int code = 0;
-    if (j->o->prompt_file) code = read_prompt(j);
+    int code = settle_preview(j);
+    if (!code && j->o->prompt_file) code = read_prompt(j);
     if (!code && !j->o->drawing.prompt)
         code = session_fail(&j->s, CALO_ERR_USAGE, "what to draw? Give a prompt with -p \"...\"");
     if (!code && j->o->init_latents) code = load_init(j, &file, &init);

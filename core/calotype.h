@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 7
+#define CALO_API_VERSION 8
 
 typedef enum {
     CALO_OK = 0,
@@ -202,6 +202,10 @@ typedef enum { CALO_PREDICT_AUTO, CALO_PREDICT_EPS, CALO_PREDICT_V, CALO_PREDICT
 typedef enum { CALO_ZERO_SNR_AUTO, CALO_ZERO_SNR_ON, CALO_ZERO_SNR_OFF } calo_zero_snr;
 // CPU: torch's generator on the processor. NV: what other programs call "NV".
 typedef enum { CALO_RNG_CPU, CALO_RNG_NV } calo_rng;
+// Another generator for the steps' noise, of the same seed, as stable-diffusion.cpp has it: what is left of
+// the first one's where they are of one kind. With COMFY's layout CPU for the first noise and NV for the
+// steps' is ComfyUI on a graphics card.
+typedef enum { CALO_SAMPLER_RNG_SAME, CALO_SAMPLER_RNG_CPU, CALO_SAMPLER_RNG_NV } calo_sampler_rng;
 // How several images share a generator. A1111: one for each, from its seed. DIFFUSERS: one draws for all
 // together, from the first seed, as its pipelines with a single generator. COMFY: so does ComfyUI, but the
 // steps' noise comes from another one (of the next seed with CALO_RNG_CPU). Images with `seeds` of their own
@@ -323,6 +327,8 @@ typedef struct {
     // fix it takes part in the second pass alone.
     calo_model *refiner;
     double refiner_switch_at;
+    calo_sampler_rng sampler_rng;
+    int reserved; // 0
 } calo_txt2img_request;
 
 struct calo_image {

@@ -12,6 +12,7 @@
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
 static const char *const EMPHASIS_LABELS[] = {"Original", "No norm", "Comfy", "None"}; // A1111's, but Comfy
 static const char *const LAYOUTS[] = {"a1111", "comfy", "diffusers"};
+static const char *const SAMPLER_RNGS[] = {"same", "cpu", "nv"};
 static const char *const STEP_NOISES[] = {"auto", "plain", "brownian"};
 static const char *const RESIZES[] = {"stretch", "crop", "fill"};
 static const char *const CONTENTS[] = {"original", "fill", "noise", "zeros"};
@@ -45,6 +46,7 @@ static void put_tuning(FILE *f, const calo_txt2img_request *r) {
         fprintf(f, ", Guidance: %g to %g", r->cfg_start, r->cfg_end);
     if (r->noise_layout) fprintf(f, ", Noise layout: %s", LAYOUTS[r->noise_layout]);
     if (r->step_noise) fprintf(f, ", Step noise: %s", STEP_NOISES[r->step_noise]);
+    if (r->sampler_rng) fprintf(f, ", Sampler RNG: %s", r->sampler_rng == CALO_SAMPLER_RNG_NV ? "NV" : "CPU");
 }
 
 // In A1111's words where it has some.
@@ -139,6 +141,8 @@ static bool describe_tuning(json_t *j, const calo_txt2img_request *r) {
     if (r->vae_tile_size && json_object_set_new(j, "vae_tile_size", json_integer(r->vae_tile_size)))
         return false;
     if (r->noise_layout && json_object_set_new(j, "noise_layout", json_string(LAYOUTS[r->noise_layout])))
+        return false;
+    if (r->sampler_rng && json_object_set_new(j, "sampler_rng", json_string(SAMPLER_RNGS[r->sampler_rng])))
         return false;
     return !r->step_noise || !json_object_set_new(j, "step_noise", json_string(STEP_NOISES[r->step_noise]));
 }

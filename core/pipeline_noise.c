@@ -42,8 +42,7 @@ static uint64_t seed_of(const group_noise *g, int source) {
 }
 
 static void seed_all(group_noise *g, int64_t delta) {
-    for (int i = 0; i < g->sources; i++)
-        source_seed(&g->from[i], g->t->request->rng, seed_of(g, i) + (uint64_t)delta);
+    for (int i = 0; i < g->sources; i++) source_seed(&g->from[i], g->kind, seed_of(g, i) + (uint64_t)delta);
 }
 
 // What one source draws for the images of the group, [n or 1,h,w,C]: it may draw for all of the request.
@@ -61,7 +60,7 @@ static void path_normals(void *arg, uint32_t seed, float *y, size_t n) {
     (void)n;
     group_noise *g = arg;
     noise_source from;
-    source_seed(&from, g->t->request->rng, seed);
+    source_seed(&from, g->kind, seed);
     draw_from(g, &from, y);
 }
 
@@ -87,7 +86,7 @@ static status begin_paths(group_noise *g, error *err) {
 // ---- a group's
 
 status group_noise_init(group_noise *g, const txt2img *t, int first, int n, error *err) {
-    *g = (group_noise){.t = t, .first = first, .n = n, .sources = shares(t) ? 1 : n};
+    *g = (group_noise){.t = t, .first = first, .n = n, .kind = t->request->rng, .sources = shares(t) ? 1 : n};
     g->from = mem_calloc((size_t)g->sources, sizeof *g->from);
     g->planar = mem_calloc((shares(t) ? (size_t)t->count : 1) * latent_size(t), sizeof *g->planar);
     if (!g->from || !g->planar) return fail(err, ERR_TEMP, "out of memory");
@@ -112,8 +111,9 @@ void group_noise_draw(group_noise *g, float *y) {
 status group_noise_begin_steps(group_noise *g, error *err) {
     const calo_txt2img_request *r = g->t->request;
     bool comfy = r->noise_layout == CALO_NOISE_COMFY;
-    if (comfy || r->eta_seed_delta)
-        seed_all(g, r->eta_seed_delta + (comfy && r->rng == CALO_RNG_CPU ? 1 : 0));
+    if (r->sampler_rng) g->kind = r->sampler_rng == CALO_SAMPLER_RNG_NV ? CALO_RNG_NV : CALO_RNG_CPU;
+    if (comfy || r->eta_seed_delta || g->kind != r->rng)
+        seed_all(g, r->eta_seed_delta + (comfy && g->kind == CALO_RNG_CPU ? 1 : 0));
     return txt2img_has_path(g->t) ? begin_paths(g, err) : OK;
 }
 

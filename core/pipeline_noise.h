@@ -14,6 +14,7 @@ typedef struct {
 typedef struct {
     const txt2img *t;
     int first, n;
+    calo_rng kind;      // of the generators
     int sources;        // n, or 1: it draws for all images of the request
     noise_source *from; // [sources]
     brownian *paths;    // [sources], or NULL where the steps' noise is plain

@@ -261,6 +261,9 @@ static status check_numbers(txt2img *t, error *err) {
                     r->refiner_switch_at);
     if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
         return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
+    if ((int)r->sampler_rng < 0 || r->sampler_rng > CALO_SAMPLER_RNG_NV)
+        return fail(err, ERR_USAGE, "no generator of the steps' noise has the number %d",
+                    (int)r->sampler_rng);
     if ((int)r->step_noise < 0 || r->step_noise > CALO_STEP_NOISE_BROWNIAN)
         return fail(err, ERR_USAGE, "no noise of steps has the number %d", (int)r->step_noise);
     if ((int)r->vae_tiling < 0 || r->vae_tiling > CALO_TILING_OFF ||

@@ -42,7 +42,7 @@ Test(convert, types_are_rounded_as_torch_rounds) {
     same("model_a.ckpt", "--dtype bf16", "to_bf16");
     same("model_a.ckpt", "--dtype f32", "to_f32");
     same("to_f16.safetensors", "--dtype f16", "to_f16");
-    expect("$C convert " GOLDEN "model_a.ckpt \"$D/y.safetensors\" --dtype f16", 0, "y.safetensors",
+    expect("$C convert " GOLDEN "model_a.ckpt \"$D/y.safetensors\" --type f16", 0, "y.safetensors",
            "warning: tensor 'w': 2 values are too large for F16 and became infinite");
 }
 

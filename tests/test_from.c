@@ -13,7 +13,7 @@ Test(from, repeats_a_picture_bit_for_bit) {
     expect("$C txt2img -q -m \"$M\" -p 'a boat, \"red\" CØ' --steps 3 -s 77 --cfg-scale 3.3000000000000003 "
            "--cfg-rescale 0.1 --sampling-method euler_a --scheduler trailing --prediction x0 --zero-snr "
            "--rng nv --eta 0.7 --s-noise 0.95 --cfg-end 0.6000000000000001 --noise-layout comfy --ensd 3 "
-           "--step-noise brownian -W 48 -H 32 -o \"$D/a.png\"",
+           "--step-noise brownian --sampler-rng cpu -W 48 -H 32 -o \"$D/a.png\"",
            0, NULL, NULL);
     for (const char *const *e = (const char *const[]){"png", "jpg", "webp", NULL}; *e; e++) {
         char line[512];

@@ -85,6 +85,41 @@ Test(noise, noise_layouts_differ_where_they_should) {
     end(&f);
 }
 
+// The first noise of one kind of generator, the steps' of the other.
+Test(api, steps_may_have_a_generator_of_their_own) {
+    fixture f;
+    begin(&f, "sd", "v");
+    calo_txt2img_request a = request_with("euler_a", CALO_NOISE_COMFY, 1), b = a;
+    a.sampler_rng = CALO_SAMPLER_RNG_CPU;
+    cr_expect(draws_the_same(&f, &a, &b), "of the same kind");
+    a.sampler_rng = CALO_SAMPLER_RNG_NV;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    float noise[4096];
+    calo_images *one = draw(&f, &b);
+    const int *shape = calo_images_at(one, 0)->latent_shape;
+    size_t n = (size_t)(shape[0] * shape[1] * shape[2]);
+    cr_assert_leq(n, sizeof noise / sizeof *noise);
+    calo_tensor first = {"latents", CALO_F32, 4, {1, shape[0], shape[1], shape[2]}, noise};
+    mt19937 mt;
+    mt_seed(&mt, b.seed);
+    mt_normal(&mt, noise, n);
+    b.rng = CALO_RNG_NV;
+    b.init_latents = &first;
+    cr_expect(draws_the_same(&f, &a, &b), "ComfyUI on a graphics card");
+    b = a;
+    b.noise_layout = CALO_NOISE_A1111;
+    cr_expect(draws_the_same(&f, &a, &b), "a generator that begins anew, of the same seed");
+    a.sampler = b.sampler = "dpmpp_2m_sde"; // whose path is the steps' noise
+    b.sampler_rng = CALO_SAMPLER_RNG_SAME;
+    cr_expect_not(draws_the_same(&f, &a, &b));
+    a.sampler = b.sampler = "ddim";
+    cr_expect(draws_the_same(&f, &a, &b), "which has no noise in its steps");
+    a.sampler_rng = (calo_sampler_rng)3;
+    cr_expect_eq(calo_txt2img(f.model, &a, NULL), CALO_ERR_USAGE);
+    calo_images_free(one);
+    end(&f);
+}
+
 // Which noise is chosen; tests/test_samplers.c has the noise itself.
 Test(noise, sde_samplers_walk_on_a_path) {
     fixture f;

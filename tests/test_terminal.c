@@ -132,6 +132,16 @@ Test(terminal, preview_draws_what_forms) {
     cr_expect_eq(count_of(two.err, "\033[m\n"), 3 * ROWS, "%s", two.err);
     drop(two);
     expect("$C txt2img -m \"$M\" -p x --steps 2 -o \"$D/d.png\" --preview -q 2>&1 | grep -v png", 1, "", "");
+    // The words of stable-diffusion.cpp, whose values stand behind a space.
+    expect("$C txt2img -m \"$M\" -p x --steps 2 -o \"$D/e.png\" --preview none -q 2>&1 | grep -v png", 1, "",
+           "");
+    expect(
+        "$C txt2img -m \"$M\" -p x --steps 2 -o \"$D/f.png\" --preview proj -q && $C txt2img -m \"$M\" -p x "
+        "--steps 2 -o \"$D/g.png\" -q --preview vae --vae-tiling off --fast on",
+        0, "g.png", "");
+    expect("$C txt2img -m \"$M\" -p x --preview tae", 2, NULL,
+           "tiny autoencoders are not read; --preview proj");
+    expect("$C txt2img -p x --preview photo", 2, NULL, "'photo' is one operand too many");
     expect("$C txt2img -p x --preview=photo", 2, NULL, "not one of off auto kitty iterm2 sixel blocks");
 }
 
