@@ -29,6 +29,13 @@ enum { COLOR_AUTO, COLOR_ALWAYS };
             .choices = FAST                                                                                  \
     }
 
+#define MAX_MEMORY                                                                                           \
+    {                                                                                                        \
+        0, "max-memory", OPTION_BYTES, offsetof(common, max_memory), "SIZE",                                 \
+            "peak of the whole program, as 700M, 2.3G or 1GiB: slower where less than everything fits", 1,   \
+            1e15                                                                                             \
+    }
+
 const option MODEL_OPTIONS[] = {
     {'m', "model", OPTION_TEXT, offsetof(common, model), "MODEL",
      "a folder, a .safetensors checkpoint, or org/name in the hub's cache (default: talbot, which comes "
@@ -38,11 +45,10 @@ const option MODEL_OPTIONS[] = {
     {0, "clip-vocab", OPTION_TEXT, offsetof(common, clip_vocab), "DIR",
      "vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
     ARITHMETIC,
-    {0, "max-memory", OPTION_BYTES, offsetof(common, max_memory), "SIZE",
-     "peak of the whole program, as 700M, 2.3G or 1GiB: slower where less than everything fits", 1, 1e15},
+    MAX_MEMORY,
     {0}};
 
-const option ARITHMETIC_OPTIONS[] = {ARITHMETIC, {0}};
+const option ARITHMETIC_OPTIONS[] = {ARITHMETIC, MAX_MEMORY, {0}};
 
 const option COMMON_OPTIONS[] = {
     {'t', "threads", OPTION_INT, offsetof(common, threads), "N", "threads (default: one for each core)", 0,

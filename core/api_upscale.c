@@ -10,7 +10,7 @@
 #include "core/base/text.h"
 #include "core/files/image_formats.h"
 #include "core/pipeline.h"
-#include "core/upscaler.h"
+#include "core/upscaler_fit.h"
 
 struct calo_upscaler {
     calo_context *ctx;
@@ -127,19 +127,59 @@ static status add_alpha(job *j, error *err) {
     return OK;
 }
 
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t given_bytes(const job *j) {
+    return (size_t)j->rgb.w * (size_t)j->rgb.h * (j->alpha.px ? 4 : 3);
+}
+
+// At the most, when the network is gone: resizing makes a picture that is larger in one direction and of that
+// the last one; alpha is another channel of a copy; a file may be as large as its picture.
+static size_t finishing_bytes(const job *j, int w, int h) {
+    int scale = upscaler_scale(j->upscaler->u);
+    size_t W = (size_t)(j->rgb.w * scale), H = (size_t)(j->rgb.h * scale), x = (size_t)w, y = (size_t)h;
+    size_t resizing = x == W && y == H ? 0 : 3 * (W * H + larger(W * y, x * H) + x * y);
+    return larger(resizing, x * y * (j->alpha.px ? 8 : 6));
+}
+
+// Tiles for a result of w × h pixels that keep to the context's limit of memory.
+static status fit(const job *j, int w, int h, upscaling *how, error *err) {
+    calo_context *ctx = j->upscaler->ctx;
+    uint64_t limit = ctx->options.max_memory, given = given_bytes(j);
+    uint64_t rest = limit > given ? limit - given : limit > 0;
+    size_t running;
+    TRY(upscaler_fit(j->upscaler->u, ctx, rest, j->rgb.w, j->rgb.h, how, limit ? &running : NULL, err));
+    if (!limit) return OK;
+    double needed = 1e-6 * (double)(PROCESS_BYTES + given + larger(running, finishing_bytes(j, w, h)));
+    double allowed = 1e-6 * (double)limit;
+    log_put(&ctx->log, LOG_LEVEL_INFO, "memory: upscaler in tiles of %d pixels, in all %.0f MB", how->tile,
+            needed);
+    if (needed <= allowed) return OK;
+    return fail(err, ERR_USAGE,
+                "enlarging %dx%d pixels takes %.0f MB of memory at least, and %.0f MB are allowed", j->rgb.w,
+                j->rgb.h, needed + 1, allowed);
+}
+
+// Within a limit of memory the network has the place of all others, as long as it runs.
+static status run_network(job *j, const upscaling *how, error *err) {
+    calo_context *ctx = j->upscaler->ctx;
+    bool limited = ctx->options.max_memory > 0;
+    if (limited) models_forget(ctx->models, how->ws);
+    status s = upscaler_run(j->upscaler->u, how, &j->rgb, &j->result, err);
+    if (limited) upscaler_forget(j->upscaler->u, how->ws);
+    return s;
+}
+
 static status enlarge(job *j, error *err) {
     calo_context *ctx = j->upscaler->ctx;
     int w = side_of(j->rgb.w, scale_of(j)), h = side_of(j->rgb.h, scale_of(j));
     api_pieces tiles = api_pieces_begin(ctx, "upscale", 0, 1);
-    upscaling how = {.be = api_backend(ctx, FAST, err),
-                     .ws = &ctx->ws,
-                     .compute = api_compute(ctx->options.precision),
+    upscaling how = {.compute = api_compute(ctx->options.precision),
                      .tile = j->r.tile,
-                     .log = &ctx->log,
                      .progress = api_piece,
                      .user = &tiles};
-    if (!how.be) return err->code;
-    TRY(upscaler_run(j->upscaler->u, &how, &j->rgb, &j->result, err));
+    TRY(fit(j, w, h, &how, err));
+    TRY(run_network(j, &how, err));
     return resize(&j->result, w, h, err);
 }
 

@@ -103,10 +103,10 @@ typedef struct {
     void *user;                   // for the three above
     calo_fast fast;
     int reserved; // 0
-    // The most memory that calo_txt2img may take, in bytes of the whole process; 0: as much as is fastest.
-    // All models of the context share it: with a limit the networks take turns, Winograd's weights are kept
-    // small where it is needed, and what still does not fit is read from the model's files again in every
-    // step.
+    // The most memory that calo_txt2img and calo_upscale may take, in bytes of the whole process; 0: as much
+    // as is fastest. All models of the context share it: with a limit the networks take turns, Winograd's
+    // weights are kept small where it is needed, and what still does not fit is read from the model's files
+    // again in every step. A network that enlarges works in smaller tiles.
     uint64_t max_memory;
 } calo_context_options;
 
@@ -412,7 +412,9 @@ typedef struct {
     const calo_image *picture; // in place of `in`, of which rgb, parameters and json count
     double
         scale; // of the sides in the end, by Lanczos' filter where it is not the network's; 0: the network's
-    int tile;  // at most so many pixels of the picture at once on a side, 128 .. 4096; 0: 384
+    // At most so many pixels of the picture at once on a side, 128 .. 4096; 0: 384. Fewer where the context's
+    // max_memory asks for it: the picture is what a tile of those gives.
+    int tile;
     int overwrite;   // replace a file of that name
     int no_metadata; // leave out what the picture's file says, and what was done to it
     int quality;     // as in calo_save_options

@@ -11,7 +11,7 @@
 #include "core/files/tensor_file.h"
 #include "core/models/latent_resize.h"
 #include "core/pipeline_refiner.h"
-#include "core/upscaler.h"
+#include "core/upscaler_fit.h"
 
 #define USUAL_SCALE 2.0
 enum { MOST_RUNS = 3 }; // of a network, one after the other, as A1111 does
@@ -188,47 +188,24 @@ static int runs_of(const txt2img *t, int *w, int *h) {
     return n;
 }
 
-// The largest tiles with which a limit of memory is kept, or the smallest. *bytes (unless NULL): what they
-// take of it, with pictures of w × h pixels.
-static status choose_tiles(const txt2img *t, uint64_t limit, int w, int h, upscaling *how, size_t *bytes,
-                           error *err) {
-    static const struct {
-        int tile;
-        arithmetic arithmetic;
-    } TILES[] = {{UPSCALE_TILE, FAST}, {256, FAST}, {UPSCALE_MIN_TILE, FAST}, {UPSCALE_MIN_TILE, LEAN}};
-    calo_context *ctx = t->model->ctx;
-    size_t takes = 0;
-    *how = (upscaling){.ws = &ctx->ws, .compute = t->compute, .log = &ctx->log};
-    for (size_t i = 0; i < sizeof TILES / sizeof *TILES; i++) {
-        if (!(how->be = api_backend(ctx, TILES[i].arithmetic, err))) return err->code;
-        how->tile = TILES[i].tile;
-        if (!limit && !bytes) break;
-        TRY(upscaler_memory(t->enlarger, how, w, h, &takes, err));
-        if (!limit || takes + PROCESS_BYTES <= limit) break;
-    }
-    if (bytes) *bytes = takes;
-    return OK;
-}
-
 status hires_memory(const txt2img *t, uint64_t limit, size_t *bytes, int *tile, error *err) {
-    upscaling how;
+    upscaling how = {.compute = t->compute};
     int w, h;
     runs_of(t, &w, &h);
-    TRY(choose_tiles(t, limit, w, h, &how, bytes, err));
+    TRY(upscaler_fit(t->enlarger, t->model->ctx, limit, w, h, &how, bytes, err));
     *tile = how.tile;
     return OK;
 }
 
 // Within a limit of memory it has the place of all other networks, as long as it runs.
 static status run_network(const txt2img *t, int index, image *im, error *err) {
-    upscaling how;
-    api_pieces at = api_pieces_begin(t->model->ctx, "upscale", index, t->count);
+    calo_context *ctx = t->model->ctx;
+    api_pieces at = api_pieces_begin(ctx, "upscale", index, t->count);
+    upscaling how = {.compute = t->compute, .progress = api_piece, .user = &at};
     int w, h, n = runs_of(t, &w, &h);
-    uint64_t limit = t->model->ctx->options.max_memory;
-    TRY(choose_tiles(t, limit, w, h, &how, NULL, err));
-    how.progress = api_piece;
-    how.user = &at;
-    if (limit) models_forget(t->model->ctx->models, how.ws);
+    uint64_t limit = ctx->options.max_memory;
+    TRY(upscaler_fit(t->enlarger, ctx, limit, w, h, &how, NULL, err));
+    if (limit) models_forget(ctx->models, how.ws);
     status s = OK;
     for (int i = 0; i < n && !s; i++) {
         image larger;
@@ -236,7 +213,7 @@ static status run_network(const txt2img *t, int index, image *im, error *err) {
         image_free(im);
         *im = larger;
     }
-    if (limit) upscaler_forget(t->enlarger);
+    if (limit) upscaler_forget(t->enlarger, how.ws);
     return s;
 }
 

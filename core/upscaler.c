@@ -75,9 +75,11 @@ void upscaler_free(upscaler *u) {
     mem_free(u);
 }
 
-void upscaler_forget(upscaler *u) {
+void upscaler_forget(upscaler *u, workspace *ws) {
     runner_free(&u->run);
     store_clear(u->values);
+    workspace_free(ws);
+    mem_return();
 }
 
 int upscaler_scale(const upscaler *u) { return u->config.scale; }

@@ -23,8 +23,9 @@ typedef struct upscaler upscaler;
 upscaler *upscaler_open(const char *path, error *err);
 void upscaler_free(upscaler *u); // NULL is fine
 
-// Frees its packed weights and its plan, which are made again where they are needed.
-void upscaler_forget(upscaler *u);
+// Frees its packed weights, its plan, and `ws`, which nothing else may be using; they are made again where
+// they are needed.
+void upscaler_forget(upscaler *u, workspace *ws);
 
 int upscaler_scale(const upscaler *u);
 const char *upscaler_name(const upscaler *u); // of the file, without its extension

@@ -431,8 +431,7 @@ Test(memory, what_an_upscaler_takes_is_foretold) {
         cr_expect(taken <= bytes + SLACK && bytes <= taken + SLACK, "tile %d: %zu foretold, %zu taken", tile,
                   bytes, taken);
         image_free(&larger);
-        upscaler_forget(u);
-        workspace_free(&ws);
+        upscaler_forget(u, &ws);
         upscaler_free(u);
     }
     image_free(&im);

@@ -366,6 +366,61 @@ Test(upscale_command, events) {
            "b.png\",\"index\":0}\n{\"event\":\"done\"", NULL);
 }
 
+// ---- in little memory
+
+// The megabytes in the message of a limit that is too small.
+static int least_memory(const char *flags) {
+    char path[600], text[4000], command[1200];
+    int least = 0;
+    snprintf(command, sizeof command, "cd \"$D\" && $C upscale %s --max-memory 1M 2>err; test $? = 2", flags);
+    expect(command, 0, NULL, NULL);
+    snprintf(path, sizeof path, "%s/err", folder);
+    FILE *f = fopen(path, "r");
+    size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+    text[n] = 0;
+    if (f) fclose(f);
+    const char *at = strstr(text, "takes ");
+    cr_assert(at && sscanf(at, "takes %d MB of memory at least, and 1 MB are allowed", &least) == 1, "%s",
+              text);
+    return least;
+}
+
+static void save_scene(const char *name, int w, int h) {
+    char path[600];
+    error err = {0};
+    image im = scene(w, h);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(image_save(path, &im, &(image_options){0}, true, &err), OK, "%s", err.text);
+    image_free(&im);
+}
+
+// What is foretold of the least is within some megabytes of where a limit begins to work, and is kept: the
+// largest part of what a program is allowed beside its networks is not taken here.
+Test(upscale_command, a_limit_of_memory_decides_on_the_tiles) {
+    char path[600], command[1200];
+    snprintf(path, sizeof path, "%s/network.safetensors", folder);
+    make_network(path, 32, 32, 1);
+    save_scene("a.png", 300, 140);
+    int least = least_memory("-m network.safetensors a.png -o b.png");
+    expect("cd \"$D\" && ! test -e b.png && $C upscale -m network.safetensors a.png -o b.png --json", 0,
+           "\"step\":1,\"steps\":1,", NULL);
+    expect("cd \"$D\" && $C upscale -m network.safetensors a.png -o c.png --tile-size 128 -q", 0, "c.png",
+           "");
+    snprintf(
+        command, sizeof command,
+        "cd \"$D\" && $C upscale -m network.safetensors a.png -o d.png --json --max-memory %dM && cmp c.png "
+        "d.png",
+        least);
+    expect(command, 0, "\"steps\":15,", "");
+    snprintf(command, sizeof command,
+             "cd \"$D\" && $C upscale -m network.safetensors a.png -o e.png --max-memory %dM", least - 2);
+    expect(command, 2, NULL, "enlarging 300x140 pixels takes ");
+    // Without a limit that matters tiles are as they were.
+    expect(
+        "cd \"$D\" && $C upscale -m network.safetensors a.png -o f.png -q --max-memory 4G && cmp b.png f.png",
+        0, "f.png", "");
+}
+
 // ---- as a step of hires fix
 
 #define DRAW "cd \"$D\" && $C txt2img -q -m \"$M\" -p 'a boat' --steps 2 -W 24 -H 16 -s 3 "
