@@ -46,7 +46,8 @@ static void set_size(json_t *to, const char *names, const char *value) {
 static void set_lower(json_t *to, const char *name, char *value) {
     for (char *c = value; *c; c++)
         if (*c >= 'A' && *c <= 'Z') *c = (char)(*c + 'a' - 'A');
-    json_object_set_new(to, name, json_string(value));
+    bool card = !strcmp(value, "cuda"); // stable-diffusion.cpp's word
+    json_object_set_new(to, name, json_string(card ? "nv" : value));
 }
 
 static void set_field(json_t *to, const char *key, char *value) {

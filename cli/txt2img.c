@@ -1,10 +1,12 @@
 // calotype txt2img: pictures from a prompt.
 #include "cli/commands.h"
 #include "cli/drawing.h"
-#include "cli/infotext.h"
 #include "cli/files.h"
+#include "cli/infotext.h"
+#include "cli/metadata.h"
 #include "cli/outputs.h"
 #include "cli/terminal.h"
+#include "cli/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +37,9 @@ static const option OPTIONS[] = {
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
     {0, "from", OPTION_TEXT, AT(from), "FILE",
-     "repeat this picture, of calotype or A1111; flags change what they name"},
+     "repeat this picture, of calotype, A1111, ComfyUI, InvokeAI or stable-diffusion.cpp; flags change what "
+     "they "
+     "name"},
     {0, "show", OPTION_CHOICE, AT(show), "HOW",
      "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
      .alone = "auto"},
@@ -291,7 +295,7 @@ static int work(job *j) {
 static json_t *settings_of(const options *o, json_t *j) {
     static const char *const OTHERS[] = {"format",     "program",        "model",        "model_sha256",
                                          "refiner",    "refiner_sha256", "init_latents", "init_image",
-                                         "mask_image", "upscale"};
+                                         "mask_image", "upscale",        "notes"};
     json_t *settings = json_copy(j);
     // Before prompts had a syntax they were plain text.
     if (!json_object_get(j, "emphasis")) json_object_set_new(settings, "emphasis", json_string("none"));
@@ -316,11 +320,12 @@ static int take_settings(options *o) {
     return options_json(&line, o, o->from_settings, o->from, NULL);
 }
 
-// Of the text that calotype wrote, or else A1111, a JSON object; NULL where there is none.
-static json_t *read_texts(const json_t *texts) {
+// Of the text that calotype wrote, or else another program, a JSON object; NULL where there is none, and
+// `why` if there is one that cannot be repeated.
+static json_t *read_texts(const json_t *texts, char why[METADATA_WHY]) {
     static const char *const KEYS[] = {"parameters", "UserComment"};
     const char *own = json_string_value(json_object_get(texts, "calotype"));
-    json_t *found = NULL;
+    json_t *found = own ? NULL : metadata_read(texts, why);
     for (size_t i = 0; !own && !found && i < sizeof KEYS / sizeof *KEYS; i++) {
         const char *text = json_string_value(json_object_get(texts, KEYS[i]));
         if (text) found = infotext_read(text);
@@ -328,13 +333,32 @@ static json_t *read_texts(const json_t *texts) {
     return own ? json_loads(own, JSON_REJECT_DUPLICATES, NULL) : found;
 }
 
+// What is not repeated, and by which model it was drawn, in the words of somebody's file.
+static void tell_notes(session *s, const options *o, const json_t *found) {
+    const json_t *notes = json_object_get(found, "notes");
+    const char *model = json_string_value(json_object_get(found, "model"));
+    char text[METADATA_WHY];
+    size_t i;
+    json_t *note;
+    if (!notes) return;
+    snprintf(text, sizeof text, "made with the model %s", model ? model : "that it does not name");
+    text_tame(text);
+    session_say(s, "calotype: %s: %s", o->from, text);
+    json_array_foreach(notes, i, note) {
+        snprintf(text, sizeof text, "%s", json_string_value(note));
+        text_tame(text);
+        session_say(s, "calotype: warning: %s: %s", o->from, text);
+    }
+}
+
 static json_t *read_description(session *s, const options *o, int *code) {
-    char *text = NULL;
+    char *text = NULL, why[METADATA_WHY] = "";
     *code = session_end(s, calo_inspect(s->ctx, o->from, &text));
     json_t *j = text ? json_loads(text, 0, NULL) : NULL;
-    json_t *found = read_texts(json_object_get(j, "texts"));
+    json_t *found = read_texts(json_object_get(j, "texts"), why);
+    text_tame(why);
     if (!*code && !json_is_object(found))
-        *code = refuse_from(o, "does not say in calotype's or A1111's words how it was made");
+        *code = refuse_from(o, *why ? why : "does not say in words that are read here how it was made");
     if (!*code && json_integer_value(json_object_get(found, "format")) != 1)
         *code = refuse_from(o, "was made by a newer calotype");
     if (!*code && json_is_true(json_object_get(found, "init_latents")) && !o->init_latents)
@@ -348,6 +372,7 @@ static json_t *read_description(session *s, const options *o, int *code) {
     const char *model = json_string_value(json_object_get(found, "model"));
     if (!*code && !o->drawing.common.model && (!model || strcmp(model, "talbot")))
         *code = refuse_from(o, "was made with another model: name its folder with -m");
+    tell_notes(s, o, found);
     json_decref(j);
     calo_free(text);
     return found;

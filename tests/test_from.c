@@ -1,5 +1,6 @@
-// Pictures drawn again from what a file says: --from, with our own description and with A1111's.
+// Pictures drawn again from what a file says: --from, with our own description and with what others write.
 #include "cli/infotext.h"
+#include "cli/metadata.h"
 #include "tests/shell.h"
 
 #include <criterion/criterion.h>
@@ -112,6 +113,180 @@ Test(from, reads_the_words_of_a1111) {
     expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 65, "", "steps");
     save_with_text("c.png", "parameters", "a boat\nSteps: 2, Sampler: Fast");
     expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 2, "", "'Fast'");
+}
+
+// ---- what others write as JSON
+
+#define NODE(id, kind, inputs) "\"" id "\":{\"class_type\":\"" kind "\",\"inputs\":{" inputs "}}"
+#define LOADER NODE("1", "CheckpointLoaderSimple", "\"ckpt_name\":\"dream.safetensors\"")
+#define TEXT(id, text) NODE(id, "CLIPTextEncode", "\"clip\":[\"6\",0],\"text\":" text)
+#define EMPTY NODE("5", "EmptyLatentImage", "\"width\":48,\"height\":32,\"batch_size\":1")
+#define LAYER NODE("6", "CLIPSetLastLayer", "\"clip\":[\"1\",1],\"stop_at_clip_layer\":-2")
+#define LINKS "\"positive\":[\"3\",0],\"negative\":[\"4\",0],\"latent_image\":[\"5\",0]"
+#define SAMPLER(name, more)                                                                                  \
+    NODE("2", "KSampler",                                                                                    \
+         LINKS ",\"seed\":9,\"steps\":3,\"cfg\":3.5,\"sampler_name\":\"" name                                \
+               "\",\"scheduler\":\"karras\"" more)
+#define FRAME LOADER "," EMPTY "," LAYER ","
+#define TEXTS TEXT("3", "\"a (red:1.2) boat\"") "," TEXT("4", "\"rain\"") ","
+#define COMFY                                                                                                \
+    "-p 'a (red:1.2) boat' -n rain -W 48 -H 32 -s 9 --steps 3 --cfg-scale 3.5 --scheduler karras "           \
+    "--noise-layout comfy --emphasis comfy --clip-skip 2 "
+#define INVOKEAI                                                                                             \
+    "\"positive_prompt\":\"a "                                                                               \
+    "boat\",\"negative_prompt\":\"rain\",\"seed\":9,\"width\":48,\"height\":32,\"steps\":3,"                 \
+    "\"cfg_scale\":3.5,\"rand_device\":\"cpu\""
+#define SDCPP                                                                                                \
+    "\"schema\":\"sdcpp.image.params/"                                                                       \
+    "v1\",\"seed\":9,\"width\":48,\"height\":32,\"prompt\":{\"positive\":\"a (red:1.2) boat\","              \
+    "\"negative\":\"rain\"},\"sampling\":{\"steps\":3,\"method\":\"dpm++2m\",\"scheduler\":\"karras\","      \
+    "\"guidance\":{\"txt_cfg\":3.5}}"
+#define PLAIN "-n rain -W 48 -H 32 -s 9 --steps 3 --cfg-scale 3.5 "
+
+// The same picture, to the byte, as by the flags that it stands for.
+Test(from, reads_what_other_programs_write_as_json) {
+    static const struct {
+        const char *key, *text, *flags, *told;
+    } cases[] = {
+        {"prompt", "{" FRAME TEXTS SAMPLER("euler_ancestral", ",\"model\":[\"1\",0],\"denoise\":1.0") "}",
+         COMFY "--sampling-method euler_a --sampler-rng nv", "made with the model dream.safetensors"},
+        {"prompt",
+         "{" FRAME TEXTS SAMPLER("dpmpp_2m_sde", ",\"model\":[\"7\",0]") "," NODE("7", "LoraLoaderModelOnly",
+                                                                                  "\"model\":[\"1\",0]") "}",
+         COMFY "--sampling-method dpmpp_2m_sde --sampler-rng cpu", "its LoRAs are left out"},
+        {"prompt",
+         "{" FRAME
+             TEXT("3", "[\"8\",0]") "," TEXT("4", "\"rain\"") "," NODE("8", "PrimitiveString", "\"value\":\"a (red:1.2) boat\"") "," SAMPLER(
+                 "dpmpp_2m",
+                 ",\"model\":[\"7\",0]") "," NODE("7", "ModelSamplingDiscrete",
+                                                  "\"model\":[\"9\",0],\"sampling\":\"v_prediction\","
+                                                  "\"zsnr\":true") "," NODE("9", "RescaleCFG",
+                                                                            "\"model\":[\"10\",0],"
+                                                                            "\"multiplier\":0.5") "," NODE("1"
+                                                                                                           "0",
+                                                                                                           "F"
+                                                                                                           "a"
+                                                                                                           "s"
+                                                                                                           "t"
+                                                                                                           "\\u00"
+                                                                                                           "1"
+                                                                                                           "b"
+                                                                                                           "["
+                                                                                                           "2"
+                                                                                                           "J",
+                                                                                                           "\"mod"
+                                                                                                           "e"
+                                                                                                           "l"
+                                                                                                           "\":"
+                                                                                                           "["
+                                                                                                           "\"1"
+                                                                                                           "\","
+                                                                                                           "0"
+                                                                                                           "]") "}",
+         COMFY "--sampling-method dpmpp_2m --sampler-rng nv --prediction v --zero-snr --cfg-rescale 0.5",
+         "its node Fast?[2J is left out"},
+        {"prompt",
+         "{" FRAME TEXTS NODE(
+             "2", "KSamplerAdvanced",
+             LINKS
+             ",\"noise_seed\":9,\"steps\":3,\"cfg\":3.5,\"sampler_name\":\"euler\",\"scheduler\":\"karras\","
+             "\"add_noise\":\"enable\",\"start_at_step\":0,\"end_at_step\":10000") "}",
+         COMFY "--sampling-method euler --sampler-rng nv", "that it does not name"},
+        {"invokeai_metadata",
+         "{" INVOKEAI ",\"scheduler\":\"dpmpp_2m_k\",\"clip_skip\":1,\"model\":{\"name\":\"dream\"},"
+         "\"generation_mode\":\"txt2img\"}",
+         PLAIN "-p 'a boat' --sampling-method dpmpp_2m --scheduler karras --clip-skip 2 --noise-layout "
+               "diffusers --emphasis none",
+         "the model dream"},
+        {"invokeai_metadata", "{" INVOKEAI ",\"scheduler\":\"euler_a\",\"clip_skip\":0,\"loras\":[{}]}",
+         PLAIN "-p 'a boat' --sampling-method euler_a --noise-layout diffusers --emphasis none",
+         "its LoRAs are left out"},
+        {"parameters",
+         "x\nSteps: 1, Seed: 2, RNG: cuda, Version: stable-diffusion.cpp, SDCPP: {" SDCPP
+         ",\"rng\":\"cuda\",\"clip_skip\":-1}",
+         PLAIN "-p 'a (red:1.2) boat' --sampling-method dpmpp_2m --scheduler karras --rng nv",
+         "that it does not name"},
+        {"parameters",
+         "{" SDCPP
+         ",\"rng\":\"cpu\",\"sampler_rng\":\"cuda\",\"clip_skip\":2,\"models\":{\"model\":\"d.gguf\"},"
+         "\"hires\":{\"enabled\":true,\"scale\":1.5,\"steps\":0,\"denoising_strength\":0.6,\"upscaler\":"
+         "\"Lanczos\"}}",
+         PLAIN "-p 'a (red:1.2) boat' --sampling-method dpmpp_2m --scheduler karras --sampler-rng nv "
+               "--clip-skip 2 --hires --hires-scale 1.5 "
+               "--hires-denoise 0.6 --hires-upscaler lanczos",
+         "d.gguf"},
+        {"parameters", "x\nSteps: 3, Sampler: Euler a, Seed: 2, RNG: cuda",
+         "-p x --steps 3 -s 2 --sampling-method euler_a --scheduler normal --rng nv", ""},
+    };
+    char line[1500];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        save_with_text("other.png", cases[i].key, cases[i].text);
+        snprintf(line, sizeof line,
+                 "cd \"$D\" && $C txt2img -m \"$M\" --from other.png -o a%zu.png && $C txt2img -q -m \"$M\" "
+                 "%s -o b%zu.png && cmp a%zu.png b%zu.png",
+                 i, cases[i].flags, i, i, i);
+        expect(line, 0, NULL, cases[i].told);
+    }
+}
+
+Test(from, refuses_what_it_cannot_repeat) {
+    static const struct {
+        const char *key, *text, *told;
+    } cases[] = {
+        {"prompt", "{" FRAME TEXTS SAMPLER("euler", "") "," NODE("9", "KSampler", "\"seed\":1") "}",
+         "several samplers"},
+        {"prompt", "{" FRAME TEXTS NODE("2", "SamplerCustomAdvanced", LINKS) "}", "no KSampler"},
+        {"prompt", "{" FRAME TEXTS SAMPLER("euler", ",\"denoise\":0.5") "}",
+         "its KSampler took a part of the steps"},
+        {"prompt",
+         "{" LOADER "," LAYER "," TEXTS SAMPLER("euler", "") "," NODE("5", "VAE\\u001bEncode", "\"a\":1") "}",
+         "its latents come from a node that is not read (VAE?Encode)"},
+        {"prompt", "{" FRAME TEXT("3", "[\"3\",0]") "," TEXT("4", "\"\"") "," SAMPLER("euler", "") "}",
+         "the text of its positive prompt is not found"},
+        {"prompt",
+         "{" FRAME TEXT("3", "\"a\"") "," NODE("4", "ConditioningZeroOut", "\"a\":1") "," SAMPLER("euler",
+                                                                                                  "") "}",
+         "(ConditioningZeroOut)"},
+        {"prompt",
+         "{" FRAME TEXTS NODE("2", "KSampler",
+                              LINKS ",\"seed\":[\"77\",0],\"steps\":3,\"cfg\":3.5,\"sampler_name\":\"euler\","
+                                    "\"scheduler\":\"karras\"") "}",
+         "the seed of its KSampler is not found"},
+        {"prompt", "{\"1\":{\"class_type\":\"KSampler\",\"inputs\":{\"seed\":18446744073709551615}}}",
+         "ComfyUI that are no JSON, or hold too large"},
+        {"invokeai_metadata", "{" INVOKEAI, "InvokeAI that are no JSON"},
+        {"invokeai_metadata", "{" INVOKEAI ",\"generation_mode\":\"sdxl_img2img\",\"strength\":0.5}",
+         "name it with --init-img"},
+        {"parameters", "{" SDCPP ",\"mode\":\"vid_gen\"}", "no single picture"},
+        {"parameters", "{" SDCPP ",\"sampling\":{\"steps\":5000}}", "steps"},
+        {"prompt", "a boat", "does not say"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        save_with_text("other.png", cases[i].key, cases[i].text);
+        expect("cd \"$D\" && $C txt2img -m \"$M\" -p x --from other.png", 65, "", cases[i].told);
+    }
+    save_with_text("other.png", "invokeai_metadata", "{" INVOKEAI ",\"model\":{\"name\":\"dream\"}}");
+    expect("cd \"$D\" && $C txt2img --from other.png", 65, "", "made with the model dream");
+    expect("cd \"$D\" && $C txt2img --from other.png", 65, "", "name its folder with -m");
+}
+
+// With each byte another: no signal, and what is read is whole.
+Test(from, json_of_others_may_be_cut_or_spoilt) {
+    static const char *const KEYS[] = {"prompt", "invokeai_metadata", "parameters"};
+    static const char *const GOOD[] = {"{" FRAME TEXTS SAMPLER("euler", ",\"model\":[\"1\",0]") "}",
+                                       "{" INVOKEAI "}", "a, SDCPP: {" SDCPP "}"};
+    for (size_t g = 0; g < 3; g++)
+        for (size_t n = 0; n < strlen(GOOD[g]); n++)
+            for (int how = 0; how < 5; how++) {
+                char *text = strdup(GOOD[g]), why[METADATA_WHY];
+                text[n] = "\0[,1:"[how];
+                json_t *texts = json_pack("{s:s}", KEYS[g], text), *j = metadata_read(texts, why);
+                cr_expect(!j || (json_object_get(j, "format") && json_is_array(json_object_get(j, "notes"))));
+                cr_expect_lt(strlen(why), METADATA_WHY);
+                json_decref(j);
+                json_decref(texts);
+                free(text);
+            }
 }
 
 // Every beginning of such a text, and the text with each byte another.

@@ -887,6 +887,89 @@ for name, text, why, faults in [
     seed("infotext", name, text.encode(), why, **faults)
 seed("infotext", "bytes", b'\xff\xfe\nNegative prompt: \xc3\nSteps: 2, Sampler: \xff, Model: "\\u0000"', "no UTF-8")
 
+# ---------------------------------------------------------------- what others write as JSON
+
+GRAPH = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "dream.safetensors"}},
+         "2": {"class_type": "LoraLoader", "inputs": {"model": ["1", 0], "clip": ["1", 1]}},
+         "3": {"class_type": "ModelSamplingDiscrete", "inputs": {"model": ["2", 0], "sampling": "v_prediction", "zsnr": True}},
+         "4": {"class_type": "RescaleCFG", "inputs": {"model": ["3", 0], "multiplier": 0.7}},
+         "5": {"class_type": "FreeU", "inputs": {"model": ["4", 0]}},
+         "6": {"class_type": "CLIPSetLastLayer", "inputs": {"clip": ["2", 1], "stop_at_clip_layer": -2}},
+         "7": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["6", 0], "text": "a boat"}},
+         "8": {"class_type": "PrimitiveString", "inputs": {"value": "rain"}},
+         "9": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["6", 0], "text": ["8", 0]}},
+         "10": {"class_type": "EmptyLatentImage", "inputs": {"width": 48, "height": 32, "batch_size": 2}},
+         "11": {"class_type": "KSampler", "inputs": {
+             "model": ["5", 0], "positive": ["7", 0], "negative": ["9", 0], "latent_image": ["10", 0], "seed": 9, "steps": 2,
+             "cfg": 3, "sampler_name": "dpmpp_2m_sde_gpu", "scheduler": "karras", "denoise": 1.0}}}
+
+
+def graph(changes=(), extra=(), drop=()):
+    """The graph with other inputs (node, input, value), other nodes, without some."""
+    g = json.loads(json.dumps(GRAPH))
+    for node, key, value in changes:
+        if key == "class_type":
+            g[node][key] = value
+        else:
+            g[node]["inputs"][key] = value
+    g.update(extra)
+    for node in drop:
+        del g[node]
+    return json.dumps(g)
+
+
+ADVANCED = [("11", "class_type", "KSamplerAdvanced"), ("11", "noise_seed", 7), ("11", "add_noise", "enable"), ("11", "start_at_step", 0)]
+INVOKEAI = {"generation_mode": "txt2img", "positive_prompt": "a (boat)1.2", "negative_prompt": "rain", "width": 48, "height": 32, "seed": 9,
+            "rand_device": "cuda", "cfg_scale": 3.5, "steps": 2, "scheduler": "euler_k", "clip_skip": 1, "model": {"name": "dream"},
+            "loras": [{"weight": 1}]}
+SDCPP = {"schema": "sdcpp.image.params/v1", "mode": "img_gen", "seed": 9, "width": 48, "height": 32,
+         "prompt": {"positive": "a boat", "negative": "rain"}, "rng": "cuda", "sampler_rng": "cpu", "clip_skip": -1,
+         "sampling": {"steps": 2, "method": "dpm++2m", "scheduler": "karras", "guidance": {"txt_cfg": 3}},
+         "hires": {"enabled": True, "scale": 1.5, "steps": 0, "denoising_strength": 0.5, "upscaler": "Latent"},
+         "models": {"model": "dream.safetensors"}, "loras": [{"name": "a"}]}
+for name, text, why, faults in [
+    ("comfyui", graph(), "every kind of node", {"m": 10}),
+    ("comfyui_plain", graph([("11", "sampler_name", "dpmpp_sde"), ("3", "sampling", "eps"), ("3", "zsnr", False)]), "a path on the processor", {}),
+    ("comfyui_er", graph([("11", "sampler_name", "er_sde"), ("3", "sampling", "lcm")]), "a sampler of that name without one", {}),
+    ("comfyui_advanced", graph(ADVANCED + [("11", "end_at_step", 10000)]), "the other sampler", {}),
+    ("comfyui_part", graph(ADVANCED + [("11", "end_at_step", 1)]), "a part of the steps", {}),
+    ("comfyui_later", graph(ADVANCED + [("11", "start_at_step", 1)]), "another part", {}),
+    ("comfyui_disabled", graph(ADVANCED + [("11", "add_noise", "disable")]), "no noise of its own", {}),
+    ("comfyui_denoise", graph([("11", "denoise", 0.5)]), "less than all of the noise", {}),
+    ("comfyui_two", graph(extra={"12": GRAPH["11"]}), "two samplers", {}),
+    ("comfyui_custom", graph(extra={"12": {"class_type": "SamplerCustom"}, "13": {"class_type": "KSamplerSelect"}}), "one of another kind", {}),
+    ("comfyui_none", graph(drop=["11"]), "no sampler", {}),
+    ("comfyui_only_custom", graph([("11", "class_type", "SamplerCustomAdvanced")]), "only another kind", {}),
+    ("comfyui_circle", graph([("1", "class_type", "Reroute"), ("1", "ckpt_name", None), ("7", "text", ["8", 0]), ("8", "value", ["8", 0])]),
+     "links in a circle", {}),
+    ("comfyui_models", json.dumps({**GRAPH, "1": {"class_type": "Reroute", "inputs": {"model": ["1", 0], "clip": ["1", 0]}}}),
+     "a model behind a circle", {}),
+    ("comfyui_unet", json.dumps({**GRAPH, "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "unet.safetensors"}}}), "a UNet's file", {}),
+    ("comfyui_text", graph([("7", "class_type", "ConditioningCombine")]), "a text of another node", {}),
+    ("comfyui_negative", graph([("9", "text", 5)]), "a text that is none", {}),
+    ("comfyui_latent", graph([("10", "class_type", "VAEEncode")]), "a picture to begin with", {}),
+    ("comfyui_width", graph([("10", "width", ["99", 0])]), "a width that nobody gives", {}),
+    ("comfyui_steps", graph([("11", "steps", {})]), "steps that are no number", {}),
+    ("comfyui_seed", graph([("11", "seed", None)]), "no seed", {}),
+    ("comfyui_numbers", '{"1": {"class_type": "KSampler", "inputs": {"seed": 18446744073709551615}}}', "too large a number", {}),
+    ("comfyui_layers", graph([("6", "stop_at_clip_layer", -1000)]), "a layer that is not there", {}),
+    ("comfyui_layer_0", graph([("6", "stop_at_clip_layer", 0)]), "another", {}),
+    ("invokeai", json.dumps(INVOKEAI), "what InvokeAI says", {"m": 10}),
+    ("invokeai_img2img", json.dumps({**INVOKEAI, "generation_mode": "img2img", "strength": 0.5, "clip_skip": 0, "loras": [],
+                                     "positive_prompt": "a boat", "model": {"model_name": "dream"}, "rand_device": "cpu"}), "a picture to begin with", {}),
+    ("invokeai_inpaint", json.dumps({**INVOKEAI, "generation_mode": "sdxl_inpaint", "scheduler": "ddim"}), "a mask", {}),
+    ("invokeai_outpaint", json.dumps({**INVOKEAI, "generation_mode": "outpaint", "scheduler": "_k", "cfg_scale": "3"}), "a larger picture", {}),
+    ("sdcpp", json.dumps(SDCPP), "what stable-diffusion.cpp says", {"m": 10}),
+    ("sdcpp_behind", "a boat, SDCPP: {\nSteps: 2, Seed: 1, RNG: cuda, Version: stable-diffusion.cpp, SDCPP: " + json.dumps({**SDCPP, "clip_skip": 2, "hires": {}}),
+     "behind A1111's words", {}),
+    ("sdcpp_video", json.dumps({**SDCPP, "mode": "vid_gen"}), "a video", {}),
+    ("sdcpp_modeless", json.dumps({k: v for k, v in SDCPP.items() if k != "mode"}), "no mode", {}),
+    ("json_cut", graph()[:-5], "no JSON", {}),
+    ("json_list", '{"a": [], "class_type": 1}', "nodes that are none", {}),
+    ("sdcpp_list", "a, SDCPP: [1]", "a list", {}),
+]:
+    seed("infotext", name, text.encode(), why, **faults)
+
 # ---------------------------------------------------------------- prompts
 
 for name, text, why, faults in [
