@@ -517,6 +517,25 @@ Test(checkpoint, names_are_looked_for_in_the_hubs_cache) {
     cr_expect_str_eq(model_name(m), "tiny-sd");
     cr_expect_str_eq(model_dir(m), snapshot);
     model_free(m);
+    // A repository of one checkpoint, and of two, of which none is chosen.
+    char lone[200], file[300];
+    snprintf(lone, sizeof lone, "%s/models--org--lone", folder);
+    snprintf(file, sizeof file, "%s/refs/main", lone);
+    write_text(file, "4567");
+    snprintf(file, sizeof file, "%s/snapshots/4567", lone);
+    cr_assert_eq(fs_mkdirs(file, NULL), OK);
+    read_list("sd1");
+    const char *checkpoint_path = write_file("sd1", &(changes){0});
+    snprintf(file, sizeof file, "%s/snapshots/4567/dreamy.safetensors", lone);
+    cr_assert_eq(symlink(checkpoint_path, file), 0);
+    m = model_open("org/lone", NULL, &err);
+    cr_assert_not_null(m, "%s", err.text);
+    cr_expect_str_eq(model_dir(m), file);
+    model_free(m);
+    snprintf(file, sizeof file, "%s/snapshots/4567/other.ckpt", lone);
+    cr_assert_eq(symlink(checkpoint_path, file), 0);
+    cr_expect_null(model_open("org/lone", NULL, &err));
+    cr_expect(strstr(err.text, "model_index.json"), "%s", err.text);
     cr_expect_null(model_open("org/other", NULL, &err));
     cr_expect_eq(err.code, ERR_NOINPUT);
     write_text(ref, "../../..");
