@@ -47,33 +47,32 @@ void int8_pack_panel(const int8_args *a, int64_t panel) {
 // ---- pixels of x
 
 typedef struct {
-    __m512i most; // bits without the sign: ordered as numbers are, and what is not finite is above them
+    vec none; // zeros, as long as all are finite
     __m512 low, high;
 } extent;
 
 INLINE void extend(extent *e, vec v) {
-    __m512i magnitude = _mm512_and_si512((__m512i)v, _mm512_set1_epi32(0x7fffffff));
-    e->most = _mm512_max_epu32(e->most, magnitude);
+    e->none += v * 0;
     e->low = _mm512_min_ps(e->low, (__m512)v);
     e->high = _mm512_max_ps(e->high, (__m512)v);
 }
 
 // NaN where a value is not finite.
 static int8_fact range_of(dtype t, const void *x, int64_t C) {
-    extent e = {_mm512_setzero_si512(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    extent e = {0};
     int64_t k = 0;
     for (; k + VL <= C; k += VL) extend(&e, load_f32(t, element(t, x, k), VL));
     if (k < C) extend(&e, load_f32(t, element(t, x, k), C - k));
-    if (_mm512_reduce_max_epu32(e.most) >= 0x7f800000) return (int8_fact){NAN, NAN};
+    if (_mm512_cmp_ps_mask((__m512)e.none, (__m512)e.none, _CMP_UNORD_Q)) return (int8_fact){NAN, NAN};
     float low = _mm512_reduce_min_ps(e.low), scale = _mm512_reduce_max_ps(e.high) / 255 - low / 255;
     return (int8_fact){scale > 0x1p-100f ? scale : 0, low};
 }
 
 INLINE void store_codes(uint8_t *codes, vec v) {
-    __m512i code = _mm512_max_epi32(_mm512_cvtps_epi32((__m512)v), _mm512_setzero_si512());
-    _mm_storeu_si128((__m128i *)codes, _mm512_cvtusepi32_epi8(code));
+    _mm_storeu_si128((__m128i *)codes, _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32((__m512)v)));
 }
 
+// No code is below 0: x − low is at least what rounding `start` has made of 0, which is far from −1/2.
 static void round_pixel(dtype t, const void *x, int64_t C, const int8_fact *f, uint8_t *codes) {
     vec factor = splat(f->scale > 0 ? 1 / f->scale : 0), start = splat(f->low) * factor;
     int64_t k = 0;
