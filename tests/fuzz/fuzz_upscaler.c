@@ -34,10 +34,11 @@ static void recognise_network(const char *path) {
 
 static void open_network(const char *path) {
     error err = {0};
+    workspace none = {0};
     upscaler *u = upscaler_open(path, &err);
     if (!u) return refused(&err);
     if (upscaler_scale(u) < 1 || upscaler_scale(u) > 8 || strlen(upscaler_name(u)) > 100) abort();
-    upscaler_forget(u);
+    upscaler_forget(u, &none);
     upscaler_free(u);
 }
 
