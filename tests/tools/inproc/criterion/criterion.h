@@ -74,6 +74,7 @@ INPROC_ONE bool inproc_failed = false;
 #define cr_expect_neq(A, B, ...) INPROC_CHECK(false, (A) != (B), #A " != " #B, __VA_ARGS__)
 #define cr_expect_lt(A, B, ...) INPROC_CHECK(false, (A) < (B), #A " < " #B, __VA_ARGS__)
 #define cr_expect_leq(A, B, ...) INPROC_CHECK(false, (A) <= (B), #A " <= " #B, __VA_ARGS__)
+#define cr_expect_geq(A, B, ...) INPROC_CHECK(false, (A) >= (B), #A " >= " #B, __VA_ARGS__)
 #define cr_expect_gt(A, B, ...) INPROC_CHECK(false, (A) > (B), #A " > " #B, __VA_ARGS__)
 #define cr_expect_not_null(A, ...) INPROC_CHECK(false, (A) != NULL, #A " != NULL", __VA_ARGS__)
 #define cr_expect_str_eq(A, B, ...) INPROC_CHECK(false, strcmp(A, B) == 0, #A " reads " #B, __VA_ARGS__)
