@@ -37,9 +37,7 @@ static const option OPTIONS[] = {
     {'o', "output", OPTION_TEXT, AT(output), "FILE",
      "png, jpg or webp; {seed} and {i} are filled in (calotype-{seed}.png)"},
     {0, "from", OPTION_TEXT, AT(from), "FILE",
-     "repeat this picture, of calotype, A1111, ComfyUI, InvokeAI or stable-diffusion.cpp; flags change what "
-     "they "
-     "name"},
+     "repeat this picture, of calotype, A1111, ComfyUI, InvokeAI or sd.cpp; flags change what they name"},
     {0, "show", OPTION_CHOICE, AT(show), "HOW",
      "draw it in the terminal: auto, kitty, iterm2, sixel or blocks", .choices = TERMINAL_SHOWS,
      .alone = "auto"},
