@@ -51,21 +51,18 @@ static status read_ref(const char *path, char commit[MAX_REF], error *err) {
     return s;
 }
 
-static bool holds(arena *a, const char *folder, const char *name) {
-    const char *path = arena_printf(a, "%s/%s", folder, name);
-    return path && fs_exists(path);
-}
-
 // Of a snapshot that is no folder in diffusers' layout but one checkpoint, that file; else the folder. NULL
 // on failure.
-static char *model_of(arena *a, const char *folder, error *err) {
+static char *model_of(const char *folder, error *err) {
     char **names;
     size_t n, files = 0, at = 0;
-    if (holds(a, folder, "model_index.json") || holds(a, folder, "config.json")) return mem_strdup(folder);
+    bool layout = false;
     if (fs_list(folder, &names, &n, err)) return NULL;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        layout |= !strcmp(names[i], "model_index.json") || !strcmp(names[i], "config.json");
         if (tensor_file_is_named(names[i])) files++, at = i;
-    char *found = files == 1 ? fs_join(folder, names[at]) : mem_strdup(folder);
+    }
+    char *found = files == 1 && !layout ? fs_join(folder, names[at]) : mem_strdup(folder);
     fs_list_free(names, n);
     return found;
 }
@@ -85,7 +82,7 @@ char *hub_find(const char *model, error *err) {
         fail(err, ERR_NOINPUT, "%s: no such file or folder, and the hub's cache in %s does not hold it",
              model, cache);
     else if (!read_ref(ref, commit, err)) {
-        if ((folder = arena_printf(&a, "%s/snapshots/%s", home, commit))) found = model_of(&a, folder, err);
+        if ((folder = arena_printf(&a, "%s/snapshots/%s", home, commit))) found = model_of(folder, err);
         if (!found && !err->code) fail(err, ERR_TEMP, "out of memory");
     }
     arena_free(&a);
