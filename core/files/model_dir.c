@@ -66,10 +66,9 @@ static status look_for(model_files *m, const char *dir, const char *variant, err
 
 // ERR_NOINPUT if the folder has no weights, or none of the variant that is asked for.
 static status find_in_folder(model_files *m, const char *dir, const char *variant, error *err) {
-    status s = *variant ? look_for(m, dir, variant, err) : OK;
-    for (size_t i = 0; i < VARIANT_COUNT && !*variant && !m->path && !s; i++)
-        s = look_for(m, dir, VARIANTS[i], err);
-    if (s || m->path) return s;
+    size_t n = *variant ? 1 : VARIANT_COUNT;
+    for (size_t i = 0; i < n && !m->path; i++) TRY(look_for(m, dir, *variant ? variant : VARIANTS[i], err));
+    if (m->path) return OK;
     return fail(
         err, ERR_NOINPUT,
         "%s: no weights%s%s here (looked for %s, %s, %s and %s, .safetensors and .bin, whole and sharded)",
