@@ -33,6 +33,19 @@ static calo_txt2img_request request_with(const char *sampler, calo_noise_layout 
     return r;
 }
 
+// What torch's generator on the processor gives a request, as initial latents of the shape of `like`; free
+// the data.
+static calo_tensor noise_of(const calo_txt2img_request *r, const calo_image *like) {
+    const int *shape = like->latent_shape;
+    size_t n = (size_t)r->count * (size_t)(shape[0] * shape[1] * shape[2]);
+    float *values = malloc(n * sizeof *values);
+    mt19937 mt;
+    cr_assert_not_null(values);
+    mt_seed(&mt, r->seed);
+    mt_normal(&mt, values, n);
+    return (calo_tensor){"latents", CALO_F32, 4, {r->count, shape[0], shape[1], shape[2]}, values};
+}
+
 // Initial noise: one generator's run over the whole batch, also where the batch is drawn in groups of eight.
 Test(noise, noise_of_a_batch_is_from_one_generator) {
     fixture f;
@@ -40,18 +53,11 @@ Test(noise, noise_of_a_batch_is_from_one_generator) {
     for (int layout = CALO_NOISE_COMFY; layout <= CALO_NOISE_DIFFUSERS; layout++) {
         calo_txt2img_request r = request_with("ddim", (calo_noise_layout)layout, 10), given = r;
         calo_images *one = draw(&f, &r);
-        const int *shape = calo_images_at(one, 0)->latent_shape;
-        calo_tensor noise = {"latents", CALO_F32, 4, {r.count, shape[0], shape[1], shape[2]}, NULL};
-        size_t n = (size_t)r.count * (size_t)(shape[0] * shape[1] * shape[2]);
-        float *values = malloc(n * sizeof *values);
-        mt19937 mt;
-        mt_seed(&mt, r.seed);
-        mt_normal(&mt, values, n);
-        noise.data = values;
+        calo_tensor noise = noise_of(&r, calo_images_at(one, 0));
         given.init_latents = &noise;
         cr_expect(draws_the_same(&f, &r, &given), "layout %d", layout);
         calo_images_free(one);
-        free(values);
+        free((void *)(uintptr_t)noise.data);
     }
     end(&f);
 }
@@ -86,7 +92,7 @@ Test(noise, noise_layouts_differ_where_they_should) {
 }
 
 // The first noise of one kind of generator, the steps' of the other.
-Test(api, steps_may_have_a_generator_of_their_own) {
+Test(noise, steps_may_have_a_generator_of_their_own) {
     fixture f;
     begin(&f, "sd", "v");
     calo_txt2img_request a = request_with("euler_a", CALO_NOISE_COMFY, 1), b = a;
@@ -94,15 +100,8 @@ Test(api, steps_may_have_a_generator_of_their_own) {
     cr_expect(draws_the_same(&f, &a, &b), "of the same kind");
     a.sampler_rng = CALO_SAMPLER_RNG_NV;
     cr_expect_not(draws_the_same(&f, &a, &b));
-    float noise[4096];
     calo_images *one = draw(&f, &b);
-    const int *shape = calo_images_at(one, 0)->latent_shape;
-    size_t n = (size_t)(shape[0] * shape[1] * shape[2]);
-    cr_assert_leq(n, sizeof noise / sizeof *noise);
-    calo_tensor first = {"latents", CALO_F32, 4, {1, shape[0], shape[1], shape[2]}, noise};
-    mt19937 mt;
-    mt_seed(&mt, b.seed);
-    mt_normal(&mt, noise, n);
+    calo_tensor first = noise_of(&b, calo_images_at(one, 0));
     b.rng = CALO_RNG_NV;
     b.init_latents = &first;
     cr_expect(draws_the_same(&f, &a, &b), "ComfyUI on a graphics card");
@@ -117,6 +116,7 @@ Test(api, steps_may_have_a_generator_of_their_own) {
     a.sampler_rng = (calo_sampler_rng)3;
     cr_expect_eq(calo_txt2img(f.model, &a, NULL), CALO_ERR_USAGE);
     calo_images_free(one);
+    free((void *)(uintptr_t)first.data);
     end(&f);
 }
 
