@@ -7,11 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void open_model(fixture *f, const char *path, const calo_context_options *o) {
+    cr_assert_eq(calo_context_new(o, &f->ctx), CALO_OK);
+    cr_assert_eq(calo_model_open(f->ctx, path, &f->model), CALO_OK, "%s", calo_message(f->ctx));
+}
+
 void begin_with(fixture *f, const char *name, const char *scheduler, const calo_context_options *o) {
     tiny_model_write(name, scheduler, f->dir, sizeof f->dir);
     setenv("XDG_CACHE_HOME", f->dir, 1);
-    cr_assert_eq(calo_context_new(o, &f->ctx), CALO_OK);
-    cr_assert_eq(calo_model_open(f->ctx, f->dir, &f->model), CALO_OK, "%s", calo_message(f->ctx));
+    open_model(f, f->dir, o);
+}
+
+void begin_talbot(fixture *f, const calo_context_options *o) {
+    *f->dir = 0;
+    open_model(f, "assets/talbot", o);
 }
 
 calo_context_options options_of(calo_precision p, int threads) {
@@ -29,7 +38,7 @@ void begin(fixture *f, const char *name, const char *scheduler) {
 void end(fixture *f) {
     calo_model_free(f->model);
     calo_context_free(f->ctx);
-    tiny_model_remove(f->dir);
+    if (*f->dir) tiny_model_remove(f->dir);
 }
 
 calo_images *draw(fixture *f, const calo_txt2img_request *r) {

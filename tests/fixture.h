@@ -13,6 +13,8 @@ typedef struct {
 void begin_with(fixture *f, const char *name, const char *scheduler, const calo_context_options *o);
 calo_context_options options_of(calo_precision p, int threads);
 void begin(fixture *f, const char *name, const char *scheduler); // in F32, by one thread
+// The model that comes along, which is a trained one: on random weights nothing holds a picture together.
+void begin_talbot(fixture *f, const calo_context_options *o);
 void end(fixture *f);
 
 calo_images *draw(fixture *f, const calo_txt2img_request *r);

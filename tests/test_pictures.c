@@ -528,25 +528,20 @@ Test(pictures, wrong_second_passes_are_refused_by_name) {
 
 enum { SEEDS = 5, LEVELS = 64 * 64 * 3 };
 
-// Pictures of the model that comes along; on random weights nothing holds a picture together.
 static void draw_talbot(calo_precision precision, calo_fast fast, uint8_t rgb[SEEDS][LEVELS]) {
-    calo_context *ctx;
-    calo_model *m;
-    calo_images *images;
+    fixture f;
     calo_context_options o = options_of(precision, 2);
     o.fast = fast;
-    cr_assert_eq(calo_context_new(&o, &ctx), CALO_OK);
-    cr_assert_eq(calo_model_open(ctx, "assets/talbot", &m), CALO_OK, "%s", calo_message(ctx));
+    begin_talbot(&f, &o);
     calo_txt2img_request r = calo_txt2img_defaults();
     r.prompt = "a big red heart on a white background";
     r.width = r.height = 64;
     r.steps = 6;
     r.count = SEEDS;
-    cr_assert_eq(calo_txt2img(m, &r, &images), CALO_OK, "%s", calo_message(ctx));
+    calo_images *images = draw(&f, &r);
     for (size_t i = 0; i < SEEDS; i++) memcpy(rgb[i], calo_images_at(images, i)->rgb, LEVELS);
     calo_images_free(images);
-    calo_model_free(m);
-    calo_context_free(ctx);
+    end(&f);
 }
 
 static double decibels(const uint8_t a[LEVELS], const uint8_t b[LEVELS]) {
