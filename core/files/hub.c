@@ -3,7 +3,6 @@
 #include "core/base/arena.h"
 #include "core/base/fs.h"
 #include "core/base/mem.h"
-#include "core/files/tensor_file.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -51,22 +50,6 @@ static status read_ref(const char *path, char commit[MAX_REF], error *err) {
     return s;
 }
 
-// Of a snapshot that is no folder in diffusers' layout but one checkpoint, that file; else the folder. NULL
-// on failure.
-static char *model_of(const char *folder, error *err) {
-    char **names;
-    size_t n, files = 0, at = 0;
-    bool layout = false;
-    if (fs_list(folder, &names, &n, err)) return NULL;
-    for (size_t i = 0; i < n; i++) {
-        layout |= !strcmp(names[i], "model_index.json") || !strcmp(names[i], "config.json");
-        if (tensor_file_is_named(names[i])) files++, at = i;
-    }
-    char *found = files == 1 && !layout ? fs_join(folder, names[at]) : mem_strdup(folder);
-    fs_list_free(names, n);
-    return found;
-}
-
 char *hub_find(const char *model, error *err) {
     arena a = {0};
     char commit[MAX_REF];
@@ -74,7 +57,7 @@ char *hub_find(const char *model, error *err) {
     const char *cache = cache_folder(&a);
     const char *home =
         cache ? arena_printf(&a, "%s/models--%.*s--%s", cache, org, model, model + org + 1) : NULL;
-    const char *ref = home ? arena_printf(&a, "%s/refs/main", home) : NULL, *folder = NULL;
+    const char *ref = home ? arena_printf(&a, "%s/refs/main", home) : NULL;
     char *found = NULL;
     if (!ref)
         fail(err, ERR_TEMP, "out of memory");
@@ -82,8 +65,8 @@ char *hub_find(const char *model, error *err) {
         fail(err, ERR_NOINPUT, "%s: no such file or folder, and the hub's cache in %s does not hold it",
              model, cache);
     else if (!read_ref(ref, commit, err)) {
-        if ((folder = arena_printf(&a, "%s/snapshots/%s", home, commit))) found = model_of(folder, err);
-        if (!found && !err->code) fail(err, ERR_TEMP, "out of memory");
+        const char *folder = arena_printf(&a, "%s/snapshots/%s", home, commit);
+        if (!folder || !(found = mem_strdup(folder))) fail(err, ERR_TEMP, "out of memory");
     }
     arena_free(&a);
     return found;

@@ -75,6 +75,22 @@ static status find_in_folder(model_files *m, const char *dir, const char *varian
         dir, *variant ? " of variant " : "", variant, STEMS[0], STEMS[1], STEMS[2], STEMS[3]);
 }
 
+// Not where a configuration says what the folder is.
+char *model_dir_resolve(const char *folder, error *err) {
+    char **names;
+    size_t n, files = 0, at = 0;
+    bool layout = false;
+    if (fs_list(folder, &names, &n, err)) return NULL;
+    for (size_t i = 0; i < n; i++) {
+        layout |= !strcmp(names[i], "model_index.json") || !strcmp(names[i], "config.json");
+        if (tensor_file_is_named(names[i])) files++, at = i;
+    }
+    char *found = files == 1 && !layout ? fs_join(folder, names[at]) : mem_strdup(folder);
+    fs_list_free(names, n);
+    if (!found) short_of_memory(err, folder);
+    return found;
+}
+
 // ---------------------------------------------------------------- one file
 
 static int by_name(const void *a, const void *b) {

@@ -8,6 +8,10 @@
 
 #include <stdbool.h>
 
+// The one checkpoint of a folder that is not in diffusers' layout, as repositories have it; else the folder.
+// mem_free; NULL on failure.
+char *model_dir_resolve(const char *folder, error *err);
+
 typedef struct model_files model_files;
 
 // Where one tensor lies; both belong to the model_files.

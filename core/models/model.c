@@ -145,10 +145,13 @@ static status open_checkpoint(model *m, error *err) {
 
 // A name may be that of a file or folder, or a model's in the hub's cache.
 static char *find_path(const char *path, error *err) {
-    if (!fs_exists(path) && hub_is_name(path)) return hub_find(path, err);
-    char *copy = mem_strdup(path);
-    if (!copy) no_memory(err);
-    return copy;
+    bool in_cache = !fs_exists(path) && hub_is_name(path);
+    char *at = in_cache ? hub_find(path, err) : mem_strdup(path);
+    if (!at && !in_cache) no_memory(err);
+    if (!at || !fs_is_dir(at)) return at;
+    char *found = model_dir_resolve(at, err);
+    mem_free(at);
+    return found;
 }
 
 // ---- an autoencoder of its own
