@@ -314,10 +314,10 @@ static void product_half(int64_t rows, const unit *V, int64_t row, const unit *U
     product(rows, NV / 2, V, row, U, ldu, steps, 0, add, S);
 }
 
-// Asks for the i-th part of what follows a block of lean weights: memory answers while products are computed.
-INLINE void fetch_part(const unit *taps, int64_t size, int64_t i) {
-    int64_t units = round_up(size / POINTS, 16);
-    for (int64_t k = 0; k < units; k += 16) __builtin_prefetch(taps + size + i * units + k, 0, 2);
+// Asks for what the next block reads, while products are computed. V from the third level in time is worth 3
+// to 17 % of layers of 8×8 to 32×32 at two threads.
+INLINE void fetch(const unit *from, int64_t units) {
+    for (int64_t k = 0; k < units; k += 16) __builtin_prefetch(from + k, 0, 2);
 }
 
 // S of one panel at all points.
@@ -330,11 +330,15 @@ static void panel_sums(const winograd_args *a, int64_t panel, int64_t tiles, con
     for (int64_t s = 0; s < all; s += block, V += POINTS * V_apart(d)) {
         int64_t steps = min64(block, all - s);
         const unit *taps = packed + s * 9 * width, *U = d->lean ? made : packed;
+        int64_t part_of_taps = round_up(steps * 9 * width / POINTS, 16);
         if (d->lean) expand(taps, steps, width, made);
         int64_t point = d->lean ? PANEL : all * width, part = d->lean ? WIDE : all * WIDE,
                 ldu = d->lean ? U_STEP : min64(width, WIDE);
         for (int64_t i = 0; i < POINTS; i++) {
-            if (d->lean) fetch_part(taps, steps * 9 * width, i);
+            if (d->lean) {
+                fetch(taps + steps * 9 * width + i * part_of_taps, part_of_taps);
+                if (s + block < all) fetch(V + (POINTS + i) * V_apart(d), tiles * block);
+            }
             for (int64_t k = 0; k * WIDE < outputs; k++) {
                 multiplier *multiply_part = outputs - k * WIDE <= WIDE / 2 ? product_half
                                             : d->lean                      ? product_lean
