@@ -1,4 +1,5 @@
-// libFuzzer: a model_index.json, the index of a sharded network and a shard, beside two good shards.
+// libFuzzer: a model_index.json, the index of a sharded network and a shard, beside two good shards; and a
+// checkpoint in a folder of its own.
 #include "core/base/fs.h"
 #include "core/base/mem.h"
 #include "core/files/model_dir.h"
@@ -10,7 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char dir[64], empty[64], index_path[160], variant_path[160], pipeline_path[160], whole_path[160];
+static char dir[64], empty[64], lone[64];
+static char index_path[160], variant_path[160], pipeline_path[160], whole_path[160], lone_path[160];
 
 static void put_shard(const char *shard, const char *tensor) {
     static const float VALUES[2] = {1, 2};
@@ -23,10 +25,12 @@ static void put_shard(const char *shard, const char *tensor) {
 void fuzz_start(void) {
     fuzz_folder(dir);
     fuzz_folder(empty);
+    fuzz_folder(lone);
     snprintf(index_path, sizeof index_path, "%s/model.safetensors.index.json", dir);
     snprintf(variant_path, sizeof variant_path, "%s/model.safetensors.index.fp16.json", dir);
     snprintf(pipeline_path, sizeof pipeline_path, "%s/model_index.json", dir);
     snprintf(whole_path, sizeof whole_path, "%s/whole.safetensors", dir);
+    snprintf(lone_path, sizeof lone_path, "%s/lone.safetensors", lone);
     put_shard("good-1.safetensors", "a");
     put_shard("good-2.safetensors", "b");
 }
@@ -68,11 +72,24 @@ static void open_pipeline(const char *path) {
     model_index_close(x);
 }
 
+// What stands for the folder: itself, or what lies in it.
+static void resolve(const char *folder) {
+    error err = {0};
+    char *found = model_dir_resolve(folder, &err);
+    if (found ? strncmp(found, folder, strlen(folder)) != 0 : !err.code || !*err.text) abort();
+    mem_free(found);
+}
+
 void fuzz_input(const uint8_t *data, size_t n) {
     fuzz_write(index_path, data, n);
     fuzz_write(variant_path, data, n);
     fuzz_write(pipeline_path, data, n);
     fuzz_write(whole_path, data, n);
+    fuzz_write(lone_path, data, n);
+    resolve(dir);
+    resolve(empty);
+    resolve(lone);
+    resolve("");
     open_files(dir, NULL);
     open_files(dir, "fp16");
     open_files(dir, "none");
