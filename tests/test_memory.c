@@ -364,9 +364,10 @@ Test(memory, a_file_that_changes_meanwhile_is_an_error) {
     }
 }
 
+enum { SIDE = 64 }; // of the latents; each is 8 × 8 pixels
+
 // What the autoencoder makes of the same latents. Returns the bytes that it took.
 static size_t decode(const char *dir, uint64_t limit, calo_tiling tiling, uint8_t *rgb, status *s) {
-    enum { SIDE = 128 };
     static float latents[SIDE * SIDE * 4];
     calo_context *ctx = f32_context(2, limit, CALO_FAST_AUTO);
     calo_model *m;
@@ -386,7 +387,7 @@ static size_t decode(const char *dir, uint64_t limit, calo_tiling tiling, uint8_
 }
 
 Test(memory, the_autoencoder_works_in_parts_where_it_must) {
-    enum { BYTES = 3 * 1024 * 1024, PLANS = 1 << 20 };
+    enum { BYTES = 3 * 64 * SIDE * SIDE, PLANS = 1 << 20 };
     static uint8_t whole[BYTES], parts[BYTES];
     char dir[512];
     status s;
