@@ -37,6 +37,14 @@ void picture_prompt_free(picture_prompt *p) {
 
 // ---- 1. which text counts when
 
+// What a model of two text encoders may lack, as the end of a message.
+static const char *missing_encoder(const model *m, const unet_config *u) {
+    if (u->addition_embed != ADDITION_TEXT_TIME) return "";
+    return !model_has(m, PART_TEXT_ENCODER)     ? ", and there is no text_encoder"
+           : !model_has(m, PART_TEXT_ENCODER_2) ? ", and there is no text_encoder_2"
+                                                : "";
+}
+
 static status read_sizes(const text_rules *r, picture_prompt *p, error *err) {
     model *m = r->model->m;
     text_encoders of = encoders_of(m);
@@ -55,8 +63,8 @@ static status read_sizes(const text_rules *r, picture_prompt *p, error *err) {
     const unet_config *u = model_unet(m, err);
     if (!u) return err->code;
     if (p->E != u->level[0].cross_attention_dim)
-        return fail(err, ERR_DATA, "%s: the text has %d features, the UNet reads %d", model_dir(m), (int)p->E,
-                    (int)u->level[0].cross_attention_dim);
+        return fail(err, ERR_DATA, "%s: the text has %d features, the UNet reads %d%s", model_dir(m),
+                    (int)p->E, (int)u->level[0].cross_attention_dim, missing_encoder(m, u));
     if (u->addition_embed == ADDITION_TEXT_TIME && p->P != unet_pooled_features(u))
         return fail(err, ERR_DATA, "%s: the pooled text has %d features, the UNet reads %d", model_dir(m),
                     (int)p->P, (int)unet_pooled_features(u));

@@ -387,6 +387,23 @@ Test(checkpoint, a_picture_needs_a_vocabulary_and_an_autoencoder) {
     finish(&apart);
 }
 
+Test(checkpoint, the_one_of_two_text_encoders_that_is_missing_is_named) {
+    static const struct {
+        const char *left_out, *says;
+    } CASES[] = {{"conditioner.embedders.0.", "and there is no text_encoder"},
+                 {"conditioner.embedders.1.", "and there is no text_encoder_2"}};
+    read_list("sdxl");
+    for (int i = 0; i < 2; i++) {
+        session s;
+        const char *path = write_file("sdxl", &(changes){.leave_out = {CASES[i].left_out}});
+        cr_expect_eq(try_to_draw(&s, path, NULL, "tests/golden/tokenizer"), CALO_ERR_DATA);
+        size_t n = strlen(calo_message(s.ctx)), end = strlen(CASES[i].says);
+        cr_expect(n > end && !strcmp(calo_message(s.ctx) + n - end, CASES[i].says), "%s",
+                  calo_message(s.ctx));
+        finish(&s);
+    }
+}
+
 // What is wrong in one network does not hide what is wrong in another.
 Test(checkpoint, what_is_wrong_is_said_of_all_networks) {
     session s;
