@@ -262,6 +262,7 @@ calo_status calo_model_advise(calo_model *m, calo_model_advice *advice) {
         a.distilled = few->name;
         a.cfg_scale = few->cfg_scale;
     }
+    model_own_advice(m->m, &a.steps, &a.cfg_scale);
     api_struct_fill(advice, advice->size, &a, sizeof a);
     return CALO_OK;
 }

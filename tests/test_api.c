@@ -611,6 +611,21 @@ Test(api, the_model_that_comes_along_is_found_in_calotype_data) {
     end(&f);
 }
 
+Test(api, the_model_that_comes_along_says_how_it_is_drawn_best) {
+    fixture f;
+    calo_model *m;
+    calo_model_advice a = {.size = sizeof a};
+    begin(&f, "sd", "eps");
+    cr_assert_eq(calo_model_open(f.ctx, "assets/talbot", &m), CALO_OK, "%s", calo_message(f.ctx));
+    cr_assert_eq(calo_model_advise(m, &a), CALO_OK);
+    cr_expect(a.steps == 12 && a.cfg_scale == 2 && !a.distilled, "%d steps, guidance %g", a.steps,
+              a.cfg_scale);
+    calo_model_free(m);
+    cr_assert_eq(calo_model_advise(f.model, &a), CALO_OK);
+    cr_expect(a.steps == 20 && a.cfg_scale == 7, "%d steps, guidance %g", a.steps, a.cfg_scale);
+    end(&f);
+}
+
 Test(api, tokens_of_a_text) {
     fixture f;
     int32_t *ids;

@@ -1,5 +1,6 @@
 #include "core/models/model.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "core/base/arena.h"
@@ -67,6 +68,16 @@ checkpoint *model_checkpoint(const model *m) { return m->checkpoint; }
 
 const few_steps *model_few_steps(const model *m, int *steps) {
     return m->checkpoint ? checkpoint_few_steps(m->checkpoint, steps) : few_steps_find(m->name, steps);
+}
+
+void model_own_advice(const model *m, int *steps, double *cfg_scale) {
+    enum { MAX_STEPS = 1000, MAX_SCALE = 1000 };
+    const json_t *own = json_object_get(m->index, "_calotype"), *n = json_object_get(own, "steps"),
+                 *scale = json_object_get(own, "cfg_scale");
+    json_int_t said = json_integer_value(n); // 0: none
+    if (said >= 1 && said <= MAX_STEPS) *steps = (int)said;
+    if (json_is_number(scale) && fabs(json_number_value(scale)) <= MAX_SCALE)
+        *cfg_scale = json_number_value(scale);
 }
 
 bool model_flag(const model *m, const char *key, bool otherwise) {

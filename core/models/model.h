@@ -52,6 +52,11 @@ bool model_is_refiner(const model *m);
 
 // Whether it is one of few steps (of a folder, by its name), and of how many; NULL: an ordinary model.
 const few_steps *model_few_steps(const model *m, int *steps);
+
+// What a folder's own index says that it is best drawn with: "_calotype": {"steps": 12, "cfg_scale": 2} in
+// model_index.json, of which diffusers skips what begins with "_". What it does not say, or says wrongly,
+// stays as it is.
+void model_own_advice(const model *m, int *steps, double *cfg_scale);
 // Of a checkpoint: tells what its UNet predicts, "epsilon" or "v_prediction", and by what that is known; the
 // size it was trained on may depend on it.
 status model_settle(model *m, const char *prediction, const char *because, error *err);
