@@ -252,7 +252,7 @@ static status describe_memory(const txt2img *t, char **json, error *err) {
     char name[MEMORY_NAME];
     json_t *list = json_array();
     size_t packed = 0, most;
-    status s = txt2img_memory(t, &all, err);
+    status s = txt2img_memory(t, txt2img_group(t), &all, err);
     if (!s) s = memory_find_least(t, &all, err);
     most = s ? 0 : all.enlarger;
     for (int i = 0; !s && i < all.n; i++) {

@@ -538,7 +538,7 @@ status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, e
     encoded_pictures pictures = {0};
     int most = txt2img_group(t);
     refiner_hint(t);
-    status s = txt2img_check_memory(t, err);
+    status s = txt2img_check_memory(t, &most, err);
     if (!s) s = encode_pictures(t, &pictures, err);
     for (int i = 0, n; i < t->count && !s; i += n) {
         n = t->count - i < most ? t->count - i : most;

@@ -35,7 +35,7 @@ static bool takes_part(const txt2img *t, int k) {
 }
 
 // In the order in which they run. Prompts of more tokens than one row take a little more.
-static status list_networks(const txt2img *t, memory_table *to, error *err) {
+static status list_networks(const txt2img *t, int group, memory_table *to, error *err) {
     *to = (memory_table){0};
     for (int k = 0; k < N_EXPERTS; k++)
         if (takes_part(t, k)) TRY(add_texts(t, t->experts[k].model, to, err));
@@ -56,7 +56,7 @@ static status list_networks(const txt2img *t, memory_table *to, error *err) {
             list(to, t->experts[k].model,
                  (network_shape){.net = NET_UNET,
                                  .compute = t->compute,
-                                 .B = txt2img_rows(t, t->guided) * txt2img_group(t),
+                                 .B = txt2img_rows(t, t->guided) * group,
                                  .H = t->h,
                                  .W = t->w,
                                  .T = T});
@@ -77,9 +77,9 @@ static size_t tiled_bytes(const txt2img *t, network net, bool least) {
     return autoencoder_tiled_bytes(&a, net == NET_VAE_ENCODER ? VAE_ENCODE : VAE_DECODE, least);
 }
 
-status txt2img_memory(const txt2img *first, memory_table *to, error *err) {
+status txt2img_memory(const txt2img *first, int group, memory_table *to, error *err) {
     const txt2img *t = txt2img_largest(first);
-    TRY(list_networks(t, to, err));
+    TRY(list_networks(t, group, to, err));
     for (memory_row *r = to->at; r < to->at + to->n; r++) {
         TRY(api_network_memory(r->model, &r->shape, FAST, &r->need, err));
         r->refines = r->model != t->model;
@@ -141,18 +141,25 @@ static void tell_network(const memory_row *r) {
             mega(n->total + PROCESS_BYTES), how);
 }
 
-status txt2img_check_memory(const txt2img *t, error *err) {
-    size_t allowed = (size_t)t->model->ctx->options.max_memory;
+static void tell_all(const txt2img *t, const memory_table *all) {
+    for (int i = 0; i < all->n; i++) tell_network(&all->at[i]);
+    if (all->enlarger)
+        log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
+                "memory: hires upscaler in tiles of %d pixels, in all %.0f MB", all->tile,
+                mega(all->enlarger + PROCESS_BYTES));
+}
+
+status txt2img_check_memory(const txt2img *t, int *group, error *err) {
+    size_t allowed = (size_t)t->model->ctx->options.max_memory, least;
     memory_table all;
     char name[MEMORY_NAME];
     if (!allowed) return OK;
-    TRY(txt2img_memory(t, &all, err));
-    for (int i = 0; i < all.n; i++) tell_network(&all.at[i]);
-    if (all.enlarger)
-        log_put(&t->model->ctx->log, LOG_LEVEL_INFO,
-                "memory: hires upscaler in tiles of %d pixels, in all %.0f MB", all.tile,
-                mega(all.enlarger + PROCESS_BYTES));
-    size_t least = memory_least(&all, name);
+    for (;; *group = (*group + 1) / 2) {
+        TRY(txt2img_memory(t, *group, &all, err));
+        least = memory_least(&all, name);
+        if (least <= allowed || *group == 1) break;
+    }
+    tell_all(t, &all);
     if (least <= allowed) return OK;
     const txt2img *last = txt2img_largest(t);
     return fail(err, ERR_USAGE,

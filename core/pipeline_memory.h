@@ -20,14 +20,14 @@ typedef struct {
     int tile;
 } memory_table;
 
-// Under the context's limit.
-status txt2img_memory(const txt2img *t, memory_table *to, error *err);
+// Under the context's limit, of `group` images that go through the UNet together.
+status txt2img_memory(const txt2img *t, int group, memory_table *to, error *err);
 // Makes each `least` the smallest peak under any limit: with lean weights, in parts.
 status memory_find_least(const txt2img *t, memory_table *all, error *err);
 // The peak of the process where each takes as little as it can, in bytes, and in `name` what takes it.
 enum { MEMORY_NAME = 40 };
 size_t memory_least(const memory_table *all, char name[MEMORY_NAME]);
 
-// Where the caller allows a certain peak: logs what each network takes, and how. ERR_USAGE tells the smallest
-// peak there is when it is larger.
-status txt2img_check_memory(const txt2img *t, error *err);
+// Where the caller allows a certain peak: makes *group as small as it must be, and logs what each network
+// takes, and how. ERR_USAGE tells the smallest peak there is when it is larger.
+status txt2img_check_memory(const txt2img *t, int *group, error *err);

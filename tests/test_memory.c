@@ -258,6 +258,26 @@ static calo_context *f32_context(int threads, uint64_t limit, calo_fast fast) {
     return ctx;
 }
 
+Test(memory, as_many_pictures_are_drawn_together_as_fit) {
+    small s;
+    small_begin(&s);
+    calo_context *ctx = f32_context(1, s.least, CALO_FAST_OFF);
+    calo_model *m;
+    calo_images *images = NULL;
+    calo_txt2img_request r = calo_txt2img_defaults();
+    r.prompt = "a boat";
+    r.steps = 1;
+    r.width = r.height = 32;
+    r.count = 8;
+    cr_assert_eq(calo_model_open(ctx, s.dir, &m), CALO_OK);
+    cr_expect_eq(calo_txt2img(m, &r, &images), CALO_OK, "%s", calo_message(ctx));
+    cr_expect_eq(calo_images_count(images), 8);
+    calo_images_free(images);
+    calo_model_free(m);
+    calo_context_free(ctx);
+    tiny_model_remove(s.dir);
+}
+
 static calo_status draw_within(const char *dir, uint64_t limit, calo_fast fast,
                                void (*between)(const char *dir), calo_images **images, char message[1000]) {
     calo_context *ctx = f32_context(1, limit, fast);
