@@ -193,6 +193,10 @@ static status fill_hidden(image *im, const image *mask, error *err) {
 
 // ---- 5. together
 
+static bool has_borders(const calo_txt2img_request *r) {
+    return r->outpaint_left || r->outpaint_right || r->outpaint_top || r->outpaint_bottom;
+}
+
 status beginning_check(const calo_txt2img_request *r, error *err) {
     const calo_image *all[] = {r->init_image, r->mask};
     const int borders[] = {r->outpaint_left, r->outpaint_right, r->outpaint_top, r->outpaint_bottom};
@@ -209,6 +213,8 @@ status beginning_check(const calo_txt2img_request *r, error *err) {
         return fail(err, ERR_USAGE, "a mask blur of %d is not in 0 .. %d", r->mask_blur, MAX_BLUR);
     if (r->mask_padding < 0 || r->mask_padding > MAX_BORDER)
         return fail(err, ERR_USAGE, "a mask padding of %d is not in 0 .. %d", r->mask_padding, MAX_BORDER);
+    if (r->only_masked && r->init_image && !r->mask && !has_borders(r))
+        return fail(err, ERR_USAGE, "to draw only what is masked takes a mask or borders");
     if (!(r->strength >= 0 && r->strength <= 1))
         return fail(err, ERR_USAGE, "the strength %g is not in 0 .. 1", r->strength);
     if ((int)r->resize < 0 || r->resize > CALO_RESIZE_FILL || (int)r->mask_content < 0 ||
@@ -218,13 +224,12 @@ status beginning_check(const calo_txt2img_request *r, error *err) {
     return OK;
 }
 
-static bool has_borders(const calo_txt2img_request *r) {
-    return r->outpaint_left || r->outpaint_right || r->outpaint_top || r->outpaint_bottom;
-}
-
-void beginning_size(const calo_txt2img_request *r, int *w, int *h) {
+void beginning_size(const calo_txt2img_request *r, int f, int *w, int *h) {
     *w = r->init_image->width + r->outpaint_left + r->outpaint_right;
     *h = r->init_image->height + r->outpaint_top + r->outpaint_bottom;
+    if (!has_borders(r)) return;
+    *w = (*w + f - 1) / f * f;
+    *h = (*h + f - 1) / f * f;
 }
 
 static image as_image(const calo_image *im) {
@@ -254,10 +259,10 @@ static void show_borders(const calo_txt2img_request *r, image *mask) {
 }
 
 // `whole` and `mask` with their borders, before they are fitted.
-static status take_pictures(beginning *b, const calo_txt2img_request *r, error *err) {
+static status take_pictures(beginning *b, const calo_txt2img_request *r, int f, error *err) {
     int w, h;
     image given = as_image(r->init_image), mask = {0};
-    beginning_size(r, &w, &h);
+    beginning_size(r, f, &w, &h);
     TRY(window(&given, -r->outpaint_left, -r->outpaint_top, w, h, &b->whole, err));
     if (!r->mask && !has_borders(r)) return OK;
     status s = take_mask(r, &mask, err);
@@ -291,7 +296,7 @@ static status take_part(const beginning *b, const image *from, image *to, error 
 
 status beginning_make(beginning *b, const calo_txt2img_request *r, int width, int height, int f, error *err) {
     *b = (beginning){.width = width, .height = height};
-    TRY(take_pictures(b, r, err));
+    TRY(take_pictures(b, r, f, err));
     if (r->only_masked && b->mask.px)
         b->part = choose_part(b, r->mask_padding);
     else

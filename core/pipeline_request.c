@@ -171,7 +171,7 @@ static status choose_size(txt2img *t, error *err) {
     const calo_tensor *init = r->init_latents;
     int width = usual, height = usual;
     if (r->init_image && !r->only_masked) {
-        beginning_size(r, &width, &height);
+        beginning_size(r, (int)f, &width, &height);
         width = width < f ? (int)f : width - width % (int)f;
         height = height < f ? (int)f : height - height % (int)f;
     } else if (init) {
@@ -227,8 +227,9 @@ bool txt2img_has_own_texts(const txt2img *t) { return t->request->prompts || t->
 // A picture's description is JSON, which knows UTF-8 only: better refused before the work than after.
 static status check_texts(const txt2img *t, error *err) {
     for (int i = 0; i < (txt2img_has_own_texts(t) ? t->count : 1); i++)
-        if (!text_is_utf8(txt2img_prompt(t, i)) || !text_is_utf8(or_empty(txt2img_negative(t, i))))
-            return fail(err, ERR_USAGE, "the prompt is not UTF-8");
+        for (int negative = 0; negative < 2; negative++)
+            if (!text_is_utf8(negative ? or_empty(txt2img_negative(t, i)) : txt2img_prompt(t, i)))
+                return fail(err, ERR_USAGE, "the %sprompt is not UTF-8", negative ? "negative " : "");
     return OK;
 }
 

@@ -295,6 +295,24 @@ Test(pictures, outpainting_adds_what_is_asked_for) {
     end(&f);
 }
 
+// The picture keeps its pixels: what is asked for grows to the next size that can be drawn.
+Test(pictures, borders_of_any_width_leave_the_picture_as_it_is) {
+    fixture f;
+    beginning_pictures b;
+    begin(&f, "sd", "eps");
+    calo_txt2img_request r = request_from(&b, false);
+    r.outpaint_left = 3;
+    r.outpaint_top = 1;
+    r.strength = 1;
+    calo_images *images = draw(&f, &r);
+    const calo_image *im = calo_images_at(images, 0);
+    cr_assert(im->width == 44 && im->height == 36, "%dx%d", im->width, im->height);
+    for (int y = 0; y < 32; y++)
+        cr_expect_eq(memcmp(im->rgb + ((y + 1) * 44 + 3) * 3, b.rgb[0] + y * 40 * 3, 40 * 3), 0, "row %d", y);
+    calo_images_free(images);
+    end(&f);
+}
+
 // Images that begin from one picture do not depend on their number either.
 Test(pictures, one_of_several_that_begin_from_a_picture_is_drawn_alone) {
     fixture f;
@@ -367,6 +385,9 @@ Test(pictures, wrong_beginnings_are_refused_by_name) {
         r.strength = strengths[i];
         expect_refused(&f, &r, CALO_ERR_USAGE, "the strength");
     }
+    r = request_from(&b, false);
+    r.only_masked = true;
+    expect_refused(&f, &r, CALO_ERR_USAGE, "takes a mask or borders");
     r = request_from(&b, true);
     r.mask_blur = 257;
     expect_refused(&f, &r, CALO_ERR_USAGE, "mask blur of 257");
