@@ -12,5 +12,8 @@ typedef struct {
 } few_steps;
 
 // The kind that a text names, as a word of its own or by capitals: "sdxl_lightning_4step", "dreamXLTurboV2".
-// NULL: none. *steps: those that it names ("4step", "8-steps"), else the kind's.
+// Of words that ordinary names hold, "hyper" counts with a number of steps, before "SD" or as the last one,
+// and "lightning" not as the first of several, without a number of steps or "XL". NULL: none. *steps: those
+// that it names
+// ("4step", "8-steps"), else the kind's.
 const few_steps *few_steps_find(const char *text, int *steps);
