@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,12 +48,14 @@ static const option OPTIONS[] = {
      "with --merge, add the difference to this one: IN + W (FILE of --merge - FILE)"},
     {0, "weight", OPTION_REAL, offsetof(options, weight), "W", "of a merge (default 0.5)", -10, 10},
     {0, "prediction", OPTION_CHOICE, offsetof(options, prediction), "NAME",
-     "with --layout, what the files say that the model predicts: eps, v or auto (default: as detected)",
+     "with --layout or --lora, what the files say that the model predicts: eps, v or auto (default: as "
+     "detected)",
      .choices = PREDICTIONS},
     {0, "vae", OPTION_TEXT, offsetof(options, common.vae), "PATH",
-     "with --layout, another autoencoder: a file, its folder or a model's"},
+     "with --layout or --lora, another autoencoder: a file, its folder or a model's"},
     {0, "clip-vocab", OPTION_TEXT, offsetof(options, common.clip_vocab), "DIR",
-     "with --layout, vocab.json and merges.txt for checkpoints (default: ~/.local/share/calotype/clip)"},
+     "with --layout or --lora, vocab.json and merges.txt for checkpoints (default: "
+     "~/.local/share/calotype/clip)"},
     {0, "lora", OPTION_TEXTS, offsetof(options, loras), "FILE[:W]",
      "merge a LoRA into the model IN, W times (default 1); may be given more than once"},
     {0, "extract-lora", OPTION_TEXT, offsetof(options, lora_base), "BASE",
@@ -175,23 +178,49 @@ static int convert(job *j, const options *o, char **operands) {
     if (o->shard && (r.max_shard = size_of(o->shard)) < 0)
         return session_fail(&j->s, CALO_ERR_USAGE, "--max-shard-size is '%s', not a size such as 5G",
                             o->shard);
-    if (o->minus && !o->merge) return session_fail(&j->s, CALO_ERR_USAGE, "--minus needs --merge");
     leftovers_remove_beside(r.out, 0);
     int code = session_end(&j->s, calo_convert(j->s.ctx, &r));
     if (!code && o->common.json) printf("{\"event\":\"done\",\"seconds\":%.6f}\n", session_seconds(&j->s));
     return code;
 }
 
+// Of values that no option can have. What the environment and a configuration file say is said to other
+// commands as well, and may be in vain; flags may not.
+static const options NO_FLAGS = {.weight = NAN, .prediction = -1, .lora_names = -1};
+
+static int check_flags(job *j, const options *flags, const options *o) {
+    const bool whole = o->layout || o->loras.n;
+    const struct {
+        bool in_vain;
+        const char *name, *needs;
+    } rows[] = {
+        {!o->merge && o->minus, "minus", "--merge"},
+        {!o->merge && !isnan(flags->weight), "weight", "--merge"},
+        {!whole && flags->prediction >= 0, "prediction", "--layout or --lora"},
+        {!whole && flags->common.vae, "vae", "--layout or --lora"},
+        {!whole && flags->common.clip_vocab, "clip-vocab", "--layout or --lora"},
+        {!o->lora_base && flags->rank, "rank", "--extract-lora"},
+        {!o->lora_base && flags->clamp > 0, "clamp", "--extract-lora"},
+        {!o->lora_base && flags->lora_names >= 0, "lora-names", "--extract-lora"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].in_vain)
+            return session_fail(&j->s, CALO_ERR_USAGE, "--%s needs %s", rows[i].name, rows[i].needs);
+    return 0;
+}
+
 int cmd_convert(int argc, char **argv) {
-    options o = {.common = common_defaults(), .weight = 0.5, .rank = 32, .clamp = 1};
+    options o = {.common = common_defaults(), .weight = 0.5, .rank = 32, .clamp = 1}, flags = NO_FLAGS;
     job j = {0};
-    int n = session_options(&CONVERT_LINE, &o.common, argc, argv);
+    int n = options_peek(&CONVERT_LINE, &flags, argc, argv);
+    if (n >= 0) n = session_options(&CONVERT_LINE, &o.common, argc, argv);
     if (n < 0) return options_code(n);
     int code = session_open(&j.s, &o.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
     if (!code && n < 2)
         code =
             session_fail(&j.s, CALO_ERR_USAGE,
                          "convert needs a file to read and one to write; calotype convert --help tells more");
+    if (!code) code = check_flags(&j, &flags, &o);
     if (!code) code = convert(&j, &o, argv);
     session_close(&j.s);
     return code;

@@ -67,8 +67,6 @@ Test(convert, merges_are_torchs) {
          "difference");
     expect("$C convert " GOLDEN "model_a.ckpt \"$D/y.safetensors\" --merge " GOLDEN "model_b.ckpt", 0, NULL,
            "warning: 2 of 5 tensors are not in every model and stay as they are");
-    expect("$C convert " GOLDEN "views.ckpt \"$D/z.safetensors\" --merge " GOLDEN "model_b.ckpt", 0, NULL,
-           "stay");
     expect("$C convert " GOLDEN "types.ckpt \"$D/f8.safetensors\" --merge " GOLDEN "types.ckpt", 65, NULL,
            "tensor 'e4m3' is F8_E4M3");
     expect("$C convert " GOLDEN "types.ckpt \"$D/f8.safetensors\" --merge " GOLDEN "types.ckpt --dtype f32",
@@ -89,6 +87,46 @@ Test(convert, models_that_do_not_fit) {
     expect("cd \"$D\" && $C convert a.safetensors c.safetensors --merge b.safetensors", 65, NULL,
            "b.safetensors: tensor 'x' is (1, 4), expected (2, 2)");
     cr_expect_not(there("c.safetensors"));
+    expect("$C convert " GOLDEN "views.ckpt \"$D/z.safetensors\" -q --merge " GOLDEN "model_b.ckpt", 65, NULL,
+           "views.ckpt: none of its tensors has a name that is also in " GOLDEN "model_b.ckpt;");
+    put("d.safetensors", &(safetensors_item){.name = "y", .ndim = 1, .shape = {4}, .data = v}, 1);
+    expect("cd \"$D\" && $C convert a.safetensors c.safetensors --merge a.safetensors --minus d.safetensors",
+           65, NULL, "also in a.safetensors and d.safetensors;");
+    cr_expect_not(there("z.safetensors") || there("c.safetensors"));
+}
+
+// An inpainting model of 9 channels and others of 4: those that all have are merged, in pieces of any length.
+Test(convert, further_input_channels_stay) {
+    enum { OUT = 70, WIDE = 9, LESS = 4, KERNEL = 9, ROW = WIDE * KERNEL, COMMON = LESS * KERNEL };
+    static float in[OUT * ROW], plus[OUT * COMMON], minus[OUT * COMMON], got[OUT * ROW];
+    char path[600];
+    error err = {0};
+    for (int i = 0; i < OUT * ROW; i++) in[i] = (float)(i % 1000);
+    for (int i = 0; i < OUT * COMMON; i++) plus[i] = (float)(i % 77), minus[i] = (float)(i % 13);
+    safetensors_item item = {.name = "w", .ndim = 4, .shape = {OUT, WIDE, 3, 3}, .data = in};
+    put("in.safetensors", &item, 1);
+    item.shape[1] = LESS;
+    put("plus.safetensors", (item.data = plus, &item), 1);
+    put("minus.safetensors", (item.data = minus, &item), 1);
+    expect("cd \"$D\" && $C convert in.safetensors x.safetensors --merge plus.safetensors --minus "
+           "minus.safetensors --weight 2",
+           0, NULL, "'w': the first 4 of its 9 input channels are merged");
+    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    tensor_file *f = tensor_file_open(path, &err);
+    cr_assert(f, "%s", err.text);
+    cr_assert_eq(tensor_file_read_f32(f, tensor_file_find(f, "w"), 0, OUT * ROW, got, &err), OK, "%s",
+                 err.text);
+    for (int i = 0; i < OUT * ROW; i++) {
+        int k = i / ROW * COMMON + i % ROW;
+        float want = i % ROW < COMMON ? in[i] + 2 * (plus[k] - minus[k]) : in[i];
+        cr_assert_eq(got[i], want, "%d: %g, not %g", i, got[i], want);
+    }
+    tensor_file_close(f);
+    expect("cd \"$D\" && $C convert plus.safetensors y.safetensors --merge in.safetensors", 65, NULL,
+           "in.safetensors: tensor 'w' is (70, 9, 3, 3), expected (70, 4, 3, 3)");
+    expect("cd \"$D\" && $C convert in.safetensors y.safetensors --merge in.safetensors --minus "
+           "plus.safetensors",
+           65, NULL, "plus.safetensors: tensor 'w' is (70, 4, 3, 3), expected (70, 9, 3, 3)");
 }
 
 // A double is rounded once, not first to a float: both lie just above the middle of two neighbours.
@@ -306,6 +344,18 @@ Test(convert, usage) {
     expect("$C convert a.ckpt b.ckpt", 2, NULL, "what is written is called NAME.safetensors");
     expect("$C convert a.ckpt b.safetensors", 66, NULL, "a.ckpt");
     expect("$C convert a.ckpt b.safetensors --minus c", 2, NULL, "--minus needs --merge");
+    expect("$C convert a.ckpt b.safetensors --weight 0.5", 2, NULL, "--weight needs --merge");
+    expect("$C convert a.ckpt b.safetensors --vae c", 2, NULL, "--vae needs --layout or --lora");
+    expect("$C convert a.ckpt b.safetensors --clip-vocab c --layout keep", 2, NULL, "--clip-vocab needs");
+    expect("$C convert a.ckpt b.safetensors --prediction v --extract-lora c", 2, NULL, "--prediction needs");
+    expect("$C convert a.ckpt b.safetensors --rank 4", 2, NULL, "--rank needs --extract-lora");
+    expect("$C convert a.ckpt b.safetensors --clamp 1", 2, NULL, "--clamp needs --extract-lora");
+    expect("$C convert a.ckpt b.safetensors --lora-names kohya", 2, NULL,
+           "--lora-names needs --extract-lora");
+    // said to all commands
+    expect("CALOTYPE_VAE=c CALOTYPE_PREDICTION=v CALOTYPE_RANK=4 $C convert " GOLDEN
+           "views.ckpt \"$D/v.safetensors\"",
+           0, "v.safetensors", NULL);
     for (const char *const *bad = (const char *const[]){"0", "-1", "5X", "5GB", "G", "nan", "", NULL}; *bad;
          bad++) {
         char command[100];

@@ -37,6 +37,7 @@ struct passage {
     const value_change *change[CONVERT_MAX_PARTS];
     int n_parts;
     model_tensor plus, minus; // plus.file NULL: no merge; minus.file NULL: `in`
+    uint64_t row, common;     // of each `row` values of `in`, the first `common` are merged
     part part;                // of the result
     matrix *matrix;           // NULL for PART_VALUES
     dtype type;               // of the result
@@ -68,7 +69,7 @@ struct job {
     model_files *in, *plus, *minus;
     passage *passages; // by name
     safetensors_item *items;
-    size_t n, unmerged;
+    size_t n, merged, unmerged;
     matrix *matrices;
     size_t n_matrices;
     uint64_t longest; // row of a matrix
@@ -93,12 +94,23 @@ static status read_f64(model_tensor t, uint64_t first, size_t n, double *dst, er
     return tensor_file_read_f64(t.file, t.tensor, first, n, dst, err);
 }
 
-// At most PIECE values.
-static status merge(const passage *p, uint64_t first, size_t n, double *v, error *err) {
+// At most PIECE values, from value `first` of `plus` on.
+static status merge_run(const passage *p, uint64_t first, size_t n, double *v, error *err) {
     double plus[PIECE], minus[PIECE];
     TRY(read_f64(p->plus, first, n, plus, err));
     if (p->minus.file) TRY(read_f64(p->minus, first, n, minus, err));
     for (size_t i = 0; i < n; i++) v[i] += p->job->c->weight * (plus[i] - (p->minus.file ? minus[i] : v[i]));
+    return OK;
+}
+
+// At most PIECE values.
+static status merge(const passage *p, uint64_t first, size_t n, double *v, error *err) {
+    for (size_t i = 0, run; i < n; i += run) {
+        uint64_t row = (first + i) / p->row, at = (first + i) % p->row,
+                 left = (at < p->common ? p->common : p->row) - at;
+        run = left < n - i ? (size_t)left : n - i;
+        if (at < p->common) TRY(merge_run(p, row * p->common + at, run, v + i, err));
+    }
     return OK;
 }
 
@@ -325,25 +337,35 @@ static bool holds_scaled(const model_files *m) {
     return false;
 }
 
-// The tensor to be added or subtracted; *there becomes false if there is none.
-static status find_other(const model_files *other, const passage *p, model_tensor *found, bool *there,
-                         error *err) {
+// An inpainting model's first convolution sees more channels, behind those that other models see.
+static bool is_wider(const tensor_entry *t, const tensor_entry *other) {
+    return t->ndim == 4 && other->ndim == 4 && t->shape[0] == other->shape[0] &&
+           t->shape[1] > other->shape[1] && t->shape[2] == other->shape[2] && t->shape[3] == other->shape[3];
+}
+
+static status take_others(job *j, passage *p, const tensor_entry *like, error *err) {
     const tensor_entry *t = p->in[0].tensor;
-    if (!(*there = *there && model_files_find(other, t->name, NULL))) return OK;
-    return model_files_need(other, t->name, t->ndim, t->shape, found, err);
+    TRY(model_files_need(j->plus, t->name, like->ndim, like->shape, &p->plus, err));
+    if (j->minus) TRY(model_files_need(j->minus, t->name, like->ndim, like->shape, &p->minus, err));
+    p->row = p->common = t->count;
+    if (like != t) {
+        p->row = t->count / (uint64_t)t->shape[0];
+        p->common = like->count / (uint64_t)t->shape[0];
+        log_put(j->c->log, LOG_LEVEL_WARN,
+                "tensor '%s': the first %lld of its %lld input channels are merged, the others stay", t->name,
+                (long long)like->shape[1], (long long)t->shape[1]);
+    }
+    j->merged++;
+    return OK;
 }
 
 static status find_others(job *j, passage *p, error *err) {
-    model_tensor plus, minus = {0};
-    bool there = is_numbers(p->in[0].tensor) && !p->in[0].tensor->auxiliary;
-    if (!j->plus || !there) return OK;
-    TRY(find_other(j->plus, p, &plus, &there, err));
-    if (j->minus) TRY(find_other(j->minus, p, &minus, &there, err));
-    if (there) {
-        p->plus = plus;
-        p->minus = minus;
-    }
-    j->unmerged += !there;
+    const tensor_entry *t = p->in[0].tensor;
+    model_tensor plus;
+    if (!j->plus || !is_numbers(t) || t->auxiliary) return OK;
+    if (model_files_find(j->plus, t->name, &plus) && (!j->minus || model_files_find(j->minus, t->name, NULL)))
+        return take_others(j, p, t->count && is_wider(t, plus.tensor) ? plus.tensor : t, err);
+    j->unmerged++;
     return OK;
 }
 
@@ -473,6 +495,10 @@ static status choose(job *j, error *err) {
                     j->c->only ? " whose name begins with " : "", j->c->only ? j->c->only : "");
     if (j->c->quantise && !j->n_matrices)
         return fail(err, ERR_DATA, "%s: no matrix of a UNet or a text encoder to quantise", j->c->in);
+    if (j->plus && !j->merged)
+        return fail(err, ERR_DATA,
+                    "%s: none of its tensors has a name that is also in %s%s%s; are they of one layout?",
+                    j->c->in, j->c->plus, j->minus ? " and " : "", j->minus ? j->c->minus : "");
     if (j->unmerged)
         log_put(j->c->log, LOG_LEVEL_WARN, "%zu of %zu tensors are not in every model and stay as they are",
                 j->unmerged, j->n);

@@ -21,6 +21,8 @@ typedef struct {
 
     // in + weight · (plus − minus), computed in double and rounded once. minus NULL: `in` itself, so that the
     // result is between `in` and `plus`. Floats that the others lack, and all else, stay as they are in `in`.
+    // So do the further input channels of a convolution that has fewer in the others (inpainting). Without
+    // any tensor in common the models do not fit each other.
     const char *plus, *minus; // plus NULL: no merge
     double weight;
 
