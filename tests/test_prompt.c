@@ -141,6 +141,10 @@ static const weighted_row WEIGHTED[] = {
     {"aBREAK BREAKb BREAK_ break", "aBREAK BREAKb BREAK_ break@1"},
     {"x,BREAK,y", "x,@1|/|,y@1"},
     {"a(BREAK)b", "a@1|/|b@1"},
+    {"a，BREAK，b", "a，@1|/|，b@1"},
+    {"a。BREAK—b", "a。@1|/|—b@1"},
+    {"éBREAK BREAKé BREAK² 字BREAK", "éBREAK BREAKé BREAK² 字BREAK@1"},
+    {"\200BREAK ,\200BREAK BREAK\343\200", "\200BREAK ,\200BREAK BREAK\343\200@1"}, // malformed
     {"{a|b} <x:1>", "{a|b} <x:1>@1"},
 };
 

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <math.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #include "core/base/mem.h"
 
@@ -10,8 +11,26 @@ static status no_memory(error *err) { return fail(err, ERR_TEMP, "out of memory"
 
 static bool is_space(char c) { return isspace((unsigned char)c); }
 
-// What Python calls a character of a word; all beyond ASCII counts as one.
-static bool is_word(char c) { return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80; }
+// What Python's \w matches: letters, numbers and '_'.
+static bool is_word(utf8proc_int32_t c) {
+    utf8proc_category_t k = utf8proc_category(c);
+    return c == '_' || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) ||
+           (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
+}
+
+// Malformed UTF-8 counts as a word; no text does not.
+static bool begins_with_word(const char *s, size_t n) {
+    utf8proc_int32_t c;
+    return n && (utf8proc_iterate((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &c) < 0 || is_word(c));
+}
+
+static bool ends_with_word(const char *s, size_t n) {
+    utf8proc_int32_t c;
+    utf8proc_ssize_t k = 1;
+    if (!n) return false;
+    while (k < 4 && (size_t)k < n && (s[n - (size_t)k] & 0xc0) == 0x80) k++;
+    return utf8proc_iterate((const utf8proc_uint8_t *)s + n - k, k, &c) != k || is_word(c);
+}
 
 static size_t skip_space(const char *s, size_t i, size_t n) {
     while (i < n && is_space(s[i])) i++;
@@ -193,8 +212,8 @@ static void add_text(parsing *a, const char *s, size_t n) {
 
 // Whether the word BREAK stands at s[i].
 static bool is_break(const char *s, size_t i, size_t n) {
-    return n - i >= 5 && !memcmp(s + i, "BREAK", 5) && (i == 0 || !is_word(s[i - 1])) &&
-           (i + 5 == n || !is_word(s[i + 5]));
+    return n - i >= 5 && !memcmp(s + i, "BREAK", 5) && !ends_with_word(s, i) &&
+           !begins_with_word(s + i + 5, n - i - 5);
 }
 
 // Text without brackets. White space around BREAK belongs to it.
