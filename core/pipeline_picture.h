@@ -20,8 +20,8 @@ typedef struct {
 
 // ERR_USAGE names what of the request is out of range.
 status beginning_check(const calo_txt2img_request *r, error *err);
-// The size of the picture and its outpainted borders, of which those at the right and at the bottom grow until
-// both sides are multiples of f: a picture with borders keeps its pixels.
+// The size of the picture and its outpainted borders, of which those at the right and at the bottom grow
+// until both sides are multiples of f: a picture with borders keeps its pixels.
 void beginning_size(const calo_txt2img_request *r, int f, int *w, int *h);
 // For a request that was checked. width, height: multiples of f. Free with
 // beginning_free in any case.

@@ -35,14 +35,23 @@ status unknown_name(const char *kind, const char *name, const char *(*names)(int
                 best ? " (did you mean " : "", best ? best : "", best ? "?)" : "", list);
 }
 
+// NULL where the class is none of those that sample.
+static const sampler *sampler_of(const json_t *scheduler) {
+    const char *class_name = json_string_value(json_object_get(scheduler, "_class_name")),
+               *algorithm = json_string_value(json_object_get(scheduler, "algorithm_type"));
+    if (!class_name) return NULL;
+    bool multistep = !strcmp(class_name, "DPMSolverMultistepScheduler");
+    if (multistep && algorithm && !strcmp(algorithm, "sde-dpmsolver++")) class_name = "dpmpp_2m_sde";
+    return sampler_find(class_name, NULL);
+}
+
 status txt2img_read_scheduler(const txt2img *t, const model *m, schedule_config *c, const sampler **suggested,
                               error *err) {
     const calo_txt2img_request *r = t->request;
     char *where;
     json_t *j = model_config(m, "scheduler", &where, err);
     status s = j ? scheduler_config_read(c, j, err) : err->code;
-    const char *class_name = json_string_value(json_object_get(j, "_class_name"));
-    *suggested = class_name ? sampler_find(class_name, NULL) : NULL;
+    *suggested = sampler_of(j);
     if (s && j) fail_in(err, "%s", where);
     if (!s && r->zero_snr) c->zero_snr = r->zero_snr == CALO_ZERO_SNR_ON;
     json_decref(j);

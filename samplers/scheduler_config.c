@@ -17,6 +17,7 @@ static const class_defaults classes[] = {
     {"DDPMScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"DDPMParallelScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"PNDMScheduler", BETAS_LINEAR, 0.0001, 0.02, false},
+    {"IPNDMScheduler", BETAS_LINEAR, 0.0001, 0.02, true}, // whose constructor knows no betas
     {"EulerDiscreteScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"EulerAncestralDiscreteScheduler", BETAS_LINEAR, 0.0001, 0.02, true},
     {"LMSDiscreteScheduler", BETAS_LINEAR, 0.0001, 0.02, true},

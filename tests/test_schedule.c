@@ -336,6 +336,8 @@ Test(schedule, absent_fields_take_class_defaults) {
     cr_assert(c.steps_offset == 0 && c.train_steps == 1000);
     cr_assert_eq(read_text(&c, "{\"_class_name\": \"PNDMScheduler\"}", NULL), OK);
     cr_assert_not(c.set_alpha_to_one);
+    cr_assert_eq(read_text(&c, "{\"_class_name\": \"IPNDMScheduler\"}", NULL), OK);
+    cr_assert(c.betas == BETAS_LINEAR && c.beta_start == 1e-4 && c.beta_end == 0.02);
     cr_assert_eq(read_text(&c, "{\"_class_name\": \"HeunDiscreteScheduler\"}", NULL), OK);
     cr_assert(c.betas == BETAS_LINEAR && c.beta_start == 0.00085 && c.beta_end == 0.012);
     cr_assert_eq(read_text(&c, "{\"_class_name\": \"LCMScheduler\"}", NULL), OK);
