@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "core/base/arena.h"
 #include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
 #include "core/files/image.h"
+#include "core/graph/store.h"
 
 enum { LIST_MAX = 1 << 30 }; // bytes of metadata.jsonl
 
@@ -24,6 +26,7 @@ typedef struct {
     arena mem;
     item *at;
     size_t n, capacity;
+    store_key files;               // path, size and time of each image, in order
     const folder_options *options; // while it is read
     size_t skipped;
     error first; // why the first one was skipped
@@ -104,9 +107,25 @@ static void folder_free(void *self) {
 
 // ---- reading the folder
 
+// Folds in what tells an image from another of its name, without reading it.
+static status identify(store_key *k, const char *path, error *err) {
+    uint64_t size = 0;
+    int64_t when = 0;
+    int fd = fs_open_read(path, &size, err);
+    if (fd < 0) return err->code;
+    status s = fs_written(fd, path, &when, err);
+    close(fd);
+    *k = key_add(*k, path, strlen(path) + 1);
+    *k = key_add(*k, &size, sizeof size);
+    *k = key_add(*k, &when, sizeof when);
+    return s;
+}
+
 static status add(folder *f, const char *path, const char *caption, error *err) {
     image im = {0};
-    status s = image_load(path, &im, err);
+    store_key files = f->files;
+    status s = identify(&files, path, err);
+    if (!s) s = image_load(path, &im, err);
     if (s) return s;
     int bucket = nearest_size(f->options, im.w, im.h);
     image_free(&im);
@@ -121,6 +140,7 @@ static status add(folder *f, const char *path, const char *caption, error *err) 
                bucket};
     if (!it.path || (caption && !it.caption)) return fail(err, ERR_TEMP, "out of memory");
     f->at[f->n++] = it;
+    f->files = files;
     return OK;
 }
 
@@ -258,11 +278,13 @@ status folder_open(const char *path, const folder_options *o, sample_source *sou
     folder *f = mem_calloc(1, sizeof *f);
     if (!f) return fail(err, ERR_TEMP, "out of memory");
     f->options = o;
+    f->files = key_start();
     status s = read_folder(f, path, err);
     f->options = NULL;
     *source = (sample_source){.self = f,
                               .n_buckets = o->n_sizes,
                               .count = f->n,
+                              .files = f->files.a,
                               .bucket = folder_bucket,
                               .picture = folder_picture,
                               .caption = folder_caption,

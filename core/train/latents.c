@@ -52,17 +52,36 @@ static status add_file(store_key *k, const char *path, error *err) {
     return s;
 }
 
-static status find_key(const feed *f, const char *vae, store_key *k, error *err) {
-    uint64_t about[] = {(uint64_t)f->context->config->seed, f->context->compute == DT_BF16, SHARD};
-    *k = key_start();
-    *k = key_add(*k, f->source.name, strlen(f->source.name));
-    *k = key_add(*k, about, sizeof about);
-    *k = key_add(*k, f->stage->sizes, (size_t)f->stage->n_sizes * sizeof *f->stage->sizes);
+static bool is_first_of_shard(const model_files *files, size_t i) {
+    const tensor_file *shard = model_files_at(files, i).file;
+    for (size_t j = 0; j < i; j++)
+        if (model_files_at(files, j).file == shard) return false;
+    return strcmp(tensor_file_path(shard), model_files_path(files)) != 0;
+}
+
+// The bytes of the file, or of an index and of the shards behind it.
+static status add_weights(store_key *k, const char *vae, error *err) {
     model_files *files = model_files_open(vae, NULL, err);
     if (!files) return err->code;
     status s = add_file(k, model_files_path(files), err);
+    for (size_t i = 0; i < model_files_count(files) && !s; i++)
+        if (is_first_of_shard(files, i))
+            s = add_file(k, tensor_file_path(model_files_at(files, i).file), err);
     model_files_close(files);
     return s;
+}
+
+static status find_key(const latents *l, const char *vae, store_key *k, error *err) {
+    const feed *f = l->f;
+    uint64_t about[] = {(uint64_t)f->context->config->seed, f->context->compute == DT_BF16, SHARD,
+                        f->source.files};
+    double scale[] = {l->config->scaling_factor, l->config->shift_factor};
+    *k = key_start();
+    *k = key_add(*k, f->source.name, strlen(f->source.name));
+    *k = key_add(*k, about, sizeof about);
+    *k = key_add(*k, scale, sizeof scale);
+    *k = key_add(*k, f->stage->sizes, (size_t)f->stage->n_sizes * sizeof *f->stage->sizes);
+    return add_weights(k, vae, err);
 }
 
 // ---- encoding
@@ -186,7 +205,7 @@ static status open_bucket(latents *l, const weights_file *file, int bucket, erro
 static status open_all(latents *l, const char *vae, error *err) {
     store_key key;
     char name[64];
-    status s = find_key(l->f, vae, &key, err);
+    status s = find_key(l, vae, &key, err);
     if (s) return s;
     snprintf(name, sizeof name, "cache/%016llx", (unsigned long long)key.a);
     l->dir = fs_join(l->f->context->config->out, name);

@@ -1,7 +1,7 @@
 // The latents of a feed's samples, encoded once and kept in files: what a text-to-image model is trained on.
 //
 // They lie in OUT/cache/KEY/, in shards that appear whole or not at all, so an interrupted encoding goes on
-// where it was. The key stands for the samples, their sizes and the autoencoder.
+// where it was. The key stands for the samples, a folder's files among them, their sizes and the autoencoder.
 #pragma once
 #include "core/models/vae.h"
 #include "core/train/feed.h"

@@ -24,7 +24,10 @@ typedef struct {
 typedef struct sample_source {
     void *self;
     const char *name; // stands in cached files: another name, other samples
-    uint64_t count;   // samples; 0: as many as one likes
+    // Stands beside it for the pictures' files, so that others under the same name are noticed; 0 where they
+    // are generated.
+    uint64_t files;
+    uint64_t count; // samples; 0: as many as one likes
     int n_buckets;
     // The bucket of sample i, where n_buckets > 1.
     int (*bucket)(void *self, uint64_t i);
