@@ -33,6 +33,6 @@ typedef struct {
 } train_hooks;
 
 // Runs to the end, or from the newest checkpoint on where c->resume says so. Without it, an `out` that holds
-// a checkpoint is ERR_CANTCREAT. ERR_DATA also means a loss or gradient that is not a number: the newest
-// checkpoint stays as it is.
+// a checkpoint is ERR_CANTCREAT. ERR_DATA also means a loss or gradient that is not a number: the updates
+// before it become a checkpoint beside those that there are.
 status train_run(const train_config *c, const train_hooks *hooks, error *err);

@@ -50,6 +50,7 @@ typedef struct {
     char *checkpoints, *samples, *model;
     json_t *config; // the resolved one
     checkpoint_state state;
+    int64_t saved; // updates of the newest checkpoint
     int64_t samples_seen;
     bool planned;              // during this update
     double seconds_per_update; // running mean, 0 before the first
@@ -234,8 +235,7 @@ static double loss_of(const lane *l) { return *(const float *)exec_output(l->now
 static void run_lanes(void *arg, int64_t begin, int64_t end) {
     for (lane *l = (lane *)arg + begin; l < (lane *)arg + end; l++) {
         l->err = (error){0};
-        if (!exec_run(l->now->run.exec, &l->err) && !isfinite(loss_of(l)))
-            fail(&l->err, ERR_DATA, "the loss is not a number");
+        exec_run(l->now->run.exec, &l->err);
     }
 }
 
@@ -312,6 +312,7 @@ static status update(trainer *t, const train_stage *s, curve_point *p, error *er
         status code = run_passes(t, t->state.at * s->accumulate + i, a.n, err);
         if (code) return code;
         for (int k = 0; k < a.n; k++) p->loss += loss_of(&t->lane[k]) / (double)s->accumulate;
+        if (!isfinite(p->loss)) return fail(err, ERR_DATA, "the loss is not a number");
         if (s->accumulate > 1) parallel_for(t->team, (int64_t)params_count(t->params), 1, add_some, &a);
     }
     const float *const *gradient = s->accumulate > 1 ? t->gradient : t->lane[0].now->gradient;
@@ -353,11 +354,11 @@ static void tell_update(const trainer *t, const train_stage *s, const curve_poin
     tell(t, e, "update", NULL);
 }
 
-static status save(trainer *t, error *err) {
+static status save(trainer *t, int64_t keep, error *err) {
     char *path = NULL;
     status s = curve_sync(t->curve, err);
-    if (!s)
-        s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)t->context.config->keep, &path, err);
+    if (!s) s = checkpoint_save(t->checkpoints, &t->state, t->params, (int)keep, &path, err);
+    if (!s) t->saved = t->state.step;
     if (!s) tell(t, (calo_train_event){0}, "checkpoint", path);
     mem_free(path);
     return s ? fail_in(err, "checkpoint of update %lld", (long long)t->state.step) : OK;
@@ -384,7 +385,7 @@ static status after_update(trainer *t, const train_stage *s, const curve_point *
     t->samples_seen += s->batch * s->accumulate;
     if (!code) tell_update(t, s, p, due(t->state.step, c->log_every));
     bool stop = !code && t->context.hooks->cancelled && t->context.hooks->cancelled(t->context.hooks->user);
-    if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = save(t, err);
+    if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = save(t, c->keep, err);
     if (!code && (stop || due(t->state.step, c->checkpoint_every))) code = curve_draw(t->curve, err);
     if (!code && !stop && due(t->state.step, c->grid_every)) code = draw_grid(t, err);
     if (!code && stop)
@@ -400,13 +401,34 @@ static void clock_update(trainer *t, double seconds) {
     t->planned = false;
 }
 
+static bool values_are_finite(const params *p) {
+    for (size_t i = 0; i < params_count(p); i++)
+        for (size_t j = 0; j < params_at(p, i)->n; j++)
+            if (!isfinite(params_at(p, i)->w.value[j])) return false;
+    return true;
+}
+
+// A loss or gradient that is no number has changed nothing. What was learned before it is kept, unless the
+// values themselves are spoilt, and beside all that is kept already: the trouble may have begun earlier.
+static status keep_updates(trainer *t, error *err) {
+    error why = *err, trouble = {0};
+    if (t->state.step == t->saved || !values_are_finite(t->params)) return why.code;
+    if (!save(t, t->context.config->keep + 1, &trouble))
+        return fail(err, why.code, "%s; the updates before it are saved", why.text);
+    log_put(t->context.log, LOG_LEVEL_WARN, "the updates before it are lost: %s", trouble.text);
+    return why.code;
+}
+
 static status run_stage(trainer *t, error *err) {
     const train_stage *s = stage_of(t, t->state.stage);
     status code = OK;
     while (t->state.at < updates_of(s) && !code) {
         curve_point p;
         double begin = clock_seconds();
-        if ((code = update(t, s, &p, err))) return fail_in(err, "update %lld", (long long)t->state.step);
+        if ((code = update(t, s, &p, err))) {
+            fail_in(err, "update %lld", (long long)t->state.step);
+            return isfinite(p.loss) && isfinite(p.norm) ? code : keep_updates(t, err);
+        }
         clock_update(t, clock_seconds() - begin);
         code = after_update(t, s, &p, err);
     }
@@ -435,7 +457,7 @@ static status run_stages(trainer *t, error *err) {
         t->state.stage++;
         t->state.at = 0;
     }
-    if (!s) s = save(t, err);
+    if (!s) s = save(t, c->keep, err);
     if (!s) s = curve_draw(t->curve, err);
     if (!s) s = draw_grid(t, err);
     if (!s) s = t->recipe.finish(t->recipe.self, t->model, err);
@@ -453,6 +475,7 @@ static status continue_run(trainer *t, error *err) {
     if (path && !c->resume)
         s = fail(err, ERR_CANTCREAT, "%s is there already: resume that run, or choose another \"out\"", path);
     if (path && !s) s = checkpoint_load(path, &t->state, t->params, &allow, err);
+    t->saved = t->state.step;
     if (path && !s)
         log_put(t->context.log, LOG_LEVEL_INFO, "going on from %s, update %lld", path,
                 (long long)t->state.step);
