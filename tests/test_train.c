@@ -7,6 +7,7 @@
 #include "core/train/folder.h"
 #include "core/train/optimizer.h"
 #include "core/train/order.h"
+#include "core/train/recipe.h"
 #include "core/train/train.h"
 #include "tests/tiny_model.h"
 
@@ -506,6 +507,58 @@ Test(train, a_loss_that_is_no_number_stops_the_run) {
     mem_free(latest);
 }
 
+// mean (w·x)², where x is 1, and in update 5 NaN.
+static status step_enter(void *self, error *e) { return (void)self, (void)e, OK; }
+static int step_variant(void *self, int64_t pass) { return (void)self, (void)pass, 0; }
+
+static node *step_loss(void *self, graph *g, int variant) {
+    (void)self, (void)variant;
+    node *x = graph_input(g, "x", SHAPE(1, 4), DT_F32, RATE_STEP);
+    return mean_all(unary(linear(x, "w", 2, false), UNARY_SQUARE));
+}
+
+static status step_fill(void *self, exec *e, int variant, int64_t pass, error *unused) {
+    float *x = exec_input(e, "x");
+    (void)self, (void)variant, (void)unused;
+    for (int i = 0; i < 4; i++) x[i] = pass == 5 ? NAN : 1;
+    return OK;
+}
+
+static status step_leave(void *self, const char *path, error *e) {
+    return (void)self, (void)path, (void)e, OK;
+}
+
+static status step_recipe(recipe *r, train_context *context, error *e) {
+    (void)context, (void)e;
+    *r = (recipe){.kind = "steps",
+                  .enter = step_enter,
+                  .variant = step_variant,
+                  .loss = step_loss,
+                  .fill = step_fill,
+                  .grid = step_leave,
+                  .finish = step_leave};
+    return OK;
+}
+
+Test(train, updates_before_a_nan_are_kept) {
+    char text[600];
+    for (int again = 0; again < 2; again++) {
+        train_config c;
+        snprintf(text, sizeof text, "{\"out\": \"%s\", \"checkpoint_every\": 2, \"keep\": 1, \"threads\": 1}",
+                 at("run"));
+        cr_assert_eq(train_config_parse(&c, "config", text, strlen(text), &err), OK, "%s", err.text);
+        c.resume = again;
+        cr_expect_eq(train_recipe(&c, &(train_hooks){0}, step_recipe, &err), ERR_DATA);
+        cr_expect_str_eq(err.text,
+                         again ? "update 5: the loss is not a number"
+                               : "update 5: the loss is not a number; the updates before it are saved");
+        cr_expect(fs_exists(at("run/checkpoints/step-0000000004.safetensors")));
+        cr_expect(fs_exists(at("run/checkpoints/step-0000000005.safetensors")));
+        train_config_free(&c);
+    }
+    loss_at("run", 4);
+}
+
 static bool fill_disk(void *user) {
     stopper *s = user;
     if (--s->left == 0) setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, 4096});
@@ -593,6 +646,20 @@ Test(train, a_decoder_alone_leaves_the_encoder) {
     cr_expect_lt(loss_at("behind", 15), loss_at("behind", 0));
 }
 
+// As many values in another order are not the tensor.
+Test(train, a_start_of_another_shape_is_refused) {
+    char command[700];
+    make_model();
+    make_data(9);
+    cr_assert_eq(run_in("first", VAE_KEYS, TRAIN_VAE, false, (train_hooks){0}), OK, "%s", err.text);
+    snprintf(command, sizeof command, "LC_ALL=C sed -i '1s/\\[4,3,3,3]/[3,4,3,3]/' '%s'",
+             at("first/model/vae/diffusion_pytorch_model.safetensors"));
+    cr_assert_eq(system(command), 0);
+    snprintf(command, sizeof command, "%s, \"start\": \"%s\"", VAE_KEYS, at("first/model"));
+    cr_expect_eq(run_in("second", command, TRAIN_VAE, false, (train_hooks){0}), ERR_DATA);
+    cr_expect(strstr(err.text, "encoder.conv_in.weight is missing or of another shape"), "%s", err.text);
+}
+
 // ---- text to image
 
 static void make_diffusion_model(void) {
@@ -654,6 +721,37 @@ Test(train, a_text_to_image_model_learns_and_goes_on_bit_for_bit) {
     }
     cr_assert_eq(run_in("parts", T2I_KEYS, TRAIN_TEXT2IMG, true, (train_hooks){0}), OK, "%s", err.text);
     expect_same_file(at("whole/loss.csv"), at("parts/loss.csv"));
+}
+
+static size_t caches(const char *out) {
+    char **names;
+    size_t n;
+    cr_assert_eq(fs_list(at("%s/cache", out), &names, &n, &err), OK, "%s", err.text);
+    fs_list_free(names, n);
+    return n;
+}
+
+// Latents are encoded anew where a picture or the autoencoder's scale has changed, and only there.
+Test(train, latents_follow_their_pictures) {
+    static const char KEYS[] = "\"size\": \"16x16\", \"batch\": 2, \"samples\": 100, \"threads\": 1";
+    char command[700];
+    make_diffusion_model();
+    make_data(9);
+    make_autoencoder();
+    for (size_t n = 1; n <= 4; n++) {
+        if (n == 2) make_picture(at("data/00.png"), 1, 20, 16);
+        if (n == 3) cr_assert_eq(rename(at("data/04.png"), at("data/09.png")), 0);
+        if (n == 3) cr_assert_eq(rename(at("data/04.txt"), at("data/09.txt")), 0);
+        snprintf(command, sizeof command, "sed -i 's/\"scaling_factor\": *1.0/\"scaling_factor\": 0.5/' '%s'",
+                 at("model/vae/config.json"));
+        if (n == 4) cr_assert_eq(system(command), 0);
+        for (int again = 0; again < 2; again++) {
+            stopper stop = {.left = 1};
+            train_hooks hooks = {.user = &stop, .cancelled = stop_soon};
+            run_in("run", KEYS, TRAIN_TEXT2IMG, n > 1 || again, hooks);
+            cr_expect_eq(caches("run"), n, "%zu of %zu: %s", caches("run"), n, err.text);
+        }
+    }
 }
 
 // Three passes an update on two threads: two at once, then one.

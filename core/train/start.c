@@ -6,7 +6,7 @@
 
 static status read_param(const weights *from, const char *path, const char *name, param *p, error *err) {
     const weight *w = from->find(from, name);
-    if (!w || shape_count(w->shape) != (int64_t)p->n)
+    if (!w || !weight_fits(w->shape, p->w.shape))
         return fail(err, ERR_DATA, "%s: %s is missing or of another shape", path, name);
     return w->read(w, p->w.value, err);
 }
