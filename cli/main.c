@@ -1,4 +1,5 @@
 #include "cli/commands.h"
+#include "cli/standard.h"
 #include "core/calotype.h"
 
 #include <jansson.h>
@@ -47,6 +48,7 @@ static int version(bool json) {
 }
 
 int main(int argc, char **argv) {
+    standard_hold();
     json_set_alloc_funcs(json_memory, free);
     if (argc < 2) return help(stderr);
     const char *name = argv[1];

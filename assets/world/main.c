@@ -5,6 +5,7 @@
 #include "assets/world/picture.h"
 #include "assets/world/train.h"
 #include "assets/world/vocab.h"
+#include "cli/standard.h"
 #include "core/base/clock.h"
 #include "core/base/mem.h"
 
@@ -208,6 +209,7 @@ static status run(const options *o, error *err) {
 int main(int argc, char **argv) {
     options o;
     error err = {0};
+    standard_hold();
     if (argc > 1 && !strcmp(argv[1], "train")) return train_command(argc - 1, argv + 1, world_train, NULL);
     if (argc > 2 && !strcmp(argv[1], "recogniser") && !strcmp(argv[2], "train"))
         return train_command(argc - 2, argv + 2, world_train_recogniser, "recogniser");
