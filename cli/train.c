@@ -13,11 +13,16 @@ typedef struct {
     bool resume, ignore_machine, ignore_config, profile, keys;
 } options;
 
+static const char *const PRECISIONS[] = {"auto", "f32", "bf16", NULL};
 static const char *const KINDS[] = {"vae", "text2img", "finetune", NULL};
 
 static const option OPTIONS[] = {
     {'k', "kind", OPTION_CHOICE, offsetof(options, kind), "KIND", "vae, text2img or finetune",
      .choices = KINDS},
+    {'m', "model", OPTION_TEXT, offsetof(options, common.model), "DIR",
+     "a model's folder in place of the file's \"model\""},
+    {0, "precision", OPTION_CHOICE, offsetof(options, common.precision), "P",
+     "f32 or bf16 in place of the file's; auto: what that says", .choices = PRECISIONS},
     {'r', "resume", OPTION_FLAG, offsetof(options, resume), NULL,
      "go on from the newest checkpoint, bit for bit"},
     {0, "ignore-machine", OPTION_FLAG, offsetof(options, ignore_machine), NULL,
@@ -31,13 +36,13 @@ static const option OPTIONS[] = {
 const command_line TRAIN_LINE = {
     "train",
     "CONFIG --kind KIND [OPTION...]",
-    "Trains a model as a JSON file says; -m names another model folder than the file.",
+    "Trains a model as a JSON file says.",
     "Ctrl-C stops after the update and writes a checkpoint; --resume goes on "
     "from it. The file's keys, their defaults and\n"
     "ranges: calotype train --keys. The least that is needed, with name.txt beside each name.png:\n"
     "  {\"model\": \"FOLDER\", \"data\": \"PICTURES\", \"size\": \"512x512\", \"samples\": 20000, \"out\": "
     "\"FOLDER\"}",
-    {OPTIONS, MODEL_OPTIONS, COMMON_OPTIONS},
+    {OPTIONS, COMMON_OPTIONS},
     1};
 
 static int print_keys(session *s) {

@@ -242,7 +242,7 @@ static void read_all(reader *x) {
 }
 
 static status read_object(train_config *c, const char *name, json_t *object, error *err) {
-    *c = (train_config){0};
+    *c = (train_config){.name = name};
     if (!object) return err->code;
     reader x = {c, {.object = object, .where = name, .err = err}};
     read_all(&x);

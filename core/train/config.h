@@ -29,6 +29,7 @@ typedef struct {
 } train_stage;
 
 typedef struct {
+    const char *name;    // of the file, for messages; the caller's
     train_kind kind;     // of the call, not of the file
     bool resume;         // of the call
     bool ignore_machine; // of the call

@@ -6,6 +6,8 @@
 
 status recipe_make(recipe *r, train_context *context, error *err) {
     *r = (recipe){0};
+    if (!*context->config->model)
+        return fail(err, ERR_DATA, "%s: names no \"model\", nor does -m", context->config->name);
     switch (context->config->kind) {
     case TRAIN_VAE:
         return recipe_vae(r, context, err);
@@ -31,10 +33,13 @@ status recipe_source(const train_context *x, bool captions, sample_source *sourc
     const train_stage *stage = &x->config->stage[x->stage];
     if (is_spec(stage->data)) {
         if (!x->hooks->open_source)
-            return fail(err, ERR_USAGE, "data \"%s\": this program has no such source", stage->data);
+            return fail(err, ERR_USAGE,
+                        "data \"%s\": this program has no such source; calotype-world train, which is built "
+                        "where cairo was found, has \"world:\"",
+                        stage->data);
         return x->hooks->open_source(x->hooks->user, stage->data, (uint64_t)x->config->seed, source, err);
     }
-    if (!*stage->data) return fail(err, ERR_USAGE, "the configuration names no \"data\"");
+    if (!*stage->data) return fail(err, ERR_DATA, "%s: names no \"data\"", x->config->name);
     folder_options o = {.sizes = stage->sizes,
                         .n_sizes = stage->n_sizes,
                         .captions = captions,

@@ -714,7 +714,7 @@ for name, data, why, says in [
     ("no_source", b'{"out": "out", "data": "moon:all"}', "a source that nobody knows", "moon:all"),
     ("data_missing", b'{"out": "out", "data": "nowhere"}', "a folder that is not there", "nowhere"),
 ]:
-    code = 66 if name == "data_missing" else 2 if name in ("no_data", "no_source") else 65
+    code = 66 if name == "data_missing" else 2 if name == "no_source" else 65
     put(f"train_config/{name}.json", data, why, says, code)
 
 GOOD_PNG = png(8, 8, body=chunk(b"IDAT", zlib.compress(bytes(200))))
