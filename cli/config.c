@@ -1,6 +1,7 @@
 #include "cli/config.h"
 #include "cli/commands.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,10 @@ int config_read(const command_line *c, void *dst, const char *path, bool named, 
     json_error_t where;
     *config = NULL;
     if (!*path || (!named && access(path, F_OK))) return 0;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    FILE *file = fopen(path, "re");
+    if (!file) return fprintf(stderr, "calotype: %s: cannot open: %s\n", path, strerror(errno)), -4;
+    json_t *root = json_loadf(file, JSON_REJECT_DUPLICATES, &where);
+    fclose(file);
     if (!json_is_object(root)) {
         if (root)
             fprintf(stderr, "calotype: %s: not a JSON object\n", path);

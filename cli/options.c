@@ -270,13 +270,36 @@ static int unknown_option(const command_line *c, const char *arg) {
 
 // ---- flags
 
+// What a name may be short for, into `out`: " --prompt --prompts". Returns how many there are.
+static int abbreviates(const command_line *c, const char *name, char *out, size_t size) {
+    const option *o;
+    size_t used = 0;
+    int i = 0, n = 0;
+    out[0] = 0;
+    do {
+        o = options_at(c, i++);
+        const char *known = o ? o->name : "help";
+        if (!*name || strncmp(known, name, strlen(name)) || used >= size) continue;
+        used += (size_t)snprintf(out + used, size - used, " --%s", known);
+        n++;
+    } while (o);
+    return n;
+}
+
+static int unfit_name(const command_line *c, const char *arg) {
+    char name[64], all[512];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(arg + 2, "="), arg + 2);
+    if (abbreviates(c, name, all, sizeof all) < 2) return unknown_option(c, arg);
+    return complain(NULL, "%s: --%s is ambiguous, it may be any of%s", c->name, name, all);
+}
+
 static int wrong_option(const command_line *c, int code, const char *arg) {
     if (code == ':') return complain(NULL, "%s: %s needs a value", c->name, arg);
     if (optopt && optopt < 256) { // a letter, or a flag given a value
         char letter[] = {'-', (char)optopt, 0};
         return unknown_option(c, letter);
     }
-    return unknown_option(c, arg);
+    return optopt ? unknown_option(c, arg) : unfit_name(c, arg);
 }
 
 static int store_flag(const command_line *c, void *dst, const option *o, bool again) {
@@ -333,7 +356,9 @@ int options_peek(const command_line *c, void *dst, int argc, char *const *argv) 
     return n;
 }
 
-int options_code(int n) { return n == -1 ? CALO_ERR_USAGE : n == -3 ? CALO_ERR_TEMP : 0; }
+int options_code(int n) {
+    return n == -1 ? CALO_ERR_USAGE : n == -3 ? CALO_ERR_TEMP : n == -4 ? CALO_ERR_NOINPUT : 0;
+}
 
 // ---- the environment
 

@@ -65,7 +65,7 @@ void option_variable(const option *o, char *out, size_t size);
 int options_parse(const command_line *c, void *dst, int argc, char **argv);
 // The same, but argv stays as it is.
 int options_peek(const command_line *c, void *dst, int argc, char *const *argv);
-// The exit code that such a number stands for.
+// The exit code that such a number stands for; -4 is a file that cannot be opened.
 int options_code(int n);
 // From the environment. A flag is set by 1, true, yes or on, and cleared by 0, false, no, off or nothing.
 int options_variables(const command_line *c, void *dst);

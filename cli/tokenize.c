@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/session.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,8 @@ static int encode_lines(session *s, calo_model *m, FILE *in) {
         if (n && line[n - 1] == '\n') n--;
         code = s->options->json ? encode_json(s, m, line, (size_t)n, number) : encode(s, m, line, (size_t)n);
     }
+    if (!code && !feof(in))
+        code = session_fail(s, CALO_ERR_IO, "standard input cannot be read: %s", strerror(errno));
     free(line);
     return code;
 }

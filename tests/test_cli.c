@@ -58,6 +58,8 @@ Test(cli, usage_errors_name_what_is_wrong) {
     expect("$C", 2, NULL, "usage: calotype");
     expect("$C tokenise", 2, NULL, "did you mean tokenize?");
     expect("$C txt2img --stpes 4", 2, NULL, "did you mean --steps?");
+    expect("$C txt2img --prom x", 2, NULL, "--prom is ambiguous, it may be any of --prompt --prompt-file");
+    expect("$C txt2img --he=3", 2, NULL, "--help");
     expect("$C txt2img -p x --steps", 2, NULL, "needs a value");
     expect("$C txt2img -p x --steps 4.5", 2, NULL, "--steps is '4.5', not a whole number from 1 to 1000");
     expect("$C txt2img -m \"$M\" -p x --scheduler betta", 2, NULL,
@@ -129,7 +131,7 @@ Test(cli, a_broken_configuration_file_is_named) {
                  CASES[i][0]);
         expect(line, 2, NULL, CASES[i][1]);
     }
-    expect("$C txt2img -p x --config \"$D/none.json\"", 2, NULL, "none.json");
+    expect("$C txt2img -p x --config \"$D/none.json\"", 66, NULL, "none.json: cannot open");
 }
 
 // ---- what the tables of options say elsewhere
@@ -347,6 +349,15 @@ Test(cli, results_that_cannot_be_printed_are_an_error) {
     expect("$C txt2img -q -m \"$M\" -p x --steps 1 -o \"$D/a.png\" >/dev/full", 74, NULL, "standard output");
 }
 
+// No file takes the place of a closed descriptor.
+Test(cli, messages_land_in_no_output) {
+    expect(
+        "echo '{\"prompt\": \"x\"}' >\"$D/jobs\"; $C batch \"$D/jobs\" -m \"$M\" --steps 1 -v -o \"$D/made\" "
+        ">&- 2>&-; test $? = 74 && cat \"$D/made/manifest.jsonl\" && ! grep -v '^{' "
+        "\"$D/made/manifest.jsonl\"",
+        0, "{", "");
+}
+
 // ---- the other commands
 
 Test(cli, tokenize_turns_lines_into_arrays) {
@@ -365,6 +376,9 @@ Test(cli, tokenize_turns_lines_into_arrays) {
     drop(b);
     expect("echo x | $C tokenize -m \"$M\" --json", 65, NULL, "line 1");
     expect("echo x | $C tokenize -m \"$D\"", 66, NULL, "model_index.json");
+    expect("$C tokenize -m \"$M\" <.", 74, "", "standard input cannot be read");
+    expect("$C tokenize -m \"$M\" <&-", 74, "", "standard input cannot be read");
+    expect("$C tokenize -m \"$M\" </dev/null", 0, "", "");
 }
 
 Test(cli, run_evaluates_a_network) {
@@ -384,6 +398,8 @@ Test(cli, run_evaluates_a_network) {
     expect("$C inspect \"$D/y.safetensors\"", 0, "F32   [1,3,8,8]  sample", NULL);
     expect("$C run vae_decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/y.safetensors\"", 73, NULL,
            "y.safetensors");
+    expect("$C run vae_decoder -m \"$D/none\" --in \"$D/none\" --out \"$D/y.safetensors\"", 73, NULL,
+           "y.safetensors: exists already");
     expect("$C run decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/z.safetensors\"", 2, NULL,
            "'decoder'");
     expect("$C run vae_decoder -m \"$M\" --in \"$D/none\" --out \"$D/z.safetensors\"", 66, NULL, "/none");
@@ -467,6 +483,12 @@ Test(cli, train_needs_a_configuration_and_a_kind) {
     expect("$C train \"$D/none.json\"", 2, NULL, "--kind");
     expect("$C train \"$D/none.json\" --kind lora", 2, NULL, "not one of vae text2img finetune");
     expect("echo '{\"batchs\": 3}' > \"$D/c.json\"; $C train \"$D/c.json\" --kind vae", 65, NULL, "batchs");
+    expect("echo '{}' >\"$D/c.json\"; $C train \"$D/c.json\" --kind vae", 65, NULL,
+           "c.json: names no \"model\", nor does -m");
+    expect("$C train \"$D/c.json\" --kind vae -m \"$M\"", 65, NULL, "c.json: names no \"data\"");
+    expect("echo '{\"data\": \"world:\"}' >\"$D/c.json\"; $C train \"$D/c.json\" --kind vae -m \"$M\"", 2,
+           NULL, "calotype-world train");
+    expect("$C train \"$D/c.json\" --kind vae --max-memory 1G", 2, NULL, "unknown option --max-memory");
 }
 
 // ---- the example
