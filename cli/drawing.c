@@ -56,6 +56,10 @@ const option DRAWING_OPTIONS[] = {
     {0, "noise-layout", OPTION_CHOICE, AT(noise_layout), "NAME",
      "a1111, comfy or diffusers: how pictures share a generator, and whether steps have their own (a1111)",
      .choices = LAYOUTS},
+    {0, "batch-index", OPTION_INT, AT(batch_index), "N",
+     "draw again what a batch of these layouts had from this picture on, counted from 0 (0)", 0, 99999},
+    {0, "batch-size", OPTION_INT, AT(batch_size), "N", "and how many pictures that batch had (-b)", 1,
+     100000},
     {0, "step-noise", OPTION_CHOICE, AT(step_noise), "NAME",
      "plain; brownian: a seed's is the same with any number of steps; auto: as the layout's program (auto)",
      .choices = STEP_NOISES},
@@ -165,6 +169,8 @@ calo_txt2img_request drawing_request(const drawing *d) {
     r.noise_layout = (calo_noise_layout)d->noise_layout;
     r.step_noise = (calo_step_noise)d->step_noise;
     r.eta_seed_delta = d->ensd;
+    r.batch_index = d->batch_index;
+    r.batch_size = d->batch_size;
     r.prediction = (calo_prediction)d->prediction;
     r.zero_snr = (calo_zero_snr)d->zero_snr;
     r.rng = (calo_rng)d->rng;
@@ -261,6 +267,7 @@ static void shape_tuning(FILE *f, const drawing *d) {
     if (d->scheduler) fprintf(f, "\nscheduler %s", d->scheduler);
     if (d->vae_tiling || d->vae_tile_size) fprintf(f, "\ntiles %d %d", d->vae_tiling, d->vae_tile_size);
     if (d->noise_layout || d->ensd) fprintf(f, "\nnoise %d %d", d->noise_layout, d->ensd);
+    if (d->batch_index || d->batch_size) fprintf(f, "\nof a batch %d %d", d->batch_index, d->batch_size);
     if (d->sampler_rng) fprintf(f, "\nsampler rng %d", d->sampler_rng);
     if (d->step_noise) fprintf(f, "\nstep noise %d", d->step_noise);
     if (d->cfg_start != usual.cfg_start || d->cfg_end != usual.cfg_end)

@@ -8,7 +8,8 @@ typedef struct {
     const char *prompt, *negative, *sampler, *scheduler;
     int width, height; // side by side: --size sets both
     int steps, prediction, zero_snr, count, rng, sampler_rng, quality;
-    int emphasis, clip_skip, noise_layout, step_noise, ensd, vae_tiling, vae_tile_size;
+    int emphasis, clip_skip, noise_layout, step_noise, ensd, batch_index, batch_size;
+    int vae_tiling, vae_tile_size;
     const char *init_img, *mask; // files
     int resize_mode, mask_content, mask_blur, mask_padding;
     const char *outpaint; // "left,right,top,bottom"

@@ -29,7 +29,8 @@ struct calo_context {
 struct calo_model {
     calo_context *ctx;
     model *m;
-    char sha256[65]; // of the UNet's weights; "" until asked for
+    char sha256[65];     // of the UNet's weights; "" until asked for
+    char vae_sha256[65]; // of the autoencoder's, where another takes the place of the model's own
 };
 
 // A public function's first and last line: forget the last error; hand out the code.
@@ -78,3 +79,5 @@ calo_status api_train(calo_context *ctx, const calo_train_request *r, recipe_mak
 
 // The hexadecimal SHA-256 of the UNet's weights, remembered in the cache folder under path, size and time.
 status model_sha256(calo_model *m, error *err);
+// The same of vae_sha256.
+status model_vae_sha256(calo_model *m, error *err);

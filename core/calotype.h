@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 8
+#define CALO_API_VERSION 9
 
 typedef enum {
     CALO_OK = 0,
@@ -170,7 +170,8 @@ typedef struct {
     double cfg_scale;
 } calo_model_advice;
 
-// By the metadata of a checkpoint or the name of a file or folder. The text is the library's.
+// By the metadata of a checkpoint, the name of a file or folder, or what a folder's model_index.json says:
+// "_calotype": {"steps": 12, "cfg_scale": 2}. The text is the library's.
 CALO_API calo_status calo_model_advise(calo_model *model, calo_model_advice *advice);
 
 // The *n tokens of a text of `length` bytes, without start and end, not cut, as the model's first text
@@ -328,6 +329,11 @@ typedef struct {
     calo_model *refiner;
     double refiner_switch_at;
     calo_sampler_rng sampler_rng;
+    // 0, 0: the images are a whole batch. Else, in the layouts COMFY and DIFFUSERS, they are number
+    // batch_index (from 0) and following of batch_size for which one generator of the seed `seed` -
+    // batch_index draws: so a picture of a batch comes back alone. With `seeds` each is that of a batch of
+    // its own.
+    int batch_index, batch_size;
     int reserved; // 0
 } calo_txt2img_request;
 

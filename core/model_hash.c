@@ -93,10 +93,9 @@ static void remember(const char *file, const char *sha256) {
     mem_free(dir);
 }
 
-status model_sha256(calo_model *m, error *err) {
-    if (*m->sha256) return OK;
+static status part_sha256(const calo_model *m, model_part part, char out[65], error *err) {
     enum { MAX_FILES = 1000 };
-    char *dir = model_part_path(m->m, PART_UNET);
+    char *dir = model_part_path(m->m, part);
     model_files *files = dir ? model_files_open(dir, NULL, err) : NULL;
     const char **paths = files ? mem_calloc(MAX_FILES, sizeof *paths) : NULL;
     status s = paths ? OK : dir && !files ? err->code : fail(err, ERR_TEMP, "out of memory");
@@ -104,12 +103,19 @@ status model_sha256(calo_model *m, error *err) {
         arena a = {0};
         size_t n = files_of(files, paths, MAX_FILES);
         const char *cached = cache_file(&a, paths, n);
-        if (!recall(cached, m->sha256) && !(s = digest_files(paths, n, m->sha256, err)))
-            remember(cached, m->sha256);
+        if (!recall(cached, out) && !(s = digest_files(paths, n, out, err))) remember(cached, out);
         arena_free(&a);
     }
     mem_free(paths);
     model_files_close(files);
     mem_free(dir);
     return s;
+}
+
+status model_sha256(calo_model *m, error *err) {
+    return *m->sha256 ? OK : part_sha256(m, PART_UNET, m->sha256, err);
+}
+
+status model_vae_sha256(calo_model *m, error *err) {
+    return *m->vae_sha256 ? OK : part_sha256(m, PART_VAE, m->vae_sha256, err);
 }

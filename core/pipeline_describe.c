@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/fs.h"
 #include "core/base/json.h"
 #include "core/base/mem.h"
+#include "core/base/text.h"
+#include "core/pipeline_noise.h"
 #include "samplers/spacing.h"
 
 static const char *const EMPHASES[] = {"original", "no-norm", "comfy", "none"};
@@ -32,6 +35,50 @@ void infotext_value(FILE *f, const char *text) {
     free(quoted);
     json_decref(s);
 }
+
+// ---- an autoencoder that takes the place of the model's
+
+enum { VAE_NAME = 300 };
+typedef struct {
+    char name[VAE_NAME]; // "": it is the model's own
+    const char *sha256;  // "": there is to be none
+} other_vae;
+
+// A file's whole name, as A1111 has it; of a folder the model's that it belongs to.
+static void name_vae(const char *path, char name[VAE_NAME]) {
+    static const char CACHED[] = "/models--", PART[] = "/vae"; // the hub's "models--org--name"
+    const char *cached = fs_is_dir(path) ? strstr(path, CACHED) : NULL, *from;
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    if (n > strlen(PART) && !strncmp(path + n - strlen(PART), PART, strlen(PART))) n -= strlen(PART);
+    for (from = path + n; from > path && from[-1] != '/'; from--) {
+    }
+    if (cached && (cached = strstr(cached + strlen(CACHED), "--"))) {
+        from = cached + 2;
+        n = (size_t)(from - path) + strcspn(from, "/");
+    }
+    snprintf(name, VAE_NAME, "%.*s", (int)(path + n - from), from);
+    if (!text_is_utf8(name)) snprintf(name, VAE_NAME, "?");
+}
+
+static status find_other_vae(const txt2img *t, other_vae *v, error *err) {
+    const model *m = t->model->m;
+    char *used = model_part_path(m, PART_VAE), *own = model_checkpoint(m)
+                                                          ? mem_strdup(model_dir(m))
+                                                          : fs_join(model_dir(m), model_part_name(PART_VAE));
+    status s = used && own ? OK : fail(err, ERR_TEMP, "out of memory");
+    *v = (other_vae){.sha256 = ""};
+    if (!s && strcmp(used, own) != 0) {
+        name_vae(used, v->name);
+        if (!t->request->no_hash) s = model_vae_sha256(t->model, err);
+        if (!t->request->no_hash) v->sha256 = t->model->vae_sha256;
+    }
+    mem_free(used);
+    mem_free(own);
+    return s;
+}
+
+// ---- A1111's words
 
 // What is not as usual, in A1111's words where it has them.
 static void put_tuning(FILE *f, const calo_txt2img_request *r) {
@@ -92,7 +139,14 @@ static void put_refiner(FILE *f, const txt2img *t) {
             t->request->refiner_switch_at);
 }
 
-static void put_parameters(FILE *f, const txt2img *t, int i) {
+static void put_vae(FILE *f, const other_vae *v) {
+    if (*v->sha256) fprintf(f, ", VAE hash: %.10s", v->sha256);
+    if (!*v->name) return;
+    fputs(", VAE: ", f);
+    infotext_value(f, v->name);
+}
+
+static void put_parameters(FILE *f, const txt2img *t, int i, const other_vae *v) {
     fprintf(f, "%s\n", txt2img_prompt(t, i));
     const char *negative = txt2img_negative(t, i);
     if (negative && *negative) fprintf(f, "Negative prompt: %s\n", negative);
@@ -104,6 +158,7 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     if (*t->model->sha256) fprintf(f, ", Model hash: %.10s", t->model->sha256);
     fputs(", Model: ", f);
     infotext_value(f, model_name(t->model->m));
+    put_vae(f, v);
     if (t->cfg_rescale > 0) fprintf(f, ", CFG Rescale: %g", t->cfg_rescale);
     put_beginning(f, t);
     put_second(f, t);
@@ -116,7 +171,7 @@ static void put_parameters(FILE *f, const txt2img *t, int i) {
     fprintf(f, ", Version: calotype %s", CALO_VERSION);
 }
 
-// Each returns whether all of it is in `j`.
+// ---- our JSON: each returns whether all of it is in `j`
 
 // What is not as usual, under the names of the options.
 static bool describe_tuning(json_t *j, const calo_txt2img_request *r) {
@@ -201,7 +256,19 @@ static bool describe_text(json_t *j, const txt2img *t) {
            (!skip || !json_object_set_new(j, "clip_skip", json_integer(skip)));
 }
 
-static json_t *description(const txt2img *t, int i) {
+static bool describe_vae(json_t *j, const other_vae *v) {
+    return (!*v->name || !json_object_set_new(j, "vae", json_string(v->name))) &&
+           (!*v->sha256 || !json_object_set_new(j, "vae_sha256", json_string(v->sha256)));
+}
+
+// Which of the pictures of its generator it is.
+static bool describe_batch(json_t *j, const txt2img *t, int i) {
+    int n = txt2img_batch(t);
+    return n == 1 || (!json_object_set_new(j, "batch_index", json_integer(txt2img_place(t, i))) &&
+                      !json_object_set_new(j, "batch_size", json_integer(n)));
+}
+
+static json_t *description(const txt2img *t, int i, const other_vae *v) {
     json_t *j = json_pack(
         "{s:i, s:s, s:s, s:s?, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:s, s:b, s:s, s:I, s:s, s:s, s:s}",
         "format", 1, "program", "calotype " CALO_VERSION, "prompt", txt2img_prompt(t, i), "negative_prompt",
@@ -211,8 +278,9 @@ static json_t *description(const txt2img *t, int i) {
         t->schedule.config.zero_snr, "rng", rng_name(t->request->rng), "seed", (json_int_t)txt2img_seed(t, i),
         "precision", t->compute == DT_BF16 ? "bf16" : "f32", "fast",
         t->model->ctx->options.fast == CALO_FAST_OFF ? "off" : "auto", "model", model_name(t->model->m));
-    if (j && !(describe_tuning(j, t->request) && describe_text(j, t) && describe_beginning(j, t) &&
-               describe_second(j, t) && describe_refiner(j, t))) {
+    if (j &&
+        !(describe_tuning(j, t->request) && describe_text(j, t) && describe_beginning(j, t) &&
+          describe_second(j, t) && describe_refiner(j, t) && describe_vae(j, v) && describe_batch(j, t, i))) {
         json_decref(j);
         return NULL;
     }
@@ -245,12 +313,14 @@ static int exact_digits_of(json_t *j) {
 status txt2img_describe(const txt2img *t, int i, char **parameters, char **json, error *err) {
     char *text = NULL;
     size_t n;
+    other_vae v;
+    TRY(find_other_vae(t, &v, err));
     FILE *f = open_memstream(&text, &n);
     if (f) {
-        put_parameters(f, t, i);
+        put_parameters(f, t, i, &v);
         if (fclose(f)) n = 0;
     }
-    json_t *j = description(t, i);
+    json_t *j = description(t, i, &v);
     char *dump = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(exact_digits_of(j))) : NULL;
     *parameters = text ? mem_strdup(text) : NULL;
     *json = dump ? mem_strdup(dump) : NULL;

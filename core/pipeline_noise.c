@@ -16,6 +16,25 @@ static bool shares(const txt2img *t) {
     return t->request->noise_layout != CALO_NOISE_A1111 && !t->request->seeds;
 }
 
+int txt2img_batch(const txt2img *t) {
+    const calo_txt2img_request *r = t->request;
+    if (r->noise_layout == CALO_NOISE_A1111) return 1;
+    return r->batch_size ? r->batch_size : r->seeds ? 1 : t->count;
+}
+
+int txt2img_place(const txt2img *t, int i) {
+    if (t->request->noise_layout == CALO_NOISE_A1111) return 0;
+    return t->request->batch_index + (shares(t) ? i : 0);
+}
+
+static status check_batch(const txt2img *t, error *err) {
+    const calo_txt2img_request *r = t->request;
+    int64_t first = r->batch_index, n = r->seeds ? 1 : t->count;
+    if (r->batch_size ? first >= 0 && first + n <= r->batch_size : !first) return OK;
+    return fail(err, ERR_USAGE, "%d picture%s from number %d on are no part of a batch of %d", (int)n,
+                n == 1 ? "" : "s", r->batch_index, r->batch_size);
+}
+
 bool txt2img_has_path(const txt2img *t) {
     const calo_txt2img_request *r = t->request;
     if (r->step_noise != CALO_STEP_NOISE_AUTO) return r->step_noise == CALO_STEP_NOISE_BROWNIAN;
@@ -37,21 +56,23 @@ static void source_draw(noise_source *s, float *y, size_t n) {
         mt_normal(&s->mt, y, n);
 }
 
+// That of the first image of its batch.
 static uint64_t seed_of(const group_noise *g, int source) {
-    return txt2img_seed(g->t, shares(g->t) ? 0 : g->first + source);
+    int i = shares(g->t) ? 0 : g->first + source;
+    return txt2img_seed(g->t, i) - (uint64_t)txt2img_place(g->t, i);
 }
 
 static void seed_all(group_noise *g, int64_t delta) {
     for (int i = 0; i < g->sources; i++) source_seed(&g->from[i], g->kind, seed_of(g, i) + (uint64_t)delta);
 }
 
-// What one source draws for the images of the group, [n or 1,h,w,C]: it may draw for all of the request.
+// What one source draws for the images of the group, [n or 1,h,w,C]: it draws for all of the batch.
 static void draw_from(group_noise *g, noise_source *from, float *y) {
     const txt2img *t = g->t;
-    size_t one = latent_size(t), images = shares(t) ? (size_t)t->count : 1;
-    source_draw(from, g->planar, images * one);
-    const float *ours = g->planar + (shares(t) ? (size_t)g->first * one : 0);
-    nchw_to_nhwc(ours, y, shares(t) ? g->n : 1, t->C, t->h, t->w);
+    size_t one = latent_size(t);
+    source_draw(from, g->planar, (size_t)txt2img_batch(t) * one);
+    const float *ours = g->planar + (size_t)txt2img_place(t, g->first) * one;
+    nchw_to_nhwc(ours, y, g->n / g->sources, t->C, t->h, t->w);
 }
 
 // ---- paths
@@ -87,8 +108,9 @@ static status begin_paths(group_noise *g, error *err) {
 
 status group_noise_init(group_noise *g, const txt2img *t, int first, int n, error *err) {
     *g = (group_noise){.t = t, .first = first, .n = n, .kind = t->request->rng, .sources = shares(t) ? 1 : n};
+    TRY(check_batch(t, err));
     g->from = mem_calloc((size_t)g->sources, sizeof *g->from);
-    g->planar = mem_calloc((shares(t) ? (size_t)t->count : 1) * latent_size(t), sizeof *g->planar);
+    g->planar = mem_calloc((size_t)txt2img_batch(t) * latent_size(t), sizeof *g->planar);
     if (!g->from || !g->planar) return fail(err, ERR_TEMP, "out of memory");
     seed_all(g, 0);
     return OK;

@@ -15,13 +15,14 @@ typedef struct {
     const txt2img *t;
     int first, n;
     calo_rng kind;      // of the generators
-    int sources;        // n, or 1: it draws for all images of the request
+    int sources;        // n, or 1: it draws for all images of the batch
     noise_source *from; // [sources]
     brownian *paths;    // [sources], or NULL where the steps' noise is plain
-    float *planar;      // [1 or images,C,h,w]
+    float *planar;      // [batch,C,h,w]
 } group_noise;
 
-// Seeds the generators. Free with group_noise_free in any case.
+// Seeds the generators; ERR_USAGE where the request is no part of its batch. Free with group_noise_free in
+// any case.
 status group_noise_init(group_noise *g, const txt2img *t, int first, int n, error *err);
 void group_noise_free(group_noise *g);
 // y = unit noise, [n,h,w,C].
@@ -33,3 +34,6 @@ void group_noise_step(group_noise *g, const schedule_point *from, const schedule
 
 // Whether the steps' noise is of a Brownian path.
 bool txt2img_has_path(const txt2img *t);
+// For how many images one generator draws, and which of them image i is.
+int txt2img_batch(const txt2img *t);
+int txt2img_place(const txt2img *t, int i);

@@ -91,6 +91,39 @@ Test(noise, noise_layouts_differ_where_they_should) {
     end(&f);
 }
 
+// Pictures of a batch again, without those before and behind them.
+Test(noise, a_part_of_a_batch_has_its_noise) {
+    fixture f;
+    begin(&f, "sd", "v");
+    for (int layout = CALO_NOISE_COMFY; layout <= CALO_NOISE_DIFFUSERS; layout++) {
+        calo_txt2img_request whole = request_with("euler_a", (calo_noise_layout)layout, 10), part = whole;
+        uint64_t seeds[] = {20};
+        part.seed = 19;
+        part.count = 2;
+        part.batch_index = 8;
+        part.batch_size = 10;
+        calo_images *all = draw(&f, &whole), *some = draw(&f, &part);
+        part.seeds = seeds; // each of a batch of its own
+        part.batch_index = 9;
+        part.count = 1;
+        calo_images *last = draw(&f, &part);
+        expect_same(calo_images_at(all, 8), calo_images_at(some, 0), "the last but one");
+        expect_same(calo_images_at(all, 9), calo_images_at(some, 1), "the last");
+        expect_same(calo_images_at(all, 9), calo_images_at(last, 0), "the last alone");
+        calo_images_free(all);
+        calo_images_free(some);
+        calo_images_free(last);
+    }
+    static const int WRONG[][2] = {{-1, 3}, {1, 0}, {2, 3}, {0, 1}, {0, -2}, {2147483647, 2147483647}};
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) {
+        calo_txt2img_request r = request_with("euler_a", CALO_NOISE_COMFY, 2);
+        r.batch_index = WRONG[i][0];
+        r.batch_size = WRONG[i][1];
+        expect_refused(&f, &r, CALO_ERR_USAGE, "no part of a batch");
+    }
+    end(&f);
+}
+
 // The first noise of one kind of generator, the steps' of the other.
 Test(noise, steps_may_have_a_generator_of_their_own) {
     fixture f;
