@@ -20,6 +20,8 @@ static const struct {
               {"Seed", "seed", INTEGER},
               {"Size", "width\0height", SIZE},
               {"Model", "model", WORDS},
+              {"VAE", "vae", WORDS},
+              {"VAE hash", "vae_sha256", WORDS},
               {"Clip skip", "clip-skip", INTEGER},
               {"Denoising strength", "strength", REAL},
               {"Mask blur", "mask-blur", INTEGER},
@@ -50,7 +52,35 @@ static void set_lower(json_t *to, const char *name, char *value) {
     json_object_set_new(to, name, json_string(card ? "nv" : value));
 }
 
+static bool is_one_of(const char *name, const char *const *names) {
+    for (; *names; names++)
+        if (!strcasecmp(name, *names)) return true;
+    return false;
+}
+
+// What changes the picture and has no option.
+static void note_field(json_t *to, const char *key, const char *value) {
+    static const char *const OTHERS[] = {"Lora hashes",
+                                         "TI hashes",
+                                         "Hypernet",
+                                         "Variation seed",
+                                         "Variation seed strength",
+                                         "Seed resize from",
+                                         "Refiner",
+                                         "Hires sampler",
+                                         "Hires schedule type",
+                                         "Hires prompt",
+                                         "Hires negative prompt",
+                                         "Hires checkpoint",
+                                         "Face restoration",
+                                         "Tiling",
+                                         NULL};
+    if (!strncmp(key, "ControlNet", strlen("ControlNet")) || is_one_of(key, OTHERS))
+        json_array_append_new(json_object_get(to, "notes"), json_sprintf("not repeated: %s: %s", key, value));
+}
+
 static void set_field(json_t *to, const char *key, char *value) {
+    note_field(to, key, value);
     for (size_t i = 0; i < sizeof FIELDS / sizeof *FIELDS; i++) {
         const char *name = FIELDS[i].option;
         if (strcmp(FIELDS[i].key, key) != 0) continue;
@@ -112,12 +142,6 @@ static bool read_fields(json_t *to, const char *line) {
 
 // ---- what A1111 means by what it does not write
 
-static bool is_one_of(const char *name, const char *const *names) {
-    for (; *names; names++)
-        if (!strcasecmp(name, *names)) return true;
-    return false;
-}
-
 // Its samplers take the model's own spacing where no other is written, these by other ways; and with
 // "Automatic" some have one of their own.
 static void set_spacing(json_t *to) {
@@ -158,6 +182,10 @@ static void set_unwritten(json_t *to) {
     } else if (strength) {
         json_object_set_new(to, "init_image", json_true());
     }
+    if (json_object_get(to, "mask-blur") || json_object_get(to, "inpaint-full-res")) {
+        json_object_set_new(to, "init_image", json_true());
+        json_object_set_new(to, "mask_image", json_true());
+    }
 }
 
 // ---- the whole
@@ -182,13 +210,15 @@ json_t *infotext_read(const char *text) {
     const char *fields = last_line(text, STEPS), *negative = last_line(text, NEGATIVE);
     if (!fields) return NULL;
     char *line = strndup(fields, strcspn(fields, "\n"));
-    json_t *to = json_pack("{s:i}", "format", 1);
+    json_t *to = json_pack("{s:i, s:[]}", "format", 1, "notes");
     bool whole = line && to && read_fields(to, line);
     free(line);
     if (!whole) return json_decref(to), NULL;
     if (negative > fields) negative = NULL;
     json_object_set_new(to, "prompt", text_of(text, negative ? negative : fields));
     if (negative) json_object_set_new(to, "negative-prompt", text_of(negative + strlen(NEGATIVE), fields));
+    if (strstr(text, "<hypernet:"))
+        json_array_append_new(json_object_get(to, "notes"), json_string("its hypernetworks are left out"));
     set_unwritten(to);
     return to;
 }

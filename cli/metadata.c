@@ -33,7 +33,9 @@ static const struct {
              {"clip-skip", WHOLE, {"clip_skip", "clip_skip", "stop_at_clip_layer"}},
              {"prediction", TEXT, {NULL, NULL, "sampling"}},
              {"model", TEXT, {"model.name", "models.model", "model_name"}},
-             {"model", TEXT, {"model.model_name", NULL, NULL}}};
+             {"model", TEXT, {"model.model_name", NULL, NULL}},
+             {"vae", TEXT, {"vae.name", NULL, NULL}},
+             {"vae", TEXT, {"vae.model_name", NULL, NULL}}};
 
 static const json_t *value_at(const json_t *j, const char *path) {
     char key[32];
@@ -113,6 +115,7 @@ static json_t *read_invokeai(const json_t *j) {
     set_text(to, "noise-layout", "diffusers");
     set_text(to, "emphasis", "none");
     if (strpbrk(text_at(to, "prompt"), "()+")) add_note(to, "its prompt is read as plain text");
+    if (json_is_object(json_object_get(j, "refiner_model"))) add_note(to, "its refiner is left out");
     note_loras(to, json_object_get(j, "loras"));
     return to;
 }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct {
@@ -86,6 +87,23 @@ static bool name_of(const job *j, int index, char path[PATH_MAX]) {
     return output_name(j->o->output, words, j->count > 1 ? index + 1 : 0, path);
 }
 
+// Whether they are one name in one folder, also of a file that is still to be written.
+static bool is_one_file(const char *a, const char *b) {
+    const char *const paths[] = {a, b};
+    const char *names[2];
+    struct stat folders[2];
+    for (int i = 0; i < 2; i++) {
+        char dir[PATH_MAX];
+        snprintf(dir, sizeof dir, "%s", paths[i]);
+        char *slash = strrchr(dir, '/');
+        names[i] = slash ? paths[i] + (slash - dir) + 1 : paths[i];
+        if (slash) slash[slash == dir] = 0;
+        if (stat(slash ? dir : ".", &folders[i])) return false;
+    }
+    return !strcmp(names[0], names[1]) && folders[0].st_dev == folders[1].st_dev &&
+           folders[0].st_ino == folders[1].st_ino;
+}
+
 static int check_names(job *j) {
     char path[PATH_MAX];
     int code = 0;
@@ -93,6 +111,8 @@ static int check_names(job *j) {
         if (!name_of(j, i, path)) return session_fail(&j->s, CALO_ERR_USAGE, "the output's name is too long");
         if (!drawing_has_format(path))
             return session_fail(&j->s, CALO_ERR_USAGE, "%s: name a .png, .jpg or .webp file", path);
+        if (j->o->save_latents && is_one_file(path, j->o->save_latents))
+            return session_fail(&j->s, CALO_ERR_USAGE, "%s: cannot be the picture and its latents", path);
         code = output_check(&j->s, path, j->o->force);
     }
     return code || !j->o->save_latents ? code : output_check(&j->s, j->o->save_latents, j->o->force);
@@ -125,6 +145,38 @@ static calo_status keep_latents(job *j, const calo_image *im) {
     return CALO_OK;
 }
 
+static const char *text_of(const json_t *j, const char *key) {
+    return json_string_value(json_object_get(j, key));
+}
+
+static void warn_of_other(job *j, const char *what, const char *expected, const char *used) {
+    char text[METADATA_WHY];
+    snprintf(text, sizeof text, "was made with the %s %.50s, this is %.50s", what, expected, used);
+    text_tame(text);
+    session_say(&j->s, "calotype: warning: %s %s", j->o->from, text);
+}
+
+// Others know ten digits of a checksum.
+static void check_sum(job *j, const char *what, const char *expected, const char *used) {
+    char first[2][11];
+    snprintf(first[0], sizeof first[0], "%s", expected);
+    snprintf(first[1], sizeof first[1], "%s", used);
+    if (strncmp(used, expected, strlen(expected)) != 0) warn_of_other(j, what, first[0], first[1]);
+}
+
+// Other programs do not always name it.
+static void check_vae(job *j, const json_t *own) {
+    const json_t *by = j->o->made_by;
+    const char *used = text_of(own, "vae"), *expected = text_of(by, "vae");
+    const char *used_sum = text_of(own, "vae_sha256"), *sum = text_of(by, "vae_sha256");
+    if (!expected && (!used || !json_object_get(by, "program"))) return;
+    if (used_sum && sum)
+        check_sum(j, "autoencoder", sum, used_sum);
+    else if (!used || !expected || strcmp(used, expected) != 0)
+        warn_of_other(j, "autoencoder", expected ? expected : "of its model",
+                      used ? used : "that of the model");
+}
+
 // With another model the same settings give another picture.
 static void check_models(job *j, const calo_image *im) {
     static const struct {
@@ -132,13 +184,30 @@ static void check_models(job *j, const calo_image *im) {
     } MODELS[] = {{"model_sha256", "model"}, {"refiner_sha256", "refiner"}};
     json_t *own = j->o->made_by ? json_loads(im->json, 0, NULL) : NULL;
     for (size_t i = 0; i < sizeof MODELS / sizeof *MODELS; i++) {
-        const char *used = json_string_value(json_object_get(own, MODELS[i].key)),
-                   *expected = json_string_value(json_object_get(j->o->made_by, MODELS[i].key));
-        if (used && expected && strcmp(used, expected) != 0)
-            session_say(&j->s, "calotype: warning: %s was made with the %s %.10s, this is %.10s", j->o->from,
-                        MODELS[i].what, expected, used);
+        const char *used = text_of(own, MODELS[i].key), *expected = text_of(j->o->made_by, MODELS[i].key);
+        if (used && expected) check_sum(j, MODELS[i].what, expected, used);
     }
+    if (own) check_vae(j, own);
     json_decref(own);
+}
+
+// Networks are not read from prompts.
+static void warn_of_networks(job *j) {
+    static const char *const TAGS[] = {"<lora:", "<lyco:"};
+    const char *const texts[] = {j->o->drawing.prompt, j->o->drawing.negative};
+    for (size_t i = 0; i < 4; i++) {
+        const char *tag = TAGS[i % 2], *at = texts[i / 2] ? strstr(texts[i / 2], tag) : NULL;
+        size_t n = at ? strcspn(at, ">") : 0;
+        char found[METADATA_WHY];
+        if (n <= strlen(tag) || !at[n]) continue;
+        snprintf(found, sizeof found, "%.*s", (int)n + 1, at);
+        text_tame(found);
+        session_say(&j->s,
+                    "calotype: warning: %s in the prompt is read as words; merge a LoRA with calotype "
+                    "convert --lora",
+                    found);
+        return;
+    }
 }
 
 static void open_view(job *j) {
@@ -271,6 +340,7 @@ static int work(job *j) {
     if (!code && j->o->prompt_file) code = read_prompt(j);
     if (!code && !j->o->drawing.prompt)
         code = session_fail(&j->s, CALO_ERR_USAGE, "what to draw? Give a prompt with -p \"...\"");
+    if (!code) warn_of_networks(j);
     if (!code && j->o->init_latents) code = load_init(j, &file, &init);
     if (!code && !j->count) j->count = 1;
     if (!code) code = check_names(j);
@@ -291,9 +361,9 @@ static int work(job *j) {
 
 // What its file says that is no option: checked, or of no effect on the picture.
 static json_t *settings_of(const options *o, json_t *j) {
-    static const char *const OTHERS[] = {"format",     "program",        "model",        "model_sha256",
-                                         "refiner",    "refiner_sha256", "init_latents", "init_image",
-                                         "mask_image", "upscale",        "notes"};
+    static const char *const OTHERS[] = {
+        "format",         "program",      "model",      "model_sha256", "vae",     "vae_sha256", "refiner",
+        "refiner_sha256", "init_latents", "init_image", "mask_image",   "upscale", "notes"};
     json_t *settings = json_copy(j);
     // Before prompts had a syntax they were plain text.
     if (!json_object_get(j, "emphasis")) json_object_set_new(settings, "emphasis", json_string("none"));
@@ -338,6 +408,8 @@ static void tell_notes(session *s, const options *o, const json_t *found) {
     char text[METADATA_WHY];
     size_t i;
     json_t *note;
+    if (json_object_get(found, "upscale"))
+        session_say(s, "calotype: warning: %s was made larger afterwards, which is not repeated", o->from);
     if (!notes) return;
     snprintf(text, sizeof text, "made with the model %s", model ? model : "that it does not name");
     text_tame(text);
@@ -404,8 +476,10 @@ int cmd_txt2img(int argc, char **argv) {
     free(all);
     if (n < 0) return code;
     job j = {.o = &o, .count = o.drawing.count, .seed = choose_seed(o.drawing.seed)};
+    // Who sets a limit of memory is told what it leads to.
+    calo_log_level level = o.drawing.common.max_memory ? CALO_LOG_INFO : CALO_LOG_WARN;
     if (!code)
-        code = session_open(&j.s, &o.drawing.common, CALO_PRECISION_AUTO, CALO_LOG_WARN);
+        code = session_open(&j.s, &o.drawing.common, CALO_PRECISION_AUTO, level);
     else
         j.s = (session){.options = &o.drawing.common};
     if (!code) code = work(&j);

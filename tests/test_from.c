@@ -70,6 +70,53 @@ Test(from, repeats_a_picture_that_was_drawn_over) {
            "Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Lanczos", NULL);
 }
 
+// One generator draws for the batch, and one picture comes back.
+Test(from, repeats_a_picture_of_a_batch_that_shares_its_noise) {
+    static const char *const HOW[] = {"comfy --sampling-method euler_a",
+                                      "diffusers --sampling-method euler_a",
+                                      "comfy --sampling-method dpmpp_sde"};
+    char line[500];
+    for (size_t i = 0; i < sizeof HOW / sizeof *HOW; i++) {
+        snprintf(line, sizeof line,
+                 "cd \"$D\" && T=\"$C txt2img -q -m $M --force\" && "
+                 "$T -p 'a boat' --steps 3 -s 77 -W 24 -H 32 -b 3 -o a.png --noise-layout %s && "
+                 "for i in 1 2 3; do $T --from a-$i.png -o b.png && cmp a-$i.png b.png || exit 9; done && "
+                 "$T --from a-2.png -b 2 -s 78 -o b.png && cmp a-3.png b-2.png",
+                 HOW[i]);
+        expect(line, 0, NULL, "");
+    }
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from a-3.png -b 2 -o c.png", 2, "", "of a batch of 3");
+}
+
+Test(from, tells_of_another_autoencoder) {
+    expect("cd \"$D\" && cp -r \"$M/vae\" other-vae && printf '\\1' | dd conv=notrunc bs=1 "
+           "of=other-vae/diffusion_pytorch_model.safetensors "
+           "seek=$(($(wc -c < other-vae/diffusion_pytorch_model.safetensors) - 3))",
+           0, NULL, NULL);
+    expect("cd \"$D\" && T=\"$C txt2img -m $M\" && $T -p x --steps 1 -s 5 -o a.png && "
+           "$T -p x --steps 1 -s 5 --vae other-vae -o v.png && $T --from v.png --vae other-vae -o w.png "
+           "2>told && "
+           "cmp v.png w.png && $T --from a.png -o b.png 2>>told && ! cmp -s a.png v.png && grep warning told",
+           1, NULL, NULL);
+    expect("$C inspect \"$D/v.png\" | grep 'VAE hash: [0-9a-f]\\{10\\}, VAE: other-vae, '", 0, NULL, "");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from v.png -o x.png", 0, NULL,
+           "v.png was made with the autoencoder other-vae, this is that of the model");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --vae other-vae --from a.png -o y.png", 0, NULL,
+           "a.png was made with the autoencoder of its model, this is other-vae");
+    save_with_text("c.png", "parameters",
+                   "x\nSteps: 1, Sampler: Euler, VAE hash: 0123456789, VAE: other-vae");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --vae other-vae --from c.png -o z.png", 0, NULL,
+           "made with the autoencoder 0123456789, this is ");
+}
+
+Test(from, tells_that_enlarging_is_not_repeated) {
+    save_with_text(
+        "large.png", "calotype",
+        "{\"format\": 1, \"prompt\": \"x\", \"steps\": 1, \"model\": \"talbot\", \"upscale\": {}}");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from large.png -o a.png", 0, NULL,
+           "was made larger afterwards");
+}
+
 // What A1111 writes, and what it means by what it leaves out.
 Test(from, reads_the_words_of_a1111) {
     static const struct {
@@ -113,6 +160,51 @@ Test(from, reads_the_words_of_a1111) {
     expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 65, "", "steps");
     save_with_text("c.png", "parameters", "a boat\nSteps: 2, Sampler: Fast");
     expect("cd \"$D\" && $C txt2img -m \"$M\" --from c.png", 2, "", "'Fast'");
+}
+
+// What changes the picture and is not read, or not from the picture.
+Test(from, tells_what_it_does_not_repeat_of_a1111) {
+    static const struct {
+        const char *prompt, *fields, *told;
+    } cases[] = {
+        {"x", "Lora hashes: \"a: 12, b: 34\"", "not repeated: Lora hashes: a: 12, b: 34"},
+        {"x", "TI hashes: \"a: 12\"", "not repeated: TI hashes: a: 12"},
+        {"x", "Variation seed: 5, Variation seed strength: 0.3",
+         "not repeated: Variation seed strength: 0.3"},
+        {"x", "Seed resize from: 8x8", "not repeated: Seed resize from: 8x8"},
+        {"x", "Refiner: a [0123456789], Refiner switch at: 0.8", "not repeated: Refiner: a [0123456789]"},
+        {"x", "Hires upscale: 1.5, Hires sampler: Euler", "not repeated: Hires sampler: Euler"},
+        {"x", "ControlNet 0: \"Module: canny, Weight: 1\"",
+         "not repeated: ControlNet 0: Module: canny, Weight"},
+        {"x", "Tiling: True", "not repeated: Tiling: True"},
+        {"x", "Face restoration: a\033[2J", "not repeated: Face restoration: a?[2J"},
+        {"x", "VAE: a.safetensors", "made with the autoencoder a.safetensors, this is that of the model"},
+        {"x <hypernet:a:1>", "Clip skip: 1", "its hypernetworks are left out"},
+        {"x <lora:a:1>", "Clip skip: 1", "<lora:a:1> in the prompt is read as words"},
+    };
+    char text[300];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "%s\nSteps: 2, Sampler: Euler, %s, Model: dream", cases[i].prompt,
+                 cases[i].fields);
+        save_with_text("a1111.png", "parameters", text);
+        expect("cd \"$D\" && $C txt2img -m \"$M\" --from a1111.png -o b.png --force 2>told; cat told >&2", 0,
+               NULL, cases[i].told);
+        expect("cat \"$D/told\"", 0, "made with the model dream", NULL);
+    }
+    save_with_text("a1111.png", "parameters",
+                   "x\nSteps: 2, Sampler: Euler, Denoising strength: 0.5, Mask blur: 4");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from a1111.png -i b.png", 65, "", "name it with --mask");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" --from a1111.png -i b.png --mask b.png -o c.png", 0, NULL,
+           NULL);
+}
+
+Test(from, tells_of_networks_in_a_prompt) {
+    expect(
+        "cd \"$D\" && $C txt2img -m \"$M\" -p 'x <lora:> <lyco' -n 'y <lyco:foo:0.8> <lyco:b>' --steps 1 -o "
+        "a.png",
+        0, NULL, "warning: <lyco:foo:0.8> in the prompt is read as words; merge a LoRA with");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" -p 'x <lora:>, <b' --steps 1 -o b.png 2>&1 | grep words", 1, "",
+           "");
 }
 
 // ---- what others write as JSON
@@ -201,6 +293,12 @@ Test(from, reads_what_other_programs_write_as_json) {
         {"invokeai_metadata", "{" INVOKEAI ",\"scheduler\":\"euler_a\",\"clip_skip\":0,\"loras\":[{}]}",
          PLAIN "-p 'a boat' --sampling-method euler_a --noise-layout diffusers --emphasis none",
          "its LoRAs are left out"},
+        {"invokeai_metadata", "{" INVOKEAI ",\"scheduler\":\"euler\",\"refiner_model\":{\"name\":\"r\"}}",
+         PLAIN "-p 'a boat' --sampling-method euler --noise-layout diffusers --emphasis none",
+         "its refiner is left out"},
+        {"invokeai_metadata", "{" INVOKEAI ",\"scheduler\":\"euler\",\"vae\":{\"name\":\"kl\"}}",
+         PLAIN "-p 'a boat' --sampling-method euler --noise-layout diffusers --emphasis none",
+         "the autoencoder kl, this is that of the model"},
         {"parameters",
          "x\nSteps: 1, Seed: 2, RNG: cuda, Version: stable-diffusion.cpp, SDCPP: {" SDCPP
          ",\"rng\":\"cuda\",\"clip_skip\":-1}",
@@ -326,4 +424,15 @@ Test(from, takes_no_names_of_files) {
                1, "", NULL);
     }
     expect("cd \"$D\"; ls *.png *.safetensors 2>/dev/null | tr '\\n' ' '", 0, "hostile.png ", NULL);
+}
+
+// Latents would take the picture's place, or be refused when it is drawn.
+Test(from, latents_have_a_name_of_their_own) {
+    expect("cd \"$D\" && $C txt2img -m \"$M\" -p x --steps 1 -o x.png --save-latents ./x.png --force", 2, "",
+           "cannot be the picture and its latents");
+    expect("cd \"$D\" && $C txt2img -m \"$M\" -p x --steps 1 -b 2 -o x.png --save-latents x-2.png", 2, "",
+           "x-2.png: cannot be the picture");
+    expect("cd \"$D\" && touch l && $C txt2img -m \"$M\" -p x --steps 1 -o x.png --save-latents l", 73, "",
+           "l: is there already");
+    cr_expect_not(there("x.png"));
 }
