@@ -270,7 +270,9 @@ static status read_folder(folder *f, const char *path, error *err) {
     if (f->skipped)
         log_put(f->options->log, LOG_LEVEL_WARN, "%s: %zu samples skipped; the first: %s", path, f->skipped,
                 f->first.text);
-    if (!f->n) return fail(err, ERR_DATA, "%s: no usable image with a caption", path);
+    if (!f->n)
+        return fail(err, ERR_DATA, "%s: no usable image%s", path,
+                    f->options->captions ? " with a caption" : "");
     return OK;
 }
 
