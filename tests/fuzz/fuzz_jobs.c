@@ -1,5 +1,6 @@
 // Fuzz target: files of jobs, from text to pictures with ids, seeds, names and expanded prompts. The first
-// byte chooses the format: '0' JSON lines, '1' CSV, '2' prompts with flags.
+// byte chooses the format: '0' JSON lines, '1' CSV, '2' prompts with flags. The rest is also what __self__
+// chooses a line of; __x__ has two lines, __none__ has none, and __folder__ is no file.
 #include "cli/job.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -7,16 +8,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_PICTURES = 300 }; // more is slow, not wrong
 
 static char wildcards[64];
 
+static const char *wildcard(const char *name) {
+    static char path[100];
+    snprintf(path, sizeof path, "%s/%s.txt", wildcards, name);
+    return path;
+}
+
 void fuzz_start(void) {
-    char path[100];
     fuzz_folder(wildcards);
-    snprintf(path, sizeof path, "%s/x.txt", wildcards);
-    fuzz_write(path, "red\n{blue|green}\n", 17);
+    fuzz_write(wildcard("x"), "red\n{blue|green}\n", 17);
+    fuzz_write(wildcard("none"), "# nothing\n\n", 11);
+    if (mkdir(wildcard("folder"), 0700)) abort();
 }
 
 // What is promised of a job that can be drawn.
@@ -72,6 +80,7 @@ void fuzz_input(const uint8_t *data, size_t size) {
     other.drawing.sampler = "ddim";
     other.drawing.negative = "dull __x__";
     guess_format(text, size - 1);
+    fuzz_write(wildcard("self"), text, size - 1);
     int code =
         jobs_parse(text, size - 1, (jobs_format)(data[0] % 3), &JOB_LINE, &lines, message, sizeof message);
     if (code && !*message) abort();

@@ -4,8 +4,10 @@
 #include "core/files/quantised.h"
 #include "core/files/safetensors.h"
 #include "core/files/tensor_file.h"
+#include "core/files/tensor_view.h"
 #include "tests/fuzz/fuzz.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,30 @@ static void need(bool good) {
 // As stored.
 static uint64_t elements(const tensor_entry *t) { return t->codes ? t->bytes : t->count; }
 
+static bool same(float a, float b) { return a == b || (isnan(a) && isnan(b)); }
+
+// As doubles what was read as floats, which are rounded from the same numbers.
+static void compare_doubles(const tensor_file *st, const tensor_entry *t, const float *f) {
+    double *d = mem_calloc(t->count + 1, sizeof *d);
+    bool read = d && !tensor_file_read_f64(st, t, 0, t->count, d, &(error){0});
+    need(read);
+    for (uint64_t i = 0; read && i < t->count; i++)
+        if (!same((float)d[i], f[i])) abort();
+    mem_free(d);
+}
+
+// A view has the same values in another order, or the second third of them.
+static void compare_view(const tensor_file *st, const tensor_entry *t, tensor_view view, const float *f) {
+    tensor_entry v = view_load(t, view);
+    uint64_t O = (uint64_t)t->shape[0], first = v.count < t->count ? v.count : 0;
+    float *g = mem_calloc(v.count + 1, sizeof *g);
+    bool read = g && !tensor_file_read_f32(st, &v, 0, v.count, g, &(error){0});
+    need(read);
+    for (uint64_t i = 0; read && i < v.count; i++)
+        if (!same(g[i], f[v.strided ? i % O * (t->count / O) + i / O : first + i])) abort();
+    mem_free(g);
+}
+
 static void read_all(const tensor_file *st) {
     for (size_t i = 0; i < tensor_file_count(st); i++) {
         const tensor_entry *t = tensor_file_at(st, i);
@@ -51,7 +77,10 @@ static void read_all(const tensor_file *st) {
         if (tensor_file_find(st, t->name) != t) abort();
         tensor_shape_text(t->shape, t->ndim, shape, sizeof shape);
         status s = f ? tensor_file_read_f32(st, t, 0, t->count, f, &err) : OK;
-        if (t->codes && s == ERR_DATA) // a scale that is not finite
+        if (f && !s) compare_doubles(st, t, f);
+        if (f && !s) compare_view(st, t, VIEW_TRANSPOSED, f);
+        if (f && !s) compare_view(st, t, VIEW_FIRST_THIRD + 1, f);
+        if ((t->codes || t->scale) && s == ERR_DATA) // scales that are not finite, or more than one
             ;
         else if (t->type >= 0)
             need(!s);

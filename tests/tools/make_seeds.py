@@ -363,6 +363,16 @@ for name, data, why, faults in [
     ("prompts", b"0" + lines({}, {"prompt": "\\{a|b}"}, {"prompt": "{a", "negative-prompt": "b"},
                              {"prompt": "a", "negative-prompt": "{b"}), "prompts of every kind", {}),
     ("null", b"0null\n[]\n{\"prompt\":\"a\",\"steps\":4", "no objects", {}),
+    ("wild_names", b"2" + b"\n".join(b"a " + n for n in [
+        b"__x__", b"__x__ b", b"__x_", b"__x", b"____", b"_x__y", b"__none__", b"__folder__", b"__nothing__", b"__a-b_c/d.e__", b"__/x__",
+        b"__a/.x__", b"__.x__", b"__a//b__", b"__a b__", b"__caf\xc3\xa9__", b"__" + b"y" * 199 + b"__", b"__" + b"y" * 201 + b"__"]),
+     "names of wildcards of every kind", {"m": 60, "e": 40, "i": 8, "s": 8}),
+    ("wild_self", b"2# {a|b}\r\n\r\n__self__ \\{\n{c|\\||d} \\} \\a \\\r\n__self__\n{__self__|{e|__x__}}\n",
+     "a file of wildcards that chooses itself", {"m": 40}),
+    ("wild_deep", b"2__self__\n__self__ b", "and nothing else", {}),
+    ("wild_braces", b"2{" + b"a|{" * 17 + b"\n{a|{b|c}|\\}d}\n{}{a}{|}{{|}|}\n{a|b\n{a\n}{|\n\\{a|b}\n" + b"{a|b} __none__" * 3,
+     "braces of every kind", {}),
+    ("wild_long", b"2" + b"{" + b"x" * 33000 + b"|" + b"y" * 33000 + b"} __self__", "more text than there may be", {}),
 ]:
     seed("jobs", name, data, why, **faults)
 
@@ -578,12 +588,81 @@ for name, data, why, faults in [
      {"e": 20}),
     ("empties", tensors(("z", "F32", 4, [0]), ("y", "F32", 4, [0, 5]), ("a", "F32", 4, [1]), ("x", "F32", 4, [2, 0])),
      "tensors without a value", {}),
-    ("eight", tensors(("a", "F32", 4, [1, 2, 1, 2, 1, 1, 1, 1]), ("b", "F32", 4, [10000, 0, 10000])), "as many sizes as may be", {}),
+    ("eight", tensors(("a", "F32", 4, [1, 2, 1, 2, 1, 1, 1, 1]), ("b", "F32", 4, [10000, 0, 10000]), ("c", "F32", 4, [10000, 0] * 3)),
+     "as many sizes as may be, and as are too long to tell", {}),
+    ("thirds", tensors(("a", "F32", 4, [3, 4]), ("b", "F16", 2, [6, 2, 2]), ("c", "F8_E4M3", 1, [2, 3]), ("d", "U8", 1, [0, 3])),
+     "what views can be made of", {"m": 40, "e": 30}),
+    ("scaled", tensors(("a.weight", "F8_E4M3", 1, [2, 3]), ("a.scale_weight", "F32", 4, []), ("b.weight", "F8_E5M2", 1, [4]),
+                       ("b.weight_scale", "F32", 4, [1]), ("c.bias", "F8_E5M2", 1, [3])), "8-bit floats with a scale", {"m": 30, "e": 40}),
+    ("two_scales", tensors(("a.weight", "F8_E4M3", 1, [2, 3]), ("a.weight_scale", "F32", 4, [2])), "more scales than one", {}),
     ("unknown", tensors(("a", "F4", 1, [4]), ("b", "F32", 4, [1])), "a type that nobody knows beside a good one", {"m": 20}),
     ("same_name", safetensors(b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
                               b',"c":{"dtype":"U8","shape":[0],"data_offsets":[1,1]}}', b"xy"), "not in the order of the offsets", {}),
 ]:
     seed("safetensors", name, data, why, **faults)
+
+
+def codes(how, *of):
+    """Codes as "calotype.quantised" calls them: (name, type, shape) each, floats are 0.5."""
+    half, header, data = {"F32": struct.pack("<f", 0.5), "F16": struct.pack("<e", 0.5)}, {"__metadata__": {"calotype.quantised": how}}, b""
+    for name, kind, shape in of:
+        n = 1
+        for d in shape:
+            n *= d
+        values = half[kind] * n if kind in half else bytes(i % 251 for i in range(n))
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    return safetensors(header, data)
+
+
+# More values than are decoded at a time, rows that end in a part of a group.
+LONG8, LONG4 = [("w.weight", kind, shape) for kind, shape in (("I8", [3, 4100]), ("U8", [3, 2050]))]
+ROWS, GROUPS = ("w.weight_scale", "F32", [3]), ("w.weight_scale", "F16", [3, 129])
+for name, data, why, faults in [
+    ("q8", codes("q8", LONG8, ROWS), "8 bits", {"m": 40, "e": 60}),
+    ("q4", codes("q4", LONG4, GROUPS, ("w.weight_minimum", "F16", [3, 129])), "4 bits", {"m": 40, "e": 60}),
+    ("q8_balanced", codes("q8-balanced", ("w.weight", "U8", [3, 4100]), ROWS, ("w.weight_levels", "F32", [256])), "8 bits and a table",
+     {"e": 60}),
+    ("q4_balanced", codes("q4-balanced", LONG4, GROUPS, ("w.weight_levels", "F32", [16])), "4 bits and a table", {"e": 60}),
+    ("q8_kernel", codes("q8", ("w.weight", "I8", [3, 2, 3, 3]), ROWS), "a convolution", {}),
+    ("q8_others", codes("q8", ("w", "I8", [2, 2]), ("w.bias_", "I8", [2, 2]), ("v.weight", "I8", [3]), ("u.weight", "F32", [2, 2])),
+     "what holds no codes", {}),
+    ("q8_long_name", codes("q8", ("w" * 1014 + "weight", "I8", [2, 2])), "a name that a scale's has no room for", {}),
+]:
+    seed("safetensors", name, data, why, **faults)
+
+# ---------------------------------------------------------------- LoRAs of the target's model (fuzz_lora.c)
+
+TO_Q, CONV = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", "down_blocks.0.resnets.0.conv1"
+MLP = "text_encoder.text_model.encoder.layers.1.mlp.fc1"
+
+
+def pair(layer, down, up, kind="F32", size=4):
+    return (f"{layer}.lora_A.weight", kind, size, down), (f"{layer}.lora_B.weight", kind, size, up)
+
+
+def told(**said):
+    return {"lora_adapter_metadata": json.dumps(said)}
+
+
+ROOT = {"unet.use_rslora": True, "unet.lora_alpha": 4, "unet.use_dora": False, "unet.alpha_pattern": {}, "text_encoder.lora_alpha": -2.5}
+for name, data, why, faults in [
+    ("peft", tensors(*pair("base_model.model." + TO_Q, [4, 8], [8, 4]), *pair(MLP, [2, 12], [24, 2]), metadata=told(**ROOT)),
+     "peft's names, an alpha by the rank's root", {"m": 90, "e": 30, "s": 20, "i": 20}),
+    ("two_encoders", tensors(*pair(MLP.replace("text_model.", ""), [1, 12], [24, 1]), *pair("text_encoder_2.text_projection", [3, 12], [12, 3])),
+     "both text encoders, without the first one's own name", {}),
+    ("kernels", tensors(*pair("unet." + TO_Q, [2, 8, 1, 1], [8, 2, 1, 1]), *pair("unet." + CONV, [2, 8, 3, 3], [8, 2])),
+     "kernels of one value, and none", {"m": 60}),
+    ("halves", tensors(*pair("unet." + TO_Q, [2, 8], [8, 2], "BF16", 2), (f"unet.{TO_Q}.alpha", "F64", 8, [1])), "other types", {}),
+    ("large_rank", tensors(*pair("unet." + TO_Q, [300, 8], [8, 300])), "a rank above the layer's", {}),
+    ("no_metadata", tensors(*pair("unet." + TO_Q, [2, 8], [8, 2]), metadata={"lora_adapter_metadata": "{}", "format": "pt"}), "nothing said", {}),
+    ("up_cube", tensors(*pair("unet." + TO_Q, [2, 8], [8, 2, 1])), "a second factor of three dimensions", {}),
+    ("kernel_wide", tensors(*pair("unet." + TO_Q, [2, 8, 1, 2], [8, 2, 1, 1])), "a kernel for a matrix", {}),
+    ("kernel_low", tensors(*pair("unet." + CONV, [2, 8, 1, 3], [8, 2, 1, 1])), "a kernel of fewer rows", {}),
+    ("codes", codes("q8", ("unet." + TO_Q + ".lora_A.weight", "I8", [2, 8]), ("unet." + TO_Q + ".lora_A.weight_scale", "F32", [2])),
+     "codes, whose scales are no part of a LoRA", {}),
+]:
+    seed("lora", name, data, why, **faults)
 
 
 def shards(**of):
@@ -611,6 +690,27 @@ for name, data, why, faults in [
     ("pipeline_pair", js(_class_name="X", u=[1, "b"], v=["a", 1]), "no pair of texts", {}),
 ]:
     seed("index", name, data, why, **faults)
+
+# ---------------------------------------------------------------- the hub's cache
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+for name, text, why, faults in [
+    ("cache", f"c\norg/name\n{SHA}", "the variable of the cache itself", {"m": 20, "e": 12, "s": 8, "i": 8}),
+    ("home", f"Ch\norg/name\n{SHA}\n", "that of the hub's folder", {"m": 8}),
+    ("xdg", f"x\norg/name\n \t{SHA} \r\n", "that of all caches; space on both sides", {"m": 8}),
+    ("user", f"CHX~\norg/name\n{SHA}", "the user's folder", {"m": 8}),
+    ("nowhere", f"\norg/name\n{SHA}", "no variable", {}),
+    ("other", "c\norg/other\n", "a model that is not there", {}),
+    ("no_ref", "c\norg/name", "a model without refs/main", {}),
+    ("empty", "c\norg/name\n\n \n", "nothing but space", {}),
+    ("up", "c\norg/name\n..", "the folder above", {}),
+    ("path", "c\norg/name\na/b", "a path", {}),
+    ("nul", "c\norg/name\na\0b", "a NUL", {}),
+    ("long", "c\norg/name\n" + "a" * 200, "more than a name has", {}),
+    *[(f"name_{i}", f"c\n{n}\n{SHA}", "a name that is one, or none", {}) for i, n in enumerate(
+        ["", "org", "org/", "/name", "a/b/c", ".a/b", "a/.b", "a b/c", "a/b c", "a" * 97 + "/b", "a/" + "b" * 97, "A-1_./z.Z", "é/b"])],
+]:
+    seed("hub", name, text.encode(), why, **faults)
 
 # ---------------------------------------------------------------- torch's files
 
@@ -732,6 +832,13 @@ for name, file, list_, why, faults in [
     ("edm", "m", unet() + ["edm_vpred.sigma_max"], "EDM", {}),
     ("lora", "m", ["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight 4 8", "lora_unet_mid_block_attentions_0_proj_in.alpha"], "a LoRA", {"m": 20}),
     ("other", "m", ["a 1 2", "b 3"], "something else", {}),
+    *[(f"lora_{width}", "m", [f"lora_unet_x_attn2_to_k.lora_down.weight 4 {width}"], "a LoRA, whose model its width tells or not", {})
+      for width in (768, 1024, 2048, 3)],
+    ("lora_flat", "m", ["x_attn2_to_k.lora_down.weight 4"], "a LoRA of one dimension", {}),
+    ("lora_xl", "m", ["lora_te2_text_projection.lora_down.weight 4 8"], "a second text encoder's", {}),
+    ("inversion", "m", ["emb_params 2 768"], "textual inversion", {}),
+    ("inversion_xl", "m", ["clip_g 2 1280", "clip_l 2 768"], "that of SDXL", {}),
+    ("text_xl", "m", ["conditioner.embedders.1.model.ln_final.weight 8"], "a part of SDXL", {}),
     ("nothing", "m", [], "no tensor", {}),
     ("size_large", "m", unet() + ["@modelspec.resolution 8200"], "larger than pictures are", {}),
     ("size_odd", "m", unet() + ["@modelspec.resolution 516"], "no multiple of 8", {}),
