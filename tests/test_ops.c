@@ -9,6 +9,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_INPUTS = 16 };
@@ -110,8 +111,40 @@ Test(ops, gradients_equal_finite_differences) {
         for (uint64_t seed = 1; seed <= 12; seed++) check_gradients(c, seed);
 }
 
-// Forward and gradients of a case, kernel by kernel beside the reference.
-static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *t) {
+// What the kernels of an op took over all cases: [f32, bf16].
+enum { MAX_OPS = 200 };
+typedef struct {
+    double seconds[MAX_OPS][2];
+    int runs[MAX_OPS][2];
+} timetable;
+
+static void time_kernels(exec *e, const op_case *c, dtype compute, timetable *times) {
+    error err = {0};
+    exec_time(e, true);
+    cr_assert_eq(exec_run(e, &err), OK, "%s: %s", c->name, err.text);
+    for (int i = 0; i < exec_lines(e); i++) {
+        plan_line l = exec_line(e, i);
+        for (int k = 0; OPS[k] && k < MAX_OPS; k++) {
+            if (strcmp(OPS[k]->name, l.op) != 0) continue;
+            times->seconds[k][compute == DT_BF16] += l.seconds;
+            times->runs[k][compute == DT_BF16]++;
+        }
+    }
+}
+
+// A hint, not a benchmark: random small shapes of warm memory.
+static void tell_times(const timetable *times) {
+    fprintf(stderr, "%-24s %8s %10s %10s\n", "op", "kernels", "f32, us", "bf16, us");
+    for (int k = 0; OPS[k] && k < MAX_OPS; k++) {
+        const int *n = times->runs[k];
+        if (!n[0] && !n[1]) continue;
+        fprintf(stderr, "%-24s %8d %10.1f %10.1f\n", OPS[k]->name, n[0] + n[1],
+                n[0] ? 1e6 * times->seconds[k][0] / n[0] : 0, n[1] ? 1e6 * times->seconds[k][1] / n[1] : 0);
+    }
+}
+
+// Forward and gradients of a case, kernel by kernel beside the reference, then timed.
+static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *t, timetable *times) {
     problem p;
     build(&p, c, seed, compute);
     error err = {0};
@@ -128,18 +161,21 @@ static void check_kernels(const op_case *c, uint64_t seed, dtype compute, team *
         cr_expect(!l.kernel || strcmp(l.kernel, "reference"), "%s: no kernel for %s in %s", c->name, l.op,
                   dtype_name(compute));
     }
+    time_kernels(e, c, compute, times);
     runner_free(&r);
     backend_free(be);
     case_params_free(&p.params);
 }
 
 Test(ops, kernels_equal_the_reference) {
+    static timetable times;
     team *t = team_new(2);
     for (const op_case *c = OP_CASES; c->name; c++)
         for (uint64_t seed = 1; seed <= 25; seed++) {
-            check_kernels(c, seed, DT_F32, t);
-            if (cpu_has_bf16()) check_kernels(c, seed, DT_BF16, t);
+            check_kernels(c, seed, DT_F32, t, &times);
+            if (cpu_has_bf16()) check_kernels(c, seed, DT_BF16, t, &times);
         }
+    tell_times(&times);
     team_free(t);
 }
 
