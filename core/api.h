@@ -79,5 +79,5 @@ calo_status api_train(calo_context *ctx, const calo_train_request *r, recipe_mak
 
 // The hexadecimal SHA-256 of the UNet's weights, remembered in the cache folder under path, size and time.
 status model_sha256(calo_model *m, error *err);
-// The same of vae_sha256.
+// The same of an autoencoder that takes the place of the model's own; without one nothing is done.
 status model_vae_sha256(calo_model *m, error *err);

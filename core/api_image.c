@@ -114,6 +114,7 @@ calo_status calo_txt2img(calo_model *m, const calo_txt2img_request *request, cal
     if (s) return api_leave(s);
     s = txt2img_init(&t, m, &r, err);
     if (!s && !r.no_hash) s = model_sha256(m, err);
+    if (!s && !r.no_hash) s = model_vae_sha256(m, err);
     if (!s && !r.no_hash && r.refiner) s = model_sha256(r.refiner, err);
     if (!s) s = txt2img_run(&t, receive, &to, err);
     txt2img_free(&t);

@@ -62,20 +62,12 @@ static void name_vae(const char *path, char name[VAE_NAME]) {
 }
 
 static status find_other_vae(const txt2img *t, other_vae *v, error *err) {
-    const model *m = t->model->m;
-    char *used = model_part_path(m, PART_VAE), *own = model_checkpoint(m)
-                                                          ? mem_strdup(model_dir(m))
-                                                          : fs_join(model_dir(m), model_part_name(PART_VAE));
-    status s = used && own ? OK : fail(err, ERR_TEMP, "out of memory");
-    *v = (other_vae){.sha256 = ""};
-    if (!s && strcmp(used, own) != 0) {
-        name_vae(used, v->name);
-        if (!t->request->no_hash) s = model_vae_sha256(t->model, err);
-        if (!t->request->no_hash) v->sha256 = t->model->vae_sha256;
-    }
-    mem_free(used);
-    mem_free(own);
-    return s;
+    char *path;
+    *v = (other_vae){.sha256 = t->request->no_hash ? "" : t->model->vae_sha256};
+    TRY(model_other_vae(t->model->m, &path, err));
+    if (path) name_vae(path, v->name);
+    mem_free(path);
+    return OK;
 }
 
 // ---- A1111's words

@@ -415,9 +415,22 @@ const tokenizer *model_tokenizer(model *m, model_part p, error *err) {
 
 // ---- weights
 
-char *model_part_path(const model *m, model_part p) {
-    if (p == PART_VAE && m->vae_file.path) return mem_strdup(m->vae_file.path);
+static char *own_path(const model *m, model_part p) {
     return m->checkpoint ? mem_strdup(m->dir) : fs_join(m->dir, PART_NAMES[p]);
+}
+
+char *model_part_path(const model *m, model_part p) {
+    return p == PART_VAE && m->vae_file.path ? mem_strdup(m->vae_file.path) : own_path(m, p);
+}
+
+status model_other_vae(const model *m, char **path, error *err) {
+    *path = NULL;
+    if (!m->vae_file.path) return OK;
+    char *own = own_path(m, PART_VAE);
+    if (!own) return no_memory(err);
+    bool other = strcmp(own, m->vae_file.path) != 0;
+    mem_free(own);
+    return other && !(*path = mem_strdup(m->vae_file.path)) ? no_memory(err) : OK;
 }
 
 const weights *model_weights(model *m, model_part p, error *err) {
