@@ -288,6 +288,7 @@ for name, data, why in [
     ("prompts_number", js(prompts=["x", 7]), "a number for a prompt"),
     ("two_wrong", js(precision="x", size="y", prompts=[1], stages=[]), "several keys wrong: the first is told"),
     ("null", js(model=None, lr=None, size=None, stages=None), "null is the default"),
+    ("infinity", b'{"prompts": Infinity}', "null in a file and nothing in a text"),
     ("kind", b"finetune", "a kind of training"),
 ]:
     seed("train_config", name, data, why, **({"m": 24} if name in ("all", "stages") else {}))
