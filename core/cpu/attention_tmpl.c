@@ -1,5 +1,5 @@
 // The arithmetic of attention, compiled once for each instruction set (meson.build gives ISA, and VL, NV, PER
-// of tile.h). A work item is QB = NV·VL queries.
+// of tile.h). A work item is 64 queries, in parts of QB = NV·VL.
 //
 // Scores are kept transposed: keys are rows, queries lie along the vectors.
 //
@@ -46,14 +46,19 @@
 //   64 × 64 × 32, B 32         58  61    58  61    4.3  15
 //   1024 × 24 × 32, B 32       36  37    32  36    4.4  4.8   (bound by memory)
 //
-// AVX2 reaches 78 and 80 % at 1024 × 1024 × 80.
+// AVX2 reaches 76 and 80 % at 4096 × 4096 × 40, 81 and 80 % at 1024 × 1024 × 80.
 #include "core/cpu/attention_isa.h"
 #include "core/cpu/tile.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { QB = NV * VL, KEY_STEPS = 16384 / (4 * QB) / MR * MR, KEYS = KEY_STEPS * PER, QSTEPS = QB / PER };
+// A block's weights and, of heads up to 64 wide, its values fill the first level of the cache: with QB = 16
+// and D = 40 blocks of 16 KB of weights, which left the values in the second level, cost 5 %.
+enum { QB = NV * VL, QSTEPS = QB / PER, KEY_STEPS = 8192 / (QB + 64) / MR * MR, KEYS = KEY_STEPS * PER };
+// Of a work item's 64 queries, as many parts as vectors ask for. They take turns at every block of keys,
+// which comes from beyond the second level once for all: AVX2 gains 4 % at 64×64 and 15 % where D is 512.
+enum { PARTS = 64 / QB };
 
 INLINE vec larger(vec a, vec b) {
 #if VL == 16
@@ -76,8 +81,8 @@ INLINE bool any_above(vec a, float limit) {
 #endif
 }
 
-// 2^x for x < 127; −∞ gives 0. Relative error 7.5e-8 of the polynomial (bf16 results: 7.5e-5, a 26th of their
-// own rounding); minimax coefficients for the relative error.
+// 2^x for x < 127; −∞ gives 0 or 1e-38. Relative error 7.5e-8 of the polynomial (bf16 results: 7.5e-5, a 26th
+// of their own rounding); minimax coefficients for the relative error.
 INLINE vec exp2_vec(vec x) {
 #if VL == 16
     vec f = _mm512_reduce_ps(x, 1 /* x − ⌊x⌋, exactly */);
@@ -94,15 +99,15 @@ INLINE vec exp2_vec(vec x) {
 #endif
     return _mm512_scalef_ps(p, x);
 #else
-    vec shifted = x + 0x1.8p23f; // the integer nearest to x stands in the low bits
+    x = larger(splat(-126.f), x); // a NaN stays one
+    vec shifted = x + 0x1.8p23f;  // the integer nearest to x stands in the low bits
     vec f = x - (shifted - 0x1.8p23f);
     vec p = f * 0.00132764719f + 0.00967554133f;
     p = p * f + 0.0555071327f;
     p = p * f + 0.240221197f;
     p = p * f + 0.693146967f;
     p = p * f + 1.00000007f;
-    uvec y = (uvec)p + ((uvec)shifted << 23);
-    return (vec)(y & ~(uvec)(x < -125.f));
+    return (vec)((uvec)p + ((uvec)shifted << 23));
 #endif
 }
 
@@ -213,7 +218,7 @@ INLINE void add_tile(int mr, int nv, const unit *a, int64_t row, int64_t step, c
     vec c[MR][NV];
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) c[i][j] =
         load(out + i * ldo + j * VL);
-    multiply(c, mr, nv, a, row, step, b, ldb, steps, 0);
+    multiply(c, mr, nv, a, row, step, b, ldb, steps, (stream){0});
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++)
         store(out + i * ldo + j * VL, c[i][j]);
 }
@@ -291,7 +296,7 @@ typedef struct {
     float *x;           // [MR][QB], a tile on the slow way
     float m[QB], l[QB]; // reference point (log2 units) and Σ 2^(x−m)
     float factor[QB];
-} __attribute__((aligned(64))) forward_lane;
+} __attribute__((aligned(64))) forward_part;
 
 // Packed head: rows of keys, then columns of values.
 static int64_t pack_bytes(const attention_desc *d) {
@@ -299,7 +304,8 @@ static int64_t pack_bytes(const attention_desc *d) {
 }
 
 static int64_t forward_lane_bytes(const attention_desc *d) {
-    return (int64_t)sizeof(forward_lane) + (steps_of(d->D) + KEY_STEPS + d->D + MR) * QB * 4;
+    int64_t part = (int64_t)sizeof(forward_part) + (steps_of(d->D) + d->D) * QB * 4;
+    return PARTS * part + (KEY_STEPS + MR) * QB * 4;
 }
 
 static const void *head_of(dtype t, const void *p, int64_t head, const attention_desc *d, int64_t T,
@@ -316,7 +322,7 @@ static void pack(const attention_args *a, int64_t head, int64_t k0, int64_t k1) 
     pack_columns(d->t, element(d->t, vs, k0 * d->ldv), d->ldv, k1 - k0, d->D, v + k0 / PER * d->D, d->D);
 }
 
-INLINE void weigh(vec c[MR][NV], int mr, forward_lane *w, unit *p) {
+INLINE void weigh(vec c[MR][NV], int mr, forward_part *w, unit *p) {
     UNROLL for (int j = 0; j < NV; j++) {
         vec sum = load(w->l + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {
@@ -330,10 +336,10 @@ INLINE void weigh(vec c[MR][NV], int mr, forward_lane *w, unit *p) {
 
 // Weights of `mr` keys against the item's queries. False: a score is too high, or the caller asked for
 // `slow`; then nothing is done except that w->x holds the scores minus m.
-INLINE bool score_tile(int mr, const unit *k, int64_t steps, float scale, bool slow, forward_lane *w,
+INLINE bool score_tile(int mr, const unit *k, int64_t steps, float scale, bool slow, forward_part *w,
                        unit *p) {
     vec c[MR][NV] = {0}, top = splat(-INFINITY);
-    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps, 0);
+    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps, (stream){0});
     UNROLL for (int j = 0; j < NV; j++) {
         vec m = load(w->m + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {
@@ -351,7 +357,7 @@ INLINE bool score_tile(int mr, const unit *k, int64_t steps, float scale, bool s
 }
 
 #define SCORE_TILE(mr) return score_tile(mr, k, steps, scale, slow, w, p)
-static bool score(int64_t mr, const unit *k, int64_t steps, float scale, bool slow, forward_lane *w,
+static bool score(int64_t mr, const unit *k, int64_t steps, float scale, bool slow, forward_part *w,
                   unit *p) {
     BY_KEYS(mr, SCORE_TILE)
     return false;
@@ -361,7 +367,7 @@ static bool score(int64_t mr, const unit *k, int64_t steps, float scale, bool sl
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < NV; j++) c[i][j] =                        \
         load(w->x + i * QB + j * VL);                                                                        \
     weigh(c, mr, w, p)
-static void weigh_slow(int64_t mr, forward_lane *w, unit *p) {
+static void weigh_slow(int64_t mr, forward_part *w, unit *p) {
     vec c[MR][NV];
     BY_KEYS(mr, WEIGH_TILE)
 }
@@ -376,7 +382,7 @@ static void mask(float *x, int64_t rows, int64_t key, const attention_desc *d, i
 
 // Raises m for the columns of w->x where it is too low (`first`: to the maximum, whatever it is); false when
 // there is none. w->factor then holds what all that was summed before must be multiplied with.
-static bool raise(int64_t rows, bool first, forward_lane *w) {
+static bool raise(int64_t rows, bool first, forward_part *w) {
     bool raised = false;
     for (int64_t c = 0; c < QB; c += VL) {
         vec top = load(w->x + c);
@@ -390,7 +396,7 @@ static bool raise(int64_t rows, bool first, forward_lane *w) {
     return raised && !first;
 }
 
-static void rescale(forward_lane *w, int64_t D) {
+static void rescale(forward_part *w, int64_t D) {
     for (int c = 0; c < QB; c += VL) {
         vec f = load(w->factor + c);
         store(w->l + c, load(w->l + c) * f);
@@ -399,13 +405,14 @@ static void rescale(forward_lane *w, int64_t D) {
 }
 
 // o += v·p for units [from, to) of the block.
-static void add_values(forward_lane *w, const unit *v, int64_t D, int64_t from, int64_t to) {
+static void add_values(forward_part *w, const unit *v, int64_t D, int64_t from, int64_t to) {
     add_product(D, QB, v + from * D, 1, D, w->p + from * QB, QB, to - from, w->o, QB);
 }
 
-// One block of keys k0 ... k0+n against the item's queries.
-static void forward_block(const attention_desc *d, forward_lane *w, const unit *k, const unit *v, int64_t q0,
-                          int64_t k0, int64_t n) {
+// One block of keys k0 ... k0+n against a part's queries. `ahead`: the next block is asked for, 4 % where a
+// head is larger than the second level of the cache (f32, 64×64).
+static void forward_block(const attention_desc *d, forward_part *w, const unit *k, const unit *v, int64_t q0,
+                          int64_t k0, int64_t n, bool ahead) {
     int64_t steps = steps_of(d->D), done = 0; // units of p that o has already
     float scale = d->scale * 1.44269504f;
     k += k0 * steps;
@@ -413,9 +420,10 @@ static void forward_block(const attention_desc *d, forward_lane *w, const unit *
     for (int64_t i = 0; i < n; i += MR) {
         int64_t mr = min64(MR, n - i), end = k0 + i + mr;
         unit *p = w->p + i / PER * QB;
-        // Of the next block: 4 % where a head is larger than the second level of the cache (f32, 64×64).
-        fetch(k + (n + i) * steps, mr * steps);
-        fetch(v + (n + i) / PER * d->D, mr / PER * d->D);
+        if (ahead) {
+            fetch(k + (n + i) * steps, mr * steps);
+            fetch(v + (n + i) / PER * d->D, mr / PER * d->D);
+        }
         bool first = end == mr, hidden = end > d->Tk || (d->causal && end - 1 > q0);
         if (score(mr, k + i * steps, steps, scale, first || hidden, w, p)) continue;
         if (hidden) mask(w->x, mr, k0 + i, d, q0, -INFINITY);
@@ -429,24 +437,18 @@ static void forward_block(const attention_desc *d, forward_lane *w, const unit *
     add_values(w, v, d->D, done, n / PER);
 }
 
-static void forward(const attention_args *a, int64_t head, int64_t q0, float *lane) {
+// Queries q0 ... q0+n of one head, n ≤ QB.
+static void forward_begin(const attention_args *a, int64_t head, int64_t q0, int64_t n, forward_part *w) {
     const attention_desc *d = &a->d;
-    int64_t n = min64(QB, d->Tq - q0), steps = steps_of(d->D);
-    forward_lane *w = (forward_lane *)(void *)lane;
-    w->q = (unit *)(w + 1);
-    w->p = w->q + steps * QB;
-    w->o = w->p + KEY_STEPS * QB;
-    w->x = w->o + d->D * QB;
     memset(w->m, 0, sizeof w->m);
     memset(w->l, 0, sizeof w->l);
     memset(w->o, 0, (size_t)d->D * QB * 4);
     pack_transposed(d->t, element(d->t, head_of(d->t, a->q, head, d, d->Tq, d->ldq), q0 * d->ldq), d->ldq, n,
                     d->D, w->q);
+}
 
-    const unit *k = a->packed + head * (pack_bytes(d) / 4), *v = k + round_up(d->Tk, PER) * steps;
-    int64_t end = round_up(d->causal ? min64(d->Tk, q0 + QB) : d->Tk, PER);
-    for (int64_t k0 = 0; k0 < end; k0 += KEYS) forward_block(d, w, k, v, q0, k0, min64(KEYS, end - k0));
-
+static void forward_end(const attention_args *a, int64_t head, int64_t q0, int64_t n, forward_part *w) {
+    const attention_desc *d = &a->d;
     for (int c = 0; c < QB; c += VL) {
         vec l = load(w->l + c);
         store(w->factor + c, 1.f / l);
@@ -457,6 +459,26 @@ static void forward(const attention_args *a, int64_t head, int64_t q0, float *la
     }
     const void *o = element(d->t, head_of(d->t, a->out, head, d, d->Tq, d->ldo), q0 * d->ldo);
     unpack_transposed(d->t, w->o, w->factor, n, d->D, (void *)(uintptr_t)o, d->ldo);
+}
+
+static void forward(const attention_args *a, int64_t head, int64_t q0, float *memory) {
+    const attention_desc *d = &a->d;
+    int64_t steps = steps_of(d->D), parts = min64(PARTS, (d->Tq - q0 + QB - 1) / QB);
+    forward_part *w = (forward_part *)(void *)memory;
+    unit *p = (unit *)(w + PARTS), *x = p + KEY_STEPS * QB, *more = x + MR * QB;
+    for (int64_t i = 0; i < parts; i++, more += (steps + d->D) * QB) {
+        w[i].p = p, w[i].x = x, w[i].q = more, w[i].o = more + steps * QB;
+        forward_begin(a, head, q0 + i * QB, min64(QB, d->Tq - q0 - i * QB), w + i);
+    }
+    const unit *k = a->packed + head * (pack_bytes(d) / 4), *v = k + round_up(d->Tk, PER) * steps;
+    int64_t last = round_up(d->causal ? min64(d->Tk, q0 + parts * QB) : d->Tk, PER);
+    for (int64_t k0 = 0; k0 < last; k0 += KEYS)
+        for (int64_t i = 0; i < parts; i++) {
+            int64_t q = q0 + i * QB, end = round_up(d->causal ? min64(d->Tk, q + QB) : d->Tk, PER);
+            if (k0 < end) forward_block(d, w + i, k, v, q, k0, min64(KEYS, end - k0), i == parts - 1);
+        }
+    for (int64_t i = 0; i < parts; i++)
+        forward_end(a, head, q0 + i * QB, min64(QB, d->Tq - q0 - i * QB), w + i);
 }
 
 // ---- backward ----
@@ -525,7 +547,7 @@ INLINE void store_rows(vec c[MR][NV], int mr, unit *out) {
 // P of mr keys.
 INLINE void weight_tile(int mr, const unit *k, int64_t steps, float scale, const backward_lane *w, float *p) {
     vec c[MR][NV] = {0};
-    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps, 0);
+    multiply(c, mr, NV, k, steps, 1, w->q, QB, steps, (stream){0});
     UNROLL for (int j = 0; j < NV; j++) {
         vec lse = load(w->lse + j * VL);
         UNROLL for (int i = 0; i < mr; i++) store(p + i * QB + j * VL, exp2_vec(c[i][j] * scale - lse));
@@ -535,7 +557,7 @@ INLINE void weight_tile(int mr, const unit *k, int64_t steps, float scale, const
 // dS = P ∘ (V·dOᵀ − mean), and both as rows for the products over queries.
 INLINE void gradient_tile(int mr, const unit *v, int64_t steps, const backward_lane *w, int64_t key) {
     vec c[MR][NV] = {0}, p[MR][NV];
-    multiply(c, mr, NV, v, steps, 1, w->dout, QB, steps, 0);
+    multiply(c, mr, NV, v, steps, 1, w->dout, QB, steps, (stream){0});
     UNROLL for (int j = 0; j < NV; j++) {
         vec mean = load(w->mean + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {
@@ -650,7 +672,7 @@ static void backward(const attention_args *a, int64_t head, int64_t chunk, int64
 }
 
 const attention_kernels CAT(attention_, ISA) = {
-    .queries = QB,
+    .queries = PARTS * QB,
     .pack_bytes = pack_bytes,
     .forward_lane_bytes = forward_lane_bytes,
     .backward_lane_bytes = backward_lane_bytes,

@@ -127,13 +127,18 @@ INLINE vec interleave(__m512i ab) { // a in the lower half
 
 // ---- the register tile ----
 
+// What memory is asked for meanwhile: `stride` bytes at every step, from `at` on; 0: nothing.
+typedef struct {
+    const char *at;
+    int64_t stride;
+} stream;
+
 // c[mr][nv vectors] += Σ_s a(i, s)·b[s][nv vectors]; a(i, s) is the unit at a + i·row + s·step.
-// `ahead`: memory is asked for the b of so many steps later; 0 where b is in the cache.
 INLINE void multiply(vec c[MR][NV], int mr, int nv, const unit *a, int64_t row, int64_t step, const unit *b,
-                     int64_t ldb, int64_t steps, int64_t ahead) {
+                     int64_t ldb, int64_t steps, stream next) {
     for (int64_t s = 0; s < steps; s++) {
         vec bv[NV];
-        if (ahead) UNROLL for (int j = 0; j < nv * VL; j += 16) __builtin_prefetch(b + (s + ahead) * ldb + j);
+        if (next.stride) __builtin_prefetch(next.at + s * next.stride);
         UNROLL for (int j = 0; j < nv; j++) bv[j] = load(b + s * ldb + j * VL);
         UNROLL for (int i = 0; i < mr; i++) {
             vec av = splat(a[i * row + s * step]);

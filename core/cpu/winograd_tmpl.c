@@ -273,45 +273,45 @@ static void transform_tile(const winograd_args *a, int64_t tile, const char *zer
 
 // S[rows][PANEL] (+)= V[rows]·U, nv vectors of it.
 INLINE void product_tile(int mr, int nv, const unit *V, int64_t row, const unit *U, int64_t ldu,
-                         int64_t steps, int64_t ahead, bool add, float *S) {
+                         int64_t steps, stream next, bool add, float *S) {
     vec sums[MR][NV] = {0};
     if (add)
         UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) sums[i][j] =
             load(S + i * PANEL + j * VL);
-    multiply(sums, mr, nv, V, row, 1, U, ldu, steps, ahead);
+    multiply(sums, mr, nv, V, row, 1, U, ldu, steps, next);
     UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++)
         store(S + i * PANEL + j * VL, sums[i][j]);
 }
 
-#define PRODUCT_TILE(mr) product_tile(mr, nv, V + i * row, row, U, ldu, steps, ahead, add, S + i * PANEL)
+#define PRODUCT_TILE(mr) product_tile(mr, nv, V + i * row, row, U, ldu, steps, next, add, S + i * PANEL)
 
+// Whole weights are a stream from memory of which the first MR rows read all, and the others nothing new:
+// with `streamed` the weights behind U are asked for in equal shares by all rows. One core of a Zen 4 part
+// does the layers of 64² and 32² 1.1 to 1.25 times as fast with AVX2, 1.02 to 1.05 times with AVX-512.
 INLINE void product(int64_t rows, int nv, const unit *V, int64_t row, const unit *U, int64_t ldu,
-                    int64_t steps, int64_t ahead, bool add, float *S) {
-    for (int64_t i = 0; i < rows; i += MR) BY_ROWS(rows - i, PRODUCT_TILE)
+                    int64_t steps, bool streamed, bool add, float *S) {
+    int64_t turns = (rows + MR - 1) / MR;
+    stream next = {(const char *)(U + steps * ldu), streamed ? (4 * ldu + turns - 1) / turns : 0};
+    for (int64_t i = 0; i < rows; i += MR, next.at += steps * next.stride) BY_ROWS(rows - i, PRODUCT_TILE)
 }
-
-// Whole weights are a stream from memory. A narrow tile reads a line of it in a step, of which a processor
-// foresees too few: asked for ahead, they come 1.15 to 1.2 times as fast. To wide tiles it makes no
-// difference.
-enum { AHEAD = NV == 2 ? 64 : 0 };
 
 typedef void multiplier(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
                         bool add, float *S);
 
 static void product_whole(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
                           bool add, float *S) {
-    product(rows, NV, V, row, U, ldu, steps, AHEAD, add, S);
+    product(rows, NV, V, row, U, ldu, steps, true, add, S);
 }
 
 static void product_lean(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
                          bool add, float *S) {
-    product(rows, NV, V, row, U, ldu, steps, 0, add, S);
+    product(rows, NV, V, row, U, ldu, steps, false, add, S);
 }
 
 // The first half of the columns, where there are no others: 1.5 to 1.6 times as fast for 32 channels.
 static void product_half(int64_t rows, const unit *V, int64_t row, const unit *U, int64_t ldu, int64_t steps,
                          bool add, float *S) {
-    product(rows, NV / 2, V, row, U, ldu, steps, 0, add, S);
+    product(rows, NV / 2, V, row, U, ldu, steps, false, add, S);
 }
 
 // S of one panel at all points.
