@@ -69,7 +69,7 @@ CASES = {"sd1": (sd1(), "F32"), "sd2": (sd2(), "BF16"), "sdxl": (sdxl(), "F16")}
 # ---- diffusers' conversion
 
 def converted(name, file):
-    xl = name == "sdxl"
+    xl = name in ("sdxl", "refiner")
     parts = {"unet": convert.convert_ldm_unet_checkpoint(
         file, {"layers_per_block": 2, "addition_embed_type": "text_time" if xl else None})}
     if any(k.startswith("first_stage_model.") for k in file):
@@ -78,7 +78,8 @@ def converted(name, file):
         parts["vae"] = convert.convert_ldm_vae_checkpoint(file, {"down_block_types": blocks, "up_block_types": blocks})
     if any("transformer.text_model." in k for k in file):
         parts["text_encoder"] = convert.convert_ldm_clip_checkpoint(file)
-    for part, prefix in ("text_encoder", "cond_stage_model.model."), ("text_encoder_2", "conditioner.embedders.1.model."):
+    for part, prefix in (("text_encoder", "cond_stage_model.model."), ("text_encoder_2", "conditioner.embedders.0.model."),
+                         ("text_encoder_2", "conditioner.embedders.1.model.")):
         if any(k.startswith(prefix) for k in file):
             width = file[prefix + "positional_embedding"].shape[1]
             tower = SimpleNamespace(config=SimpleNamespace(hidden_size=width))
@@ -144,7 +145,8 @@ def load_strictly(part, config, tensors):
 def compare_full(program):
     cases = [("sd1", ["--model", "sd15"]), ("sd1 inpainting", ["--model", "sd15", "--in-channels", "9"]),
              ("sd1 instruct-pix2pix", ["--model", "sd15", "--in-channels", "8"]), ("sd2", ["--model", "sd21"]),
-             ("sd2 inpainting", ["--model", "sd21", "--in-channels", "9"]), ("sdxl", ["--model", "sdxl"])]
+             ("sd2 inpainting", ["--model", "sd21", "--in-channels", "9"]), ("sdxl", ["--model", "sdxl"]),
+             ("refiner", ["--model", "refiner"])]
     bad = 0
     for name, argv in cases:
         table = make.build(make.parser().parse_args(["--no-schedule", *argv]))
@@ -154,7 +156,7 @@ def compare_full(program):
                                  check=True, capture_output=True).stdout
         told = json.loads(out)
         meta = {r[0]: torch.empty(r[1], device="meta") for r in table.rows if r[5] != "I64"}
-        parts = converted("sdxl" if name == "sdxl" else "", meta)
+        parts = converted(name, meta)
         for part in told["components"]:
             ok, differ = load_strictly(part["name"], part["config"], parts[part["name"]])
             print(f"{name}: {part['name']}: {len(parts[part['name']])} tensors:", "fit" if ok else differ)

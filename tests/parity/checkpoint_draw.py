@@ -1,9 +1,9 @@
 """The latents after four steps from checkpoints in one file, by calotype and by diffusers.
 
-python tests/parity/checkpoint_draw.py [FILE KIND]...     from the repository's root, KIND one of sd1, sd2, sdxl
+python tests/parity/checkpoint_draw.py [FILE KIND]...     from the repository's root, KIND a key of KINDS
 
-Without arguments: the tiny checkpoints of mkcheckpoint.py. diffusers draws with its own conversion of the tensors, and with
-the configurations that calotype tells. Fails when ‖a − b‖ / ‖b‖ is above 1e-4. Takes minutes and some 500 MB.
+Without arguments: the tiny checkpoints of mkcheckpoint.py, in a minute. diffusers draws with its own conversion of the tensors,
+and with the configurations that calotype tells. Fails when ‖a − b‖ / ‖b‖ is above 1e-4. A full SDXL takes 18 GB.
 """
 import json
 import os
@@ -12,28 +12,43 @@ import sys
 import tempfile
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (DDIMScheduler, StableDiffusionInpaintPipeline, StableDiffusionInstructPix2PixPipeline,
+                       StableDiffusionPipeline, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline)
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTokenizer
 
 from checkpoint import CLASSES, converted
 from clip_vocab import clip_merges, write_vocabulary
+from pictures import mask, picture
 
 PROGRAM, SIZE, STEPS, SEED = "build/cli/calotype", 128, 4, 3
 PROMPT, NEGATIVE = "a cat on a hill, night", "blue"
+# What mkcheckpoint.py makes of a kind, its pipeline, and what that needs beside the prompt.
+PICTURE, MASK = ["-i", "{folder}/picture.png"], ["--mask", "{folder}/mask.png", "--mask-blur", "0", "--strength", "1"]
+KINDS = {
+    "sd1": (["--model", "sd15"], StableDiffusionPipeline, []),
+    "sd2": (["--model", "sd21"], StableDiffusionPipeline, []),
+    "sdxl": (["--model", "sdxl"], StableDiffusionXLPipeline, []),
+    "inpaint": (["--model", "sd15", "--in-channels", "9"], StableDiffusionInpaintPipeline, PICTURE + MASK),
+    "edit": (["--model", "sd15", "--in-channels", "8"], StableDiffusionInstructPix2PixPipeline,
+             PICTURE + ["--image-cfg-scale", "1.5"]),
+    "refiner": (["--model", "refiner"], StableDiffusionXLImg2ImgPipeline, PICTURE + ["--strength", "0.75"]),
+}
 
 
 def component(name, config, tensors):
-    tensors = {n: v.float() for n, v in tensors.items()}
+    tensors = {n: tensors.pop(n).float() for n in list(tensors)}  # the file's own are given back one by one
     if not name.startswith("text"):
-        model = CLASSES[name].from_config(config)
+        with torch.device("meta"):
+            model = CLASSES[name].from_config(config)
     else:
         model = CLASSES[name](CLIPTextConfig(**config))
         wanted = model.state_dict()
         if not any(n.startswith("text_model.") for n in wanted):
             tensors = {n.removeprefix("text_model."): v for n, v in tensors.items()}
         tensors = {n: v for n, v in tensors.items() if n in wanted}  # not SD 2's last layer
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 
@@ -45,35 +60,50 @@ def tokenizer(vocabulary, pad):
     return made
 
 
-def theirs(path, kind, vocabulary):
+def theirs(path, kind, folder, vocabulary):
     told = json.loads(subprocess.run([PROGRAM, "inspect", "--json", "-m", path], check=True, capture_output=True).stdout)
     tensors = converted(kind, load_file(path))
-    parts = {c["name"]: component(c["name"], c["config"], tensors[c["name"]]) for c in told["components"]}
-    parts["tokenizer"] = tokenizer(vocabulary, "!" if kind == "sd2" else "<|endoftext|>")
+    parts = {c["name"]: component(c["name"], c["config"], tensors.pop(c["name"])) for c in told["components"]}
+    if "text_encoder" in parts:
+        parts["tokenizer"] = tokenizer(vocabulary, "!" if kind == "sd2" else "<|endoftext|>")
+    if "text_encoder_2" in parts:
+        parts["tokenizer_2"] = tokenizer(vocabulary, "!")
     parts["scheduler"] = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
                                        set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading")
-    if kind == "sdxl":
-        pipe = StableDiffusionXLPipeline(**parts, tokenizer_2=tokenizer(vocabulary, "!"), add_watermarker=False)
-    else:
-        pipe = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    if kind == "refiner":
+        parts |= {"text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
+    checker = {"add_watermarker": False} if kind in ("sdxl", "refiner") else \
+        {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipe = KINDS[kind][1](**parts, **checker)
     pipe.set_progress_bar_config(disable=True)
-    return pipe(PROMPT, negative_prompt=NEGATIVE, num_inference_steps=STEPS, guidance_scale=7.0, width=SIZE, height=SIZE,
-                generator=torch.Generator().manual_seed(SEED), output_type="latent").images
+    size = {"width": SIZE, "height": SIZE}
+    if kind == "inpaint":
+        other = size | {"image": Image.open(folder + "/picture.png"), "mask_image": Image.open(folder + "/mask.png"), "strength": 1.0}
+    elif kind == "edit":
+        other = {"image": Image.open(folder + "/picture.png"), "image_guidance_scale": 1.5}
+    elif kind == "refiner":
+        other = {"image": Image.open(folder + "/picture.png"), "strength": 0.75}
+    else:
+        other = size
+    return pipe(PROMPT, negative_prompt=NEGATIVE, num_inference_steps=STEPS, guidance_scale=7.0,
+                generator=torch.Generator().manual_seed(SEED), output_type="latent", **other).images
 
 
-def ours(path, folder, vocabulary):
+def ours(path, kind, folder, vocabulary):
     out = folder + "/latents.safetensors"
+    other = [word.format(folder=folder) for word in KINDS[kind][2]]
     subprocess.run([PROGRAM, "txt2img", "-q", "--force", "--precision", "f32", "--clip-vocab", vocabulary, "-m", path, "-p", PROMPT,
                     "-n", NEGATIVE, "--steps", str(STEPS), "-s", str(SEED), "-W", str(SIZE), "-H", str(SIZE), "--sampler", "ddim",
-                    "--scheduler", "leading", "--prediction", "eps", "--save-latents", out, "-o", folder + "/x.png"], check=True)
+                    "--scheduler", "leading", "--prediction", "eps", "--noise-layout", "diffusers", *other,
+                    "--save-latents", out, "-o", folder + "/x.png"], check=True)
     return load_file(out)["latents"]
 
 
 def make_tiny(folder):
     files = []
-    for model, kind in ("sd15", "sd1"), ("sd21", "sd2"), ("sdxl", "sdxl"):
-        path = f"{folder}/{model}.safetensors"
-        subprocess.run([sys.executable, "tests/tools/mkcheckpoint.py", "--model", model, "--size", "tiny", "-o", path], check=True)
+    for kind, (model, *_) in KINDS.items():
+        path = f"{folder}/{kind}.safetensors"
+        subprocess.run([sys.executable, "tests/tools/mkcheckpoint.py", *model, "--size", "tiny", "-o", path], check=True)
         files += [path, kind]
     return files
 
@@ -81,11 +111,13 @@ def make_tiny(folder):
 with tempfile.TemporaryDirectory() as folder:
     vocabulary = folder + "/vocabulary"
     write_vocabulary(vocabulary, clip_merges())
+    Image.fromarray(picture(SIZE, SIZE)).save(folder + "/picture.png")
+    Image.fromarray(mask(32, 32)).resize((SIZE, SIZE), Image.NEAREST).save(folder + "/mask.png")  # whole latents
     files = sys.argv[1:] or make_tiny(folder)
     worst = 0.0
     for path, kind in zip(files[::2], files[1::2]):
-        want = theirs(path, kind, vocabulary)
-        distance = float((ours(path, folder, vocabulary) - want).norm() / want.norm())
-        print(f"{os.path.basename(path)}: {distance:.1e} of {float(want.norm()):.3g}")
+        want = theirs(path, kind, folder, vocabulary)
+        distance = float((ours(path, kind, folder, vocabulary) - want).norm() / want.norm())
+        print(f"{os.path.basename(path)}: {distance:.1e} of {float(want.norm()):.3g}", flush=True)
         worst = max(worst, distance)
 sys.exit(not worst <= 1e-4)
