@@ -310,6 +310,7 @@ static int draw(job *j, calo_model *m, calo_model *refiner, const calo_tensor *i
     r.count = j->count;
     r.on_image = receive;
     r.user = j;
+    r.forget = 1; // the program ends with it
     if (j->o->preview && j->view.how != SHOW_OFF) {
         r.on_preview = preview;
         r.preview_every = j->o->preview_interval;

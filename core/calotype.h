@@ -44,7 +44,7 @@ extern "C" {
 #endif
 
 // Grows when functions or fields are added; calo_version is the release.
-#define CALO_API_VERSION 9
+#define CALO_API_VERSION 10
 
 typedef enum {
     CALO_OK = 0,
@@ -334,7 +334,10 @@ typedef struct {
     // batch_index draws: so a picture of a batch comes back alone. With `seeds` each is that of a batch of
     // its own.
     int batch_index, batch_size;
-    int reserved; // 0
+    // No other request of these models is to follow: each network is forgotten when it is done, the text
+    // encoders behind the prompts and the UNets behind the last picture's steps, and the peak of memory is
+    // that of the largest. What a later request wants it reads and packs again.
+    int forget;
 } calo_txt2img_request;
 
 struct calo_image {

@@ -516,6 +516,12 @@ static void group_free(group *g) {
     mem_free(g->shown);
 }
 
+// A network that no step will run again.
+static void forget(const txt2img *t, model_part part) {
+    for (int k = 0; k < N_EXPERTS; k++)
+        if (t->experts[k].model) model_forget_part(t->experts[k].model->m, part);
+}
+
 // The prompts of both passes.
 static status run_group(const txt2img *t, int first, int n, group_prompts p[2][N_EXPERTS],
                         const encoded_pictures *pictures, const receiver *to, error *err) {
@@ -523,6 +529,7 @@ static status run_group(const txt2img *t, int first, int n, group_prompts p[2][N
     group two = {.t = t->second, .prompts = p[1], .first = first, .n = n};
     status s = run_pass(&one, NULL, err);
     if (!s && t->second) s = run_pass(&two, &one, err);
+    if (t->request->forget && first + n == t->count) forget(t, PART_UNET);
     const group *last = t->second ? &two : &one;
     for (int i = 0; i < n && !s; i++)
         s = finish_image(last->t, last->x + i * latent_size(last->t), first + i, to, err);
@@ -545,6 +552,10 @@ status txt2img_run(const txt2img *t, status (*put)(void *, const calo_image *, e
         bool reads = i == 0 || txt2img_has_own_texts(t);
         if (reads) s = read_all_prompts(t, i, &n, p[0], err);
         if (reads && !s && t->second) s = read_all_prompts(t->second, i, &n, p[1], err);
+        if (t->request->forget && (i + n == t->count || !txt2img_has_own_texts(t))) {
+            forget(t, PART_TEXT_ENCODER);
+            forget(t, PART_TEXT_ENCODER_2);
+        }
         if (!s) s = run_group(t, i, n, p, &pictures, &to, err);
     }
     for (int k = 0; k < N_EXPERTS; k++) {

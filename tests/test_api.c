@@ -324,7 +324,7 @@ Test(api, models_that_are_not_there_or_not_whole_are_named) {
 #define ENDS_WITH(TYPE, FIELD)                                                                               \
     _Static_assert(offsetof(TYPE, FIELD) + sizeof(((TYPE *)0)->FIELD) == sizeof(TYPE), #TYPE)
 ENDS_WITH(calo_context_options, max_memory);
-ENDS_WITH(calo_txt2img_request, reserved);
+ENDS_WITH(calo_txt2img_request, forget);
 ENDS_WITH(calo_image, json);
 // reserved stands where padding would.
 ENDS_WITH(calo_save_options, reserved);

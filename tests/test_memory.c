@@ -317,6 +317,50 @@ Test(memory, a_picture_is_the_same_with_little_memory) {
     tiny_model_remove(s.dir);
 }
 
+typedef struct {
+    calo_model *m;
+    size_t held[2]; // by UNet and text encoder while a picture is handed over
+    uint8_t rgb[3 * 32 * 32];
+} forgetful;
+
+static calo_status look(void *user, const calo_image *im) {
+    forgetful *f = user;
+    f->held[0] = store_bytes(model_values(f->m->m, PART_UNET));
+    f->held[1] = store_bytes(model_values(f->m->m, PART_TEXT_ENCODER));
+    memcpy(f->rgb, im->rgb, sizeof f->rgb);
+    return CALO_OK;
+}
+
+Test(memory, what_no_step_runs_again_is_forgotten) {
+    static forgetful f[3];
+    static const char *const PROMPTS[] = {"a boat", "a house"};
+    small s;
+    small_begin(&s);
+    for (int limited = 0; limited < 2; limited++) { // with a limit one picture after the other
+        calo_context *ctx = f32_context(1, limited ? s.least : 0, CALO_FAST_OFF);
+        calo_model *m;
+        cr_assert_eq(calo_model_open(ctx, s.dir, &m), CALO_OK);
+        for (int i = 0; i < 3; i++) {
+            calo_txt2img_request r = calo_txt2img_defaults();
+            f[i].m = m;
+            r.prompts = PROMPTS;
+            r.count = 2;
+            r.steps = 2;
+            r.width = r.height = 32;
+            r.forget = i == 1;
+            r.on_image = look;
+            r.user = &f[i];
+            cr_assert_eq(calo_txt2img(m, &r, NULL), CALO_OK, "%s", calo_message(ctx));
+            cr_expect_eq(memcmp(f[i].rgb, f[0].rgb, sizeof f->rgb), 0);
+            for (int k = 0; k < 2 && (i == 1 || !limited); k++)
+                cr_expect_eq(f[i].held[k] == 0, i == 1, "%d: %d holds %zu", i, k, f[i].held[k]);
+        }
+        calo_model_free(m);
+        calo_context_free(ctx);
+    }
+    tiny_model_remove(s.dir);
+}
+
 Test(memory, too_little_is_told_before_anything_is_loaded) {
     small s;
     char message[1000];

@@ -676,15 +676,19 @@ static bool fits_beside(const model *m, const plan *p, const network_means *by) 
     return memory_held(m, by) + n.weights + n.making + n.activations - room + grown <= by->memory;
 }
 
-void model_forget(model *m, workspace *ws) {
+void model_forget_part(model *m, model_part part) {
     for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++) {
+        if (NETWORKS[c->shape.net].part != part) continue;
         exec_free(c->run.exec);
         c->run.exec = NULL;
     }
-    for (int p = 0; p < N_PARTS; p++) {
-        store_clear(m->part[p].values);
-        store_set_limit(m->part[p].values, SIZE_MAX);
-    }
+    store_clear(m->part[part].values);
+    store_set_limit(m->part[part].values, SIZE_MAX);
+    mem_return();
+}
+
+void model_forget(model *m, workspace *ws) {
+    for (int p = 0; p < N_PARTS; p++) model_forget_part(m, (model_part)p);
     workspace_free(ws);
     mem_return();
 }

@@ -141,7 +141,9 @@ status model_network_memory(model *m, const network_shape *s, const network_mean
 // Models that share their memory are a list: adds one, and takes it out again.
 void model_join(model **models, model *m);
 void model_leave(model **models, model *m);
-// Frees all packed weights and the workspace; plans stay.
+// Frees the packed weights of a component; plans stay.
+void model_forget_part(model *m, model_part part);
+// Those of all, and the workspace.
 void model_forget(model *m, workspace *ws);
 void models_forget(model *models, workspace *ws); // of a list
 // By which its latents are multiplied; also of a model that has no autoencoder of its own.
