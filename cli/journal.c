@@ -41,33 +41,37 @@ void journal_release(journal *j, const char *id) { lock(j, F_UNLCK, (off_t)journ
 static int take_line(journal *j, const char *text, size_t n) {
     json_error_t e;
     json_t *line = json_loadb(text, n, 0, &e);
+    if (!line && json_error_code(&e) == json_error_out_of_memory) return CALO_ERR_TEMP;
     const char *id = json_string_value(json_object_get(line, "id")),
                *status = json_string_value(json_object_get(line, "status"));
+    bool says = id && status;
     int bad = 0;
-    if (id && status && !strcmp(status, "done"))
+    if (says && !strcmp(status, "done"))
         bad = json_object_set(j->states, id, line);
-    else if (id && status && j->opened)
+    else if (says && j->opened)
         bad = json_object_set_new(j->states, id, json_false());
-    else if (id && status)
+    else if (says)
         json_object_del(j->states, id);
-    j->lines++;
-    if ((!id || !status) && !j->torn++) j->first_torn = j->lines;
     json_decref(line);
-    return bad ? CALO_ERR_TEMP : 0;
+    if (bad) return CALO_ERR_TEMP;
+    j->lines++;
+    if (!says && !j->torn++) j->first_torn = j->lines;
+    return 0;
 }
 
-// Whole lines only: another process may be writing the last one.
+// Whole lines only: another process may be writing the last one. A line for which memory was short is taken
+// again the next time.
 static int take_lines(journal *j, const char *text, size_t n) {
     const char *end;
-    int code = 0;
-    while (!code && (end = memchr(text, '\n', n))) {
+    while ((end = memchr(text, '\n', n))) {
         size_t length = (size_t)(end - text) + 1;
-        code = take_line(j, text, length);
+        int code = take_line(j, text, length);
+        if (code) return code;
         j->read += (off_t)length;
         text += length;
         n -= length;
     }
-    return code;
+    return 0;
 }
 
 int journal_refresh(journal *j) {

@@ -377,6 +377,21 @@ for name, data, why, faults in [
 ]:
     seed("jobs", name, data, why, **faults)
 
+# ---------------------------------------------------------------- what a batch has done
+
+DONE, FAILED = {"id": "1234", "status": "done"}, {"id": "1234", "status": "failed"}
+for name, data, why, faults in [
+    ("good", lines({**DONE, "output": "a.png", "seed": 3}, {"id": "x", "status": "failed"}), "a job of each kind",
+     {"m": 20, "e": 40, "n": 20, "i": 40, "s": 20}),
+    ("again", lines(DONE, FAILED, DONE, DONE, FAILED), "a job that was done and was not", {}),
+    ("torn", lines(DONE) + b'{"id": "1234", "sta', "a line without an end", {"e": 40, "n": 20, "i": 40, "s": 20}),
+    ("strange", b"x\n\n[]\n" + lines({"id": 1, "status": "done"}, {"id": "1"}, {"status": "done"}, {"id": "1", "status": 2}),
+     "lines that say nothing", {}),
+    ("one_strange", b"\n", "one of them", {}),
+    ("bytes", b'{"id": "\xff", "status": "done"}\n\0\n{"id": "a\\u0000b", "status": "done"}\n', "no text", {}),
+]:
+    seed("journal", name, data, why, **faults)
+
 # ---------------------------------------------------------------- configurations of networks and schedulers
 
 UNET = {"block_out_channels": [32, 64], "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
