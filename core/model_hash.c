@@ -21,12 +21,8 @@ static void hex(const unsigned char *digest, char out[65]) {
 // The distinct files of a network, in the order of their first tensor by name.
 static size_t files_of(const model_files *m, const char **paths, size_t room) {
     size_t n = 0;
-    for (size_t i = 0; i < model_files_count(m); i++) {
-        const char *path = tensor_file_path(model_files_at(m, i).file);
-        size_t k = 0;
-        while (k < n && strcmp(paths[k], path)) k++;
-        if (k == n && n < room) paths[n++] = path;
-    }
+    for (size_t i = 0; i < model_files_count(m) && n < room; i++)
+        if (model_files_begins(m, i)) paths[n++] = tensor_file_path(model_files_at(m, i).file);
     return n;
 }
 

@@ -210,6 +210,12 @@ const char *model_files_path(const model_files *m) { return m->path; }
 size_t model_files_count(const model_files *m) { return m->n; }
 model_tensor model_files_at(const model_files *m, size_t i) { return m->tensors[i]; }
 
+bool model_files_begins(const model_files *m, size_t i) {
+    for (size_t before = 0; before < i; before++)
+        if (m->tensors[before].file == m->tensors[i].file) return false;
+    return true;
+}
+
 bool model_files_find(const model_files *m, const char *name, model_tensor *found) {
     const tensor_entry probe = {.name = name};
     const model_tensor key = {NULL, &probe};

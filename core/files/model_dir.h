@@ -29,7 +29,8 @@ void model_files_close(model_files *m); // NULL is fine
 
 const char *model_files_path(const model_files *m); // as it was found: the file or the index
 size_t model_files_count(const model_files *m);
-model_tensor model_files_at(const model_files *m, size_t i);                        // bytewise by name
+model_tensor model_files_at(const model_files *m, size_t i); // bytewise by name
+bool model_files_begins(const model_files *m, size_t i);     // whether that is the first one of its file
 bool model_files_find(const model_files *m, const char *name, model_tensor *found); // found may be NULL
 
 // The tensor with this name and exactly this shape, or ERR_DATA naming file, tensor and both shapes.

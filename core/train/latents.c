@@ -52,21 +52,16 @@ static status add_file(store_key *k, const char *path, error *err) {
     return s;
 }
 
-static bool is_first_of_shard(const model_files *files, size_t i) {
-    const tensor_file *shard = model_files_at(files, i).file;
-    for (size_t j = 0; j < i; j++)
-        if (model_files_at(files, j).file == shard) return false;
-    return strcmp(tensor_file_path(shard), model_files_path(files)) != 0;
-}
-
 // The bytes of the file, or of an index and of the shards behind it.
 static status add_weights(store_key *k, const char *vae, error *err) {
     model_files *files = model_files_open(vae, NULL, err);
     if (!files) return err->code;
     status s = add_file(k, model_files_path(files), err);
-    for (size_t i = 0; i < model_files_count(files) && !s; i++)
-        if (is_first_of_shard(files, i))
-            s = add_file(k, tensor_file_path(model_files_at(files, i).file), err);
+    for (size_t i = 0; i < model_files_count(files) && !s; i++) {
+        const char *shard = tensor_file_path(model_files_at(files, i).file);
+        if (model_files_begins(files, i) && strcmp(shard, model_files_path(files)) != 0)
+            s = add_file(k, shard, err);
+    }
     model_files_close(files);
     return s;
 }

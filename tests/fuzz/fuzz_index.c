@@ -36,11 +36,13 @@ void fuzz_start(void) {
 }
 
 static void look_at(const model_files *m) {
+    if (model_files_count(m) && !model_files_begins(m, 0)) abort();
     for (size_t i = 0; i < model_files_count(m); i++) {
         model_tensor t = model_files_at(m, i), found;
         const int64_t other[TENSOR_MAX_DIMS] = {3, 1, 4};
         error err = {0};
         float values[16];
+        if (i && model_files_begins(m, i) && t.file == model_files_at(m, i - 1).file) abort();
         if (!model_files_find(m, t.tensor->name, NULL)) abort();
         if (model_files_need(m, t.tensor->name, t.tensor->ndim, t.tensor->shape, &found, &err)) abort();
         if (!model_files_need(m, t.tensor->name, 3, other, &found, &err) && t.tensor->shape[0] != 3) abort();
