@@ -27,14 +27,6 @@ int txt2img_place(const txt2img *t, int i) {
     return t->request->batch_index + (shares(t) ? i : 0);
 }
 
-static status check_batch(const txt2img *t, error *err) {
-    const calo_txt2img_request *r = t->request;
-    int64_t first = r->batch_index, n = r->seeds ? 1 : t->count;
-    if (r->batch_size ? first >= 0 && first + n <= r->batch_size : !first) return OK;
-    return fail(err, ERR_USAGE, "%d picture%s from number %d on are no part of a batch of %d", (int)n,
-                n == 1 ? "" : "s", r->batch_index, r->batch_size);
-}
-
 bool txt2img_has_path(const txt2img *t) {
     const calo_txt2img_request *r = t->request;
     if (r->step_noise != CALO_STEP_NOISE_AUTO) return r->step_noise == CALO_STEP_NOISE_BROWNIAN;
@@ -108,7 +100,6 @@ static status begin_paths(group_noise *g, error *err) {
 
 status group_noise_init(group_noise *g, const txt2img *t, int first, int n, error *err) {
     *g = (group_noise){.t = t, .first = first, .n = n, .kind = t->request->rng, .sources = shares(t) ? 1 : n};
-    TRY(check_batch(t, err));
     g->from = mem_calloc((size_t)g->sources, sizeof *g->from);
     g->planar = mem_calloc((size_t)txt2img_batch(t) * latent_size(t), sizeof *g->planar);
     if (!g->from || !g->planar) return fail(err, ERR_TEMP, "out of memory");

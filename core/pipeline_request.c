@@ -242,6 +242,14 @@ static status check_texts(const txt2img *t, error *err) {
     return OK;
 }
 
+static status check_batch(const txt2img *t, error *err) {
+    const calo_txt2img_request *r = t->request;
+    int64_t first = r->batch_index, n = r->seeds ? 1 : t->count;
+    if (r->batch_size ? first >= 0 && first + n <= r->batch_size : !first) return OK;
+    return fail(err, ERR_USAGE, "%d picture%s from number %d on are no part of a batch of %d", (int)n,
+                n == 1 ? "" : "s", r->batch_index, r->batch_size);
+}
+
 static status check_numbers(txt2img *t, error *err) {
     const calo_txt2img_request *r = t->request;
     if (r->init_latents && !is_latents(r->init_latents))
@@ -271,6 +279,7 @@ static status check_numbers(txt2img *t, error *err) {
                     r->refiner_switch_at);
     if ((int)r->noise_layout < 0 || r->noise_layout > CALO_NOISE_DIFFUSERS)
         return fail(err, ERR_USAGE, "no noise layout has the number %d", (int)r->noise_layout);
+    TRY(check_batch(t, err));
     if ((int)r->sampler_rng < 0 || r->sampler_rng > CALO_SAMPLER_RNG_NV)
         return fail(err, ERR_USAGE, "no generator of the steps' noise has the number %d",
                     (int)r->sampler_rng);
