@@ -1,10 +1,9 @@
 // calotype run: one network, tensors in, tensors out.
 #include "cli/commands.h"
-#include "cli/session.h"
+#include "cli/outputs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 typedef struct {
     common common;
@@ -59,13 +58,6 @@ static int evaluate(session *s, const options *o, const char *network) {
     return code;
 }
 
-// Refuses before the work what would be refused after it.
-static int check_out(session *s, const options *o) {
-    struct stat st;
-    if (o->force || lstat(o->out, &st)) return 0;
-    return session_fail(s, CALO_ERR_CANTCREAT, "%s: exists already", o->out);
-}
-
 int cmd_run(int argc, char **argv) {
     options o = {.common = common_defaults()};
     session s;
@@ -75,7 +67,7 @@ int cmd_run(int argc, char **argv) {
     if (!code && (n < 1 || !o.in || !o.out))
         code = session_fail(&s, CALO_ERR_USAGE,
                             "run needs a network, --in and --out; calotype run --help lists them");
-    if (!code) code = check_out(&s, &o);
+    if (!code) code = output_check(&s, o.out, o.force);
     if (!code) code = evaluate(&s, &o, argv[0]);
     session_close(&s);
     return code;

@@ -403,7 +403,7 @@ Test(cli, run_evaluates_a_network) {
     expect("$C run vae_decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/y.safetensors\"", 73, NULL,
            "y.safetensors");
     expect("$C run vae_decoder -m \"$D/none\" --in \"$D/none\" --out \"$D/y.safetensors\"", 73, NULL,
-           "y.safetensors: exists already");
+           "y.safetensors: is there already (--force replaces it)");
     expect("$C run decoder -m \"$M\" --in \"$D/x.safetensors\" --out \"$D/z.safetensors\"", 2, NULL,
            "'decoder'");
     expect("$C run vae_decoder -m \"$M\" --in \"$D/none\" --out \"$D/z.safetensors\"", 66, NULL, "/none");
