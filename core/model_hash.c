@@ -113,10 +113,8 @@ status model_sha256(calo_model *m, error *err) {
 }
 
 status model_vae_sha256(calo_model *m, error *err) {
-    char *path;
+    const char *path;
     if (*m->vae_sha256) return OK;
     TRY(model_other_vae(m->m, &path, err));
-    status s = path ? part_sha256(m, PART_VAE, m->vae_sha256, err) : OK;
-    mem_free(path);
-    return s;
+    return path ? part_sha256(m, PART_VAE, m->vae_sha256, err) : OK;
 }

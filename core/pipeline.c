@@ -516,11 +516,10 @@ static void group_free(group *g) {
     mem_free(g->shown);
 }
 
-// A network that neither pass will run again.
+// A network that neither pass will run again: both have the same experts.
 static void forget(const txt2img *t, model_part part) {
     for (int k = 0; k < N_EXPERTS; k++)
         if (t->experts[k].model) model_forget_part(t->experts[k].model->m, part);
-    if (t->second) forget(t->second, part);
 }
 
 // The prompts of both passes.

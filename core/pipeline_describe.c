@@ -62,11 +62,10 @@ static void name_vae(const char *path, char name[VAE_NAME]) {
 }
 
 static status find_other_vae(const txt2img *t, other_vae *v, error *err) {
-    char *path;
+    const char *path;
     *v = (other_vae){.sha256 = t->request->no_hash ? "" : t->model->vae_sha256};
     TRY(model_other_vae(t->model->m, &path, err));
     if (path) name_vae(path, v->name);
-    mem_free(path);
     return OK;
 }
 

@@ -423,14 +423,14 @@ char *model_part_path(const model *m, model_part p) {
     return p == PART_VAE && m->vae_file.path ? mem_strdup(m->vae_file.path) : own_path(m, p);
 }
 
-status model_other_vae(const model *m, char **path, error *err) {
+status model_other_vae(const model *m, const char **path, error *err) {
     *path = NULL;
     if (!m->vae_file.path) return OK;
     char *own = own_path(m, PART_VAE);
     if (!own) return no_memory(err);
-    bool other = strcmp(own, m->vae_file.path) != 0;
+    if (strcmp(own, m->vae_file.path) != 0) *path = m->vae_file.path;
     mem_free(own);
-    return other && !(*path = mem_strdup(m->vae_file.path)) ? no_memory(err) : OK;
+    return OK;
 }
 
 const weights *model_weights(model *m, model_part p, error *err) {
@@ -676,7 +676,7 @@ static bool fits_beside(const model *m, const plan *p, const network_means *by) 
     return memory_held(m, by) + n.weights + n.making + n.activations - room + grown <= by->memory;
 }
 
-void model_forget_part(model *m, model_part part) {
+static void drop_part(model *m, model_part part) {
     for (cached_plan *c = m->plans; c < m->plans + MAX_PLANS; c++) {
         if (NETWORKS[c->shape.net].part != part) continue;
         exec_free(c->run.exec);
@@ -684,11 +684,15 @@ void model_forget_part(model *m, model_part part) {
     }
     store_clear(m->part[part].values);
     store_set_limit(m->part[part].values, SIZE_MAX);
+}
+
+void model_forget_part(model *m, model_part part) {
+    drop_part(m, part);
     mem_return();
 }
 
 void model_forget(model *m, workspace *ws) {
-    for (int p = 0; p < N_PARTS; p++) model_forget_part(m, (model_part)p);
+    for (int p = 0; p < N_PARTS; p++) drop_part(m, (model_part)p);
     workspace_free(ws);
     mem_return();
 }

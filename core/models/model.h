@@ -33,8 +33,8 @@ bool model_has(const model *m, model_part part);
 const char *model_part_name(model_part part); // "unet": its folder
 // Where a component's tensors are, for model_files_open; mem_free. NULL when memory is short.
 char *model_part_path(const model *m, model_part part);
-// That of the autoencoder, which the caller frees, where it is another than the model's own; else NULL.
-status model_other_vae(const model *m, char **path, error *err);
+// That of the autoencoder, borrowed, where it is another than the model's own; else NULL.
+status model_other_vae(const model *m, const char **path, error *err);
 // A component's files, and how its tensors are called there: rows NULL means as weights_usual_name says.
 // Both belong to the model.
 status model_part_files(model *m, model_part p, const model_files **files, file_names *names, error *err);
