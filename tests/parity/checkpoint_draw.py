@@ -5,6 +5,7 @@ python tests/parity/checkpoint_draw.py [FILE KIND]...     from the repository's 
 Without arguments: the tiny checkpoints of mkcheckpoint.py, in a minute. diffusers draws with its own conversion of the tensors,
 and with the configurations that calotype tells. Fails when ‖a − b‖ / ‖b‖ is above 1e-4. A full SDXL takes 18 GB.
 """
+import inspect
 import json
 import os
 import subprocess
@@ -24,17 +25,20 @@ from pictures import mask, picture
 
 PROGRAM, SIZE, STEPS, SEED = "build/cli/calotype", 128, 4, 3
 PROMPT, NEGATIVE = "a cat on a hill, night", "blue"
-# What mkcheckpoint.py makes of a kind, its pipeline, and what that needs beside the prompt.
-PICTURE, MASK = ["-i", "{folder}/picture.png"], ["--mask", "{folder}/mask.png", "--mask-blur", "0", "--strength", "1"]
+# What mkcheckpoint.py makes of a kind, its pipeline, and arguments of that.
 KINDS = {
-    "sd1": (["--model", "sd15"], StableDiffusionPipeline, []),
-    "sd2": (["--model", "sd21"], StableDiffusionPipeline, []),
-    "sdxl": (["--model", "sdxl"], StableDiffusionXLPipeline, []),
-    "inpaint": (["--model", "sd15", "--in-channels", "9"], StableDiffusionInpaintPipeline, PICTURE + MASK),
-    "edit": (["--model", "sd15", "--in-channels", "8"], StableDiffusionInstructPix2PixPipeline,
-             PICTURE + ["--image-cfg-scale", "1.5"]),
-    "refiner": (["--model", "refiner"], StableDiffusionXLImg2ImgPipeline, PICTURE + ["--strength", "0.75"]),
+    "sd1": (["--model", "sd15"], StableDiffusionPipeline, {}),
+    "sd2": (["--model", "sd21"], StableDiffusionPipeline, {}),
+    "sdxl": (["--model", "sdxl"], StableDiffusionXLPipeline, {}),
+    "inpaint": (["--model", "sd15", "--in-channels", "9"], StableDiffusionInpaintPipeline, {"strength": 1.0}),
+    "edit": (["--model", "sd15", "--in-channels", "8"], StableDiffusionInstructPix2PixPipeline, {"image_guidance_scale": 1.5}),
+    "refiner": (["--model", "refiner"], StableDiffusionXLImg2ImgPipeline, {"strength": 0.75}),
 }
+FLAGS = {"strength": "--strength", "image_guidance_scale": "--image-cfg-scale"}
+
+
+def takes(kind, argument):
+    return argument in inspect.signature(KINDS[kind][1].__call__).parameters
 
 
 def component(name, config, tensors):
@@ -76,22 +80,20 @@ def theirs(path, kind, folder, vocabulary):
         {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipe = KINDS[kind][1](**parts, **checker)
     pipe.set_progress_bar_config(disable=True)
-    size = {"width": SIZE, "height": SIZE}
-    if kind == "inpaint":
-        other = size | {"image": Image.open(folder + "/picture.png"), "mask_image": Image.open(folder + "/mask.png"), "strength": 1.0}
-    elif kind == "edit":
-        other = {"image": Image.open(folder + "/picture.png"), "image_guidance_scale": 1.5}
-    elif kind == "refiner":
-        other = {"image": Image.open(folder + "/picture.png"), "strength": 0.75}
-    else:
-        other = size
+    wanted = {"width": SIZE, "height": SIZE, "image": Image.open(folder + "/picture.png"),
+              "mask_image": Image.open(folder + "/mask.png")}
+    other = KINDS[kind][2] | {name: value for name, value in wanted.items() if takes(kind, name)}
     return pipe(PROMPT, negative_prompt=NEGATIVE, num_inference_steps=STEPS, guidance_scale=7.0,
                 generator=torch.Generator().manual_seed(SEED), output_type="latent", **other).images
 
 
 def ours(path, kind, folder, vocabulary):
     out = folder + "/latents.safetensors"
-    other = [word.format(folder=folder) for word in KINDS[kind][2]]
+    other = [word for name, value in KINDS[kind][2].items() for word in (FLAGS[name], str(value))]
+    if takes(kind, "image"):
+        other += ["-i", folder + "/picture.png"]
+    if takes(kind, "mask_image"):
+        other += ["--mask", folder + "/mask.png", "--mask-blur", "0"]
     subprocess.run([PROGRAM, "txt2img", "-q", "--force", "--precision", "f32", "--clip-vocab", vocabulary, "-m", path, "-p", PROMPT,
                     "-n", NEGATIVE, "--steps", str(STEPS), "-s", str(SEED), "-W", str(SIZE), "-H", str(SIZE), "--sampler", "ddim",
                     "--scheduler", "leading", "--prediction", "eps", "--noise-layout", "diffusers", *other,
